@@ -1,0 +1,1 @@
+"""The KubeChain API: resources as pydantic models, one package per served version."""

@@ -1,0 +1,46 @@
+"""Deterministic names and labels: the reason why a crash between two creates is harmless.
+
+Every name is a function of the owner's uid and the turn, so creating a child again finds it there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from kubechain_common.api.v1alpha1.meta import GROUP
+
+LABEL_TASK = f"{GROUP}/taskruntoolcall"
+"""Label of a tool call that names its Task, spelled as the seed prints it."""
+
+LABEL_TASK_UID = f"{GROUP}/task-uid"
+
+_MAX_LABEL = 63
+_MAX_NAME = 253
+
+
+def _digest(*parts: object, length: int = 7) -> str:
+    return hashlib.sha256("\x00".join(str(p) for p in parts).encode()).hexdigest()[:length]
+
+
+def turn_key(task_uid: str, turn: int) -> str:
+    """``<task-uid>.<turn>``: what a turn's messages are deduplicated by."""
+    return f"{task_uid}.{turn}"
+
+
+def tool_call_name(task_name: str, task_uid: str, turn: int, index: int) -> str:
+    """``<task>-<7 hex>-tc-<NN>`` for call ``index`` (from 1) of a turn; a long Task name is cut, the hash keeps it unique."""
+    suffix = f"-{_digest(task_uid, turn)}-tc-{index:02d}"
+    stem = task_name[: _MAX_NAME - len(suffix)].rstrip("-.")
+    return stem + suffix
+
+
+def label_value(name: str) -> str:
+    """The name itself, or a shortened form with a hash when it is over the 63 characters of a label value."""
+    if len(name) <= _MAX_LABEL:
+        return name
+    suffix = "-" + _digest(name)
+    return name[: _MAX_LABEL - len(suffix)].rstrip("-._") + suffix
+
+
+def tool_call_labels(task_name: str, task_uid: str) -> dict[str, str]:
+    return {LABEL_TASK: label_value(task_name), LABEL_TASK_UID: task_uid}

@@ -1,0 +1,66 @@
+"""Agent: an LLM, a system prompt and the tools it may call."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, ObjectName, PrinterColumn, Ref, Resource
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
+
+_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
+class AgentMCPServer(KubeModel):
+    """An MCPServer whose tools the agent may use; ``tools`` limits them to the names listed."""
+
+    name: ObjectName
+    tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=512)] | None = None
+
+
+class AgentSpec(KubeModel):
+    llm_ref: Ref
+    system: Annotated[str, Field(min_length=1, max_length=262144)]
+    description: Annotated[str, Field(max_length=4096)] | None = None
+    mcp_servers: Annotated[list[AgentMCPServer], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(default_factory=list)
+    human_contact_channels: Annotated[list[Ref], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(default_factory=list)
+    sub_agents: Annotated[list[Ref], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(default_factory=list)
+    max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
+
+
+class ValidMCPServer(KubeModel):
+    name: str
+    tools: list[str] = Field(default_factory=list)
+
+
+class ValidContactChannel(KubeModel):
+    name: str
+    type: str
+
+
+class AgentStatus(ReadinessStatus):
+    """Ready once everything that the spec names exists and is ready."""
+
+    valid_mcp_servers: list[ValidMCPServer] = Field(default_factory=list, alias="validMCPServers")
+    valid_human_contact_channels: list[ValidContactChannel] = Field(default_factory=list)
+    valid_sub_agents: list[Ref] = Field(default_factory=list)
+
+
+class Agent(Resource):
+    """Who does a Task."""
+
+    crd: ClassVar[CRDInfo] = CRDInfo(
+        kind="Agent",
+        plural="agents",
+        singular="agent",
+        short_names=(),
+        columns=(
+            PrinterColumn("Ready", ".status.ready", "boolean"),
+            PrinterColumn("Status", ".status.status"),
+            PrinterColumn("Detail", ".status.statusDetail", priority=1),
+        ),
+    )
+
+    spec: AgentSpec
+    status: AgentStatus = Field(default_factory=AgentStatus)

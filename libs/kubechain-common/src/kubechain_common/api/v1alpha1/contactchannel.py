@@ -1,0 +1,62 @@
+"""ContactChannel: a way to reach a person."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, PrinterColumn, Resource, SecretSource, cel, validations
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
+
+
+class SlackChannel(KubeModel):
+    channel_or_user_id: Annotated[str, Field(pattern=r"^[CU][A-Z0-9]+$", max_length=64)] = Field(alias="channelOrUserID")
+    context_about_channel_or_user: Annotated[str, Field(max_length=4096)] | None = None
+    allowed_responder_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=256)] | None = Field(
+        default=None, alias="allowedResponderIDs"
+    )
+
+
+class EmailChannel(KubeModel):
+    address: Annotated[str, Field(pattern=r".+@.+\..+", max_length=320)]
+    context_about_user: Annotated[str, Field(max_length=4096)] | None = None
+    subject: Annotated[str, Field(max_length=998)] | None = None
+
+
+class ContactChannelSpec(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("self.type != 'slack' || has(self.slack)", "slack is required for channel type slack"),
+            cel("self.type != 'email' || has(self.email)", "email is required for channel type email"),
+        )
+    )
+
+    type: Literal["slack", "email"]
+    api_key_from: SecretSource
+    slack: SlackChannel | None = None
+    email: EmailChannel | None = None
+
+
+class ContactChannelStatus(ReadinessStatus):
+    """Ready once the service behind the channel accepted the key."""
+
+
+class ContactChannel(Resource):
+    """How an approval or a question reaches a person."""
+
+    crd: ClassVar[CRDInfo] = CRDInfo(
+        kind="ContactChannel",
+        plural="contactchannels",
+        singular="contactchannel",
+        short_names=(),
+        columns=(
+            PrinterColumn("Type", ".spec.type"),
+            PrinterColumn("Ready", ".status.ready", "boolean"),
+            PrinterColumn("Status", ".status.status"),
+            PrinterColumn("Detail", ".status.statusDetail", priority=1),
+        ),
+    )
+
+    spec: ContactChannelSpec
+    status: ContactChannelStatus = Field(default_factory=ContactChannelStatus)

@@ -1,0 +1,74 @@
+"""The messages of a context window: the whole call stack of a Task.
+
+The same models are the window in ``Task.status`` and the conversation that travels to the gateway.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from kubechain_common.api.v1alpha1.meta import KubeModel, Ref, cel, validations
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+MAX_CONTENT = 1_048_576
+
+
+class ToolCallFunction(KubeModel):
+    """What the model wants to call; ``arguments`` is the JSON text exactly as the model wrote it."""
+
+    name: Annotated[str, Field(max_length=253)]
+    arguments: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+
+
+class MessageToolCall(KubeModel):
+    id: Annotated[str, Field(max_length=1024)]
+    type: Annotated[str, Field(max_length=63)] = "function"
+    function: ToolCallFunction
+
+
+class ConfigMapKeyRef(KubeModel):
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class ContentSource(KubeModel):
+    """Where the whole text of a message is kept when ``content`` holds a preview only."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("has(self.taskRunToolCallRef) != has(self.configMapKeyRef)", "set exactly one of taskRunToolCallRef and configMapKeyRef")
+        )
+    )
+
+    task_run_tool_call_ref: Ref | None = None
+    config_map_key_ref: ConfigMapKeyRef | None = None
+
+
+class Message(KubeModel):
+    """One message; ``provider_data`` is opaque and goes back to the provider that wrote it, untouched."""
+
+    role: Role
+    content: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    content_from: ContentSource | None = None
+    tool_calls: Annotated[list[MessageToolCall], Field(max_length=256)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=1024)] | None = None
+    name: Annotated[str, Field(max_length=253)] | None = None
+    provider_data: dict[str, Any] | None = None
+
+
+class TokenUsage(KubeModel):
+    """Tokens as the provider counted them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        return TokenUsage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            total_tokens=self.total_tokens + other.total_tokens,
+        )

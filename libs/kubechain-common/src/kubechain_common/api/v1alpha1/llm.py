@@ -1,0 +1,100 @@
+"""LLM: a provider, the key to it and the parameters of every call."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, PrinterColumn, Resource, SecretSource, cel, validations
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
+
+Provider = Literal["openai", "anthropic", "mistral", "google", "vertex"]
+
+_ZERO_TO_ONE = r"^(0(\.[0-9]+)?|1(\.0+)?)$"
+_ZERO_TO_TWO = r"^(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
+_PENALTY = r"^-?(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
+
+
+class LLMParameters(KubeModel):
+    """Parameters of a call; decimal numbers are strings, because Kubernetes APIs avoid floats. Absent ones are not sent."""
+
+    model: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    base_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://.+")] | None = None
+    temperature: Annotated[str, Field(pattern=_ZERO_TO_TWO, max_length=16)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[str, Field(pattern=_ZERO_TO_ONE, max_length=16)] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    frequency_penalty: Annotated[str, Field(pattern=_PENALTY, max_length=16)] | None = None
+    presence_penalty: Annotated[str, Field(pattern=_PENALTY, max_length=16)] | None = None
+
+
+class OpenAIConfig(KubeModel):
+    organization: Annotated[str, Field(max_length=253)] | None = None
+    api_type: Annotated[Literal["OPEN_AI", "AZURE", "AZURE_AD"], Field(json_schema_extra={"default": "OPEN_AI"})] = "OPEN_AI"
+    api_version: Annotated[str, Field(max_length=63)] | None = None
+
+
+class AnthropicConfig(KubeModel):
+    anthropic_beta_header: Annotated[str, Field(max_length=1024)] | None = None
+
+
+class VertexConfig(KubeModel):
+    cloud_project: Annotated[str, Field(min_length=1, max_length=253)]
+    cloud_location: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class MistralConfig(KubeModel):
+    max_retries: Annotated[int, Field(ge=0)] | None = None
+    timeout: Annotated[int, Field(ge=1)] | None = None
+    random_seed: int | None = None
+
+
+class GoogleConfig(KubeModel):
+    cloud_project: Annotated[str, Field(max_length=253)] | None = None
+    cloud_location: Annotated[str, Field(max_length=253)] | None = None
+
+
+class LLMSpec(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "has(self.apiKeyFrom) || (self.provider == 'openai' && has(self.parameters) && has(self.parameters.baseUrl))",
+                "apiKeyFrom is required; only provider openai with parameters.baseUrl (a compatible server) works without a key",
+            ),
+            cel("self.provider != 'vertex' || has(self.vertex)", "vertex configuration is required for vertex provider"),
+        )
+    )
+
+    provider: Provider
+    api_key_from: SecretSource | None = None
+    parameters: LLMParameters | None = None
+    openai: OpenAIConfig | None = None
+    anthropic: AnthropicConfig | None = None
+    vertex: VertexConfig | None = None
+    mistral: MistralConfig | None = None
+    google: GoogleConfig | None = None
+
+
+class LLMStatus(ReadinessStatus):
+    """Ready once the provider accepted the key."""
+
+
+class LLM(Resource):
+    """A language model that Agents may use."""
+
+    crd: ClassVar[CRDInfo] = CRDInfo(
+        kind="LLM",
+        plural="llms",
+        singular="llm",
+        short_names=(),
+        columns=(
+            PrinterColumn("Provider", ".spec.provider"),
+            PrinterColumn("Ready", ".status.ready", "boolean"),
+            PrinterColumn("Status", ".status.status"),
+            PrinterColumn("Detail", ".status.statusDetail", priority=1),
+        ),
+    )
+
+    spec: LLMSpec
+    status: LLMStatus = Field(default_factory=LLMStatus)

@@ -1,0 +1,126 @@
+"""MCPServer: a Model Context Protocol server, started by us over stdio or reached over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from kubechain_common.api.v1alpha1.meta import (
+    CRDInfo,
+    KubeModel,
+    PrinterColumn,
+    Ref,
+    Resource,
+    SecretSource,
+    cel,
+    validations,
+)
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
+
+DEFAULT_REQUEST_TIMEOUT_SECONDS = 60
+DEFAULT_MAX_CONCURRENCY = 16
+
+_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
+class NamedValue(KubeModel):
+    """An environment variable or an HTTP header: a literal value, or one from a Secret."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(cel("has(self.value) != has(self.valueFrom)", "set exactly one of value and valueFrom"))
+    )
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    value: Annotated[str, Field(max_length=32768)] | None = None
+    value_from: SecretSource | None = None
+
+
+Quantity = Annotated[
+    int | str,
+    Field(
+        json_schema_extra={
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "maxLength": 64,
+            "x-kubernetes-int-or-string": True,
+        }
+    ),
+]
+
+
+class ResourceRequirements(KubeModel):
+    limits: dict[str, Quantity] | None = None
+    requests: dict[str, Quantity] | None = None
+
+
+class MCPServerSpec(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("self.transport != 'stdio' || has(self.command)", "command is required for transport stdio"),
+            cel("self.transport != 'http' || has(self.url)", "url is required for transport http"),
+            cel("self.transport != 'stdio' || !has(self.url)", "url is for transport http only"),
+            cel(
+                "self.transport != 'http' || !(has(self.command) || has(self.args) || has(self.env))",
+                "command, args and env are for transport stdio only",
+            ),
+            cel("self.transport != 'stdio' || !has(self.headers)", "headers are for transport http only"),
+        )
+    )
+
+    transport: Literal["stdio", "http"]
+    command: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    args: Annotated[list[Annotated[str, Field(max_length=32768)]], Field(max_length=256)] | None = None
+    env: Annotated[list[NamedValue], Field(max_length=256, json_schema_extra=_BY_NAME)] | None = None
+    url: Annotated[str, Field(max_length=2048, pattern=r"^https?://.+")] | None = None
+    headers: Annotated[list[NamedValue], Field(max_length=64, json_schema_extra=_BY_NAME)] | None = None
+    resources: ResourceRequirements | None = None
+    approval_contact_channel: Ref | None = None
+    request_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    on_lost_execution: Literal["Fail", "Retry"] | None = None
+
+
+class ToolAnnotations(KubeModel):
+    """Hints of the server about a tool: https://modelcontextprotocol.io/specification/draft/schema (ToolAnnotations)."""
+
+    title: str | None = None
+    read_only_hint: bool | None = None
+    destructive_hint: bool | None = None
+    idempotent_hint: bool | None = None
+    open_world_hint: bool | None = None
+
+
+class MCPTool(KubeModel):
+    """A tool exactly as the server describes it."""
+
+    name: Annotated[str, Field(max_length=253)]
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    annotations: ToolAnnotations | None = None
+
+
+class MCPServerStatus(ReadinessStatus):
+    """Connected while the server answers; the tools are those of its last listing."""
+
+    connected: bool = False
+    protocol_version: str | None = None
+    tools: list[MCPTool] = Field(default_factory=list)
+
+
+class MCPServer(Resource):
+    """A source of tools."""
+
+    crd: ClassVar[CRDInfo] = CRDInfo(
+        kind="MCPServer",
+        plural="mcpservers",
+        singular="mcpserver",
+        short_names=(),
+        columns=(
+            PrinterColumn("Ready", ".status.connected", "boolean"),
+            PrinterColumn("Status", ".status.status"),
+            PrinterColumn("Detail", ".status.statusDetail", priority=1),
+        ),
+    )
+
+    spec: MCPServerSpec
+    status: MCPServerStatus = Field(default_factory=MCPServerStatus)

@@ -1,0 +1,165 @@
+"""What all kinds share: metadata, references, timestamps and the description of a CRD.
+
+Field names are snake_case here and camelCase on the wire. Models ignore unknown fields, because the API server may know newer ones
+than this process does; strictness is the CRD schema's job.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+GROUP = "kubechain.humanlayer.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+
+def _to_seconds(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _to_micros(value: datetime) -> str:
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+Timestamp = Annotated[datetime, PlainSerializer(_to_seconds, return_type=str, when_used="json")]
+"""RFC 3339 in UTC with a resolution of one second, like metav1.Time."""
+
+MicroTime = Annotated[datetime, PlainSerializer(_to_micros, return_type=str, when_used="json")]
+"""RFC 3339 in UTC with exactly six fractional digits, like metav1.MicroTime."""
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class KubeModel(BaseModel):
+    """Base of everything that is part of a resource."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", serialize_by_alias=True, validate_default=False
+    )
+
+    def to_wire(self) -> dict[str, Any]:
+        """The JSON-ready form that the API server takes: camelCase, without absent fields."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Ref(KubeModel):
+    """Names an object of a known kind in the same namespace."""
+
+    name: ObjectName
+
+
+class SecretKeyRef(KubeModel):
+    """Names one key of a Secret in the same namespace."""
+
+    name: ObjectName
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class SecretSource(KubeModel):
+    """Where a secret value comes from."""
+
+    secret_key_ref: SecretKeyRef
+
+
+class OwnerReference(KubeModel):
+    """See https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/object-meta/#ownerreferences"""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+    block_owner_deletion: bool | None = None
+
+
+class ObjectMeta(KubeModel):
+    """The part of metadata that our controllers read."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 0
+    creation_timestamp: Timestamp | None = None
+    deletion_timestamp: Timestamp | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: list[OwnerReference] = Field(default_factory=list)
+    finalizers: list[str] = Field(default_factory=list)
+
+    @property
+    def deleting(self) -> bool:
+        """True once deletion was asked for, while finalizers still hold the object."""
+        return self.deletion_timestamp is not None
+
+
+@dataclass(frozen=True)
+class PrinterColumn:
+    """One column of ``kubectl get``; priority 1 shows it with ``-o wide`` only."""
+
+    name: str
+    json_path: str
+    type: Literal["string", "boolean", "integer", "date"] = "string"
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class CRDInfo:
+    """What a CustomResourceDefinition says beside the schema."""
+
+    kind: str
+    plural: str
+    singular: str
+    short_names: tuple[str, ...]
+    columns: tuple[PrinterColumn, ...]
+
+
+class Resource(KubeModel):
+    """Base of the six kinds."""
+
+    crd: ClassVar[CRDInfo]
+
+    api_version: str = API_VERSION
+    kind: str = ""
+    metadata: ObjectMeta = Field(default_factory=ObjectMeta)
+
+    @property
+    def namespace(self) -> str:
+        return self.metadata.namespace
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def uid(self) -> str:
+        return self.metadata.uid
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name): how informers and workqueues know the object."""
+        return (self.metadata.namespace, self.metadata.name)
+
+    def build_owner_reference(self) -> OwnerReference:
+        """A controller reference to this object, for a child that must go when it goes."""
+        return OwnerReference(
+            api_version=API_VERSION, kind=self.crd.kind, name=self.name, uid=self.uid, controller=True
+        )
+
+
+def cel(rule: str, message: str) -> dict[str, str]:
+    """One x-kubernetes-validations entry.
+
+    https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+    """
+    return {"rule": rule, "message": message}
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """json_schema_extra that carries CEL rules into the CRD."""
+    return {"x-kubernetes-validations": list(rules)}

@@ -1,0 +1,84 @@
+"""What every ``.status`` shares: the seed's ready/status/statusDetail, beside Kubernetes conditions."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import Field
+
+from kubechain_common.api.v1alpha1.meta import KubeModel, Timestamp
+
+MAX_DETAIL = 4096
+"""Characters of statusDetail and of a condition's message; longer text is cut with an ellipsis."""
+
+
+class Condition(KubeModel):
+    """See https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#condition-v1-meta"""
+
+    type: Annotated[str, Field(max_length=316)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    last_transition_time: Timestamp
+    observed_generation: int | None = None
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+]
+
+
+class SpanContext(KubeModel):
+    """The root span of a run, so that every process can join its trace."""
+
+    trace_id: str = Field(default="", alias="traceID")
+    span_id: str = Field(default="", alias="spanID")
+
+
+def shorten(text: str, limit: int = MAX_DETAIL) -> str:
+    """The text itself, or its beginning with an ellipsis when it is over ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def set_condition(conditions: list[Condition], new: Condition) -> list[Condition]:
+    """The conditions with ``new`` in place of the one of its type; lastTransitionTime moves only when its status does."""
+    kept = [c for c in conditions if c.type != new.type]
+    old = next((c for c in conditions if c.type == new.type), None)
+    if old is not None and old.status == new.status:
+        new = new.model_copy(update={"last_transition_time": old.last_transition_time})
+    return [*kept, new]
+
+
+class ReadinessStatus(KubeModel):
+    """Status of the kinds that are either ready for use or not: LLM, Agent, MCPServer, ContactChannel."""
+
+    ready: bool = False
+    status: Literal["Ready", "Error", "Pending"] | None = None
+    status_detail: Annotated[str, Field(max_length=32768)] = ""
+    observed_generation: int | None = None
+    conditions: Conditions = Field(default_factory=list)
+
+    def mark(
+        self, status: Literal["Ready", "Error", "Pending"], reason: str, detail: str, *, generation: int, now: datetime
+    ) -> Self:
+        """A copy that says ``status``, with the ``Ready`` condition in step."""
+        detail = shorten(detail)
+        condition = Condition(
+            type="Ready",
+            status="True" if status == "Ready" else "False",
+            reason=reason,
+            message=detail,
+            last_transition_time=now,
+            observed_generation=generation,
+        )
+        return self.model_copy(
+            update={
+                "ready": status == "Ready",
+                "status": status,
+                "status_detail": detail,
+                "observed_generation": generation,
+                "conditions": set_condition(self.conditions, condition),
+            }
+        )

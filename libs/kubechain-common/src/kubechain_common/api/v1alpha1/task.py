@@ -1,0 +1,121 @@
+"""Task: a message to an Agent, and the conversation that answers it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT, Message, TokenUsage
+from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, PrinterColumn, Ref, Resource, Timestamp, cel, validations
+from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
+
+DEFAULT_MAX_TURNS = 50
+
+
+class TaskPhase(StrEnum):
+    """Where a Task stands. It starts without a phase; FinalAnswer and Failed are final."""
+
+    PENDING = "Pending"
+    SEND_CONTEXT_WINDOW_TO_LLM = "SendContextWindowToLLM"
+    TOOL_CALLS_PENDING = "ToolCallsPending"
+    FINAL_ANSWER = "FinalAnswer"
+    FAILED = "Failed"
+
+
+TERMINAL_PHASES = frozenset({TaskPhase.FINAL_ANSWER, TaskPhase.FAILED})
+
+
+class ContextWindowSource(KubeModel):
+    """An earlier Task whose conversation goes on here: whole, or only up to a turn (a fork)."""
+
+    task_ref: Ref
+    turn: Annotated[int, Field(ge=1)] | None = None
+
+
+def _immutable(field: str) -> dict[str, str]:
+    return cel(
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} is immutable: create a new Task instead",
+    )
+
+
+class TaskSpec(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("has(self.userMessage) != has(self.contextWindow)", "set exactly one of userMessage and contextWindow"),
+            cel(
+                "!has(self.contextWindowFrom) || has(self.userMessage)",
+                "contextWindowFrom needs a userMessage to go on with",
+            ),
+            cel(
+                "!has(self.contextWindow) || self.contextWindow.exists(m, m.role == 'user')",
+                "contextWindow needs at least one message with role user",
+            ),
+            cel("self.agentRef == oldSelf.agentRef", "agentRef is immutable: create a new Task instead"),
+            _immutable("userMessage"),
+            _immutable("contextWindow"),
+            _immutable("contextWindowFrom"),
+            _immutable("maxTurns"),
+            _immutable("activeDeadlineSeconds"),
+            cel("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)", "a cancelled Task stays cancelled"),
+        )
+    )
+
+    agent_ref: Ref
+    user_message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
+    context_window: Annotated[list[Message], Field(min_length=1, max_length=1000)] | None = None
+    context_window_from: ContextWindowSource | None = None
+    max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    cancel: bool | None = None
+
+
+class TaskStatus(KubeModel):
+    phase: TaskPhase | None = None
+    ready: bool = False
+    status: Literal["Ready", "Error", "Pending"] | None = None
+    status_detail: Annotated[str, Field(max_length=32768)] = ""
+    turn: int = 0
+    start_time: Timestamp | None = None
+    completion_time: Timestamp | None = None
+    message_count: int = 0
+    token_usage: TokenUsage | None = None
+    user_msg_preview: Annotated[str, Field(max_length=256)] = ""
+    output: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    error: Annotated[str, Field(max_length=32768)] = ""
+    context_window: Annotated[list[Message], Field(max_length=20000)] = Field(default_factory=list)
+    span_context: SpanContext | None = None
+    observed_generation: int | None = None
+    conditions: Conditions = Field(default_factory=list)
+
+
+class Task(Resource):
+    """One run of an Agent."""
+
+    crd: ClassVar[CRDInfo] = CRDInfo(
+        kind="Task",
+        plural="tasks",
+        singular="task",
+        short_names=(),
+        columns=(
+            PrinterColumn("Ready", ".status.ready", "boolean"),
+            PrinterColumn("Status", ".status.status"),
+            PrinterColumn("Detail", ".status.statusDetail", priority=1),
+            PrinterColumn("Phase", ".status.phase"),
+            PrinterColumn("Preview", ".status.userMsgPreview"),
+            PrinterColumn("Output", ".status.output"),
+            PrinterColumn("Error", ".status.error", priority=1),
+            PrinterColumn("Started", ".status.startTime", "date", priority=1),
+            PrinterColumn("Completed", ".status.completionTime", "date", priority=1),
+        ),
+    )
+
+    spec: TaskSpec
+    status: TaskStatus = Field(default_factory=TaskStatus)
+
+    @property
+    def finished(self) -> bool:
+        return self.status.phase in TERMINAL_PHASES

@@ -1,0 +1,146 @@
+"""TaskRunToolCall: one tool call of one turn of a Task.
+
+``spec.decision`` and ``spec.response`` are how a person answers with kubectl: the only fields that may change, each set once.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT
+from kubechain_common.api.v1alpha1.meta import (
+    CRDInfo,
+    KubeModel,
+    MicroTime,
+    ObjectName,
+    PrinterColumn,
+    Ref,
+    Resource,
+    Timestamp,
+    cel,
+    validations,
+)
+from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
+
+ToolType = Literal["MCP", "HumanContact", "DelegateToAgent"]
+
+
+class ToolCallPhase(StrEnum):
+    """Where a call stands; Succeeded, Failed and ToolCallRejected are final."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    TOOL_CALL_REJECTED = "ToolCallRejected"
+
+
+TERMINAL_PHASES = frozenset({ToolCallPhase.SUCCEEDED, ToolCallPhase.FAILED, ToolCallPhase.TOOL_CALL_REJECTED})
+
+
+class ToolTarget(KubeModel):
+    """What the tool name of the model stood for when the call was made: an MCPServer and its tool, a channel, or an agent."""
+
+    name: ObjectName
+    tool: Annotated[str, Field(max_length=253)] | None = None
+
+
+class Decision(KubeModel):
+    """A person's verdict on a call that waits for approval."""
+
+    approved: bool
+    comment: Annotated[str, Field(max_length=65536)] | None = None
+    arguments: Annotated[str, Field(max_length=MAX_CONTENT)] | None = None
+    by: Annotated[str, Field(max_length=253)] | None = None
+
+
+class HumanResponse(KubeModel):
+    """A person's answer to a question of the agent."""
+
+    message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)]
+    by: Annotated[str, Field(max_length=253)] | None = None
+
+
+def _immutable(field: str) -> dict[str, str]:
+    return cel(
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} is immutable",
+    )
+
+
+def _set_once(field: str) -> dict[str, str]:
+    return cel(
+        f"!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})",
+        f"{field} was given already and can not be changed",
+    )
+
+
+class TaskRunToolCallSpec(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            *(_immutable(f) for f in ("toolCallId", "taskRunRef", "toolRef", "toolType", "target", "arguments", "requestedAt", "spanContext")),
+            _set_once("decision"),
+            _set_once("response"),
+        )
+    )
+
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=1024)]
+    task_run_ref: Ref
+    tool_ref: Ref
+    tool_type: ToolType | None = None
+    target: ToolTarget | None = None
+    arguments: Annotated[str, Field(max_length=MAX_CONTENT)]
+    requested_at: MicroTime | None = None
+    span_context: SpanContext | None = None
+    decision: Decision | None = None
+    response: HumanResponse | None = None
+
+
+class TaskRunToolCallStatus(KubeModel):
+    phase: ToolCallPhase = ToolCallPhase.PENDING
+    status: (
+        Literal["Pending", "Ready", "Error", "Succeeded", "AwaitingHumanApproval", "AwaitingHumanInput", "AwaitingSubAgent"] | None
+    ) = None
+    status_detail: Annotated[str, Field(max_length=32768)] = ""
+    reason: Annotated[str, Field(max_length=253)] = ""
+    external_call_id: Annotated[str, Field(max_length=64)] = Field(default="", alias="externalCallID")
+    result: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    error: Annotated[str, Field(max_length=32768)] = ""
+    start_time: Timestamp | None = None
+    completion_time: Timestamp | None = None
+    observed_generation: int | None = None
+    conditions: Conditions = Field(default_factory=list)
+
+
+class TaskRunToolCall(Resource):
+    """One tool call, from the model's wish to the tool's result."""
+
+    crd: ClassVar[CRDInfo] = CRDInfo(
+        kind="TaskRunToolCall",
+        plural="taskruntoolcalls",
+        singular="taskruntoolcall",
+        short_names=("trtc",),
+        columns=(
+            PrinterColumn("Phase", ".status.phase"),
+            PrinterColumn("TaskRun", ".spec.taskRunRef.name"),
+            PrinterColumn("Tool", ".spec.toolRef.name"),
+            PrinterColumn("Status", ".status.status", priority=1),
+            PrinterColumn("Detail", ".status.statusDetail", priority=1),
+            PrinterColumn("Started", ".status.startTime", "date", priority=1),
+            PrinterColumn("Completed", ".status.completionTime", "date", priority=1),
+            PrinterColumn("Error", ".status.error", priority=1),
+        ),
+    )
+
+    spec: TaskRunToolCallSpec
+    # A new call reads as Pending without a write of its own: the API server fills the default in.
+    status: Annotated[TaskRunToolCallStatus, Field(json_schema_extra={"default": {"phase": "Pending"}})] = Field(
+        default_factory=TaskRunToolCallStatus
+    )
+
+    @property
+    def finished(self) -> bool:
+        return self.status.phase in TERMINAL_PHASES

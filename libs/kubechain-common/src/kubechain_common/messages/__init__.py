@@ -1,0 +1,10 @@
+"""What travels on the bus: versioned pydantic models, and the subjects they travel on.
+
+Readers accept unknown fields; a message whose ``v`` they do not know is poison (see messaging.errors).
+"""
+
+from kubechain_common.messages.envelope import Envelope, ObjectRef
+from kubechain_common.messages.llm import LLMCallError, LLMRequest, LLMResult, ToolDefinition
+from kubechain_common.messages.tool import ToolRequest, ToolResult
+
+__all__ = ["Envelope", "LLMCallError", "LLMRequest", "LLMResult", "ObjectRef", "ToolDefinition", "ToolRequest", "ToolResult"]

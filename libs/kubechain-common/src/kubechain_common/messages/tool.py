@@ -1,0 +1,43 @@
+"""toolcall-controller -> mcp-host: run this tool; mcp-host -> toolcall-controller: what came of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from kubechain_common.api.v1alpha1.meta import MicroTime
+from kubechain_common.messages.envelope import Envelope, ObjectRef
+
+
+class ToolRequest(Envelope):
+    """Run ``tool`` of ``server`` for ``call``.
+
+    ``requested_at`` is when the call became free to run (created, or approved). A host that has lost its record of started calls
+    treats a call older than the new record as started: its outcome is unknown.
+    """
+
+    call: ObjectRef
+    server: ObjectRef
+    tool: str
+    arguments: str
+    requested_at: MicroTime
+
+
+class ToolResult(Envelope):
+    """What came of a call; ``content`` is what the model reads when it succeeded, ``error`` when it did not."""
+
+    call: ObjectRef
+    outcome: Literal["Succeeded", "Failed"]
+    content: str = ""
+    error: str = ""
+    reason: str = ""
+    started_at: MicroTime | None = None
+    completed_at: MicroTime | None = None
+
+
+REASON_OUTCOME_UNKNOWN = "OutcomeUnknown"
+REASON_TOOL_ERROR = "ToolError"
+REASON_TIMEOUT = "Timeout"
+REASON_INVALID_ARGUMENTS = "InvalidArguments"
+REASON_SERVER_UNAVAILABLE = "ServerUnavailable"
+REASON_TOOL_NOT_FOUND = "ToolNotFound"
+REASON_BAD_REQUEST = "BadRequest"

@@ -1,0 +1,86 @@
+"""THE table of streams, subjects, consumers and buckets.
+
+Subjects carry namespaces (a DNS label) and uids, never object names, because names may hold dots. Requests and results each have one
+subject of their own per unit of work, so the stream itself tells whether a unit is already on its way:
+
+| stream                  | subject                                                   | durable consumer          |
+|-------------------------|-----------------------------------------------------------|---------------------------|
+| KUBECHAIN_LLM_REQUESTS  | kubechain.llm.request.<llm-uid>.<ns>.<task-uid>.<turn>    | llm-<llm-uid>, per LLM    |
+| KUBECHAIN_LLM_RESULTS   | kubechain.llm.result.<ns>.<task-uid>.<turn>               | task-controller           |
+| KUBECHAIN_TOOL_REQUESTS | kubechain.tool.request.<server-uid>.<ns>.<call-uid>       | mcp-<server-uid>, per MCPServer |
+| KUBECHAIN_TOOL_RESULTS  | kubechain.tool.result.<ns>.<call-uid>                     | toolcall-controller       |
+
+All are work queues: a message leaves when it is acknowledged. Nothing here is the record of anything; the CRs are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A work-queue stream and the subjects that it takes."""
+
+    name: str
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ConsumerSpec:
+    """A durable consumer.
+
+    ``ack_wait`` in seconds is how long the work of a dead process lies idle; a living one renews it by heartbeats.
+    """
+
+    stream: str
+    durable: str
+    filter_subject: str
+    max_ack_pending: int
+    ack_wait: float = 10.0
+
+
+LLM_REQUESTS = StreamSpec("KUBECHAIN_LLM_REQUESTS", ("kubechain.llm.request.>",))
+LLM_RESULTS = StreamSpec("KUBECHAIN_LLM_RESULTS", ("kubechain.llm.result.>",))
+TOOL_REQUESTS = StreamSpec("KUBECHAIN_TOOL_REQUESTS", ("kubechain.tool.request.>",))
+TOOL_RESULTS = StreamSpec("KUBECHAIN_TOOL_RESULTS", ("kubechain.tool.result.>",))
+STREAMS = (LLM_REQUESTS, LLM_RESULTS, TOOL_REQUESTS, TOOL_RESULTS)
+
+STARTED_CALLS_BUCKET = "KUBECHAIN_STARTED_CALLS"
+"""Key-value bucket: a tool call's uid is put here before the tool runs."""
+
+CLAIMS_BUCKET = "KUBECHAIN_CLAIMS"
+"""Object store of the payloads that are over the server's max_payload."""
+
+LLM_MAX_IN_FLIGHT = 256
+RESULTS_MAX_IN_FLIGHT = 1024
+
+
+def llm_request_subject(llm_uid: str, namespace: str, task_uid: str, turn: int) -> str:
+    return f"kubechain.llm.request.{llm_uid}.{namespace}.{task_uid}.{turn}"
+
+
+def llm_result_subject(namespace: str, task_uid: str, turn: int) -> str:
+    return f"kubechain.llm.result.{namespace}.{task_uid}.{turn}"
+
+
+def tool_request_subject(server_uid: str, namespace: str, call_uid: str) -> str:
+    return f"kubechain.tool.request.{server_uid}.{namespace}.{call_uid}"
+
+
+def tool_result_subject(namespace: str, call_uid: str) -> str:
+    return f"kubechain.tool.result.{namespace}.{call_uid}"
+
+
+def llm_consumer(llm_uid: str) -> ConsumerSpec:
+    """Shared by all gateway replicas, so that one slow provider never holds up another."""
+    return ConsumerSpec(LLM_REQUESTS.name, f"llm-{llm_uid}", f"kubechain.llm.request.{llm_uid}.>", LLM_MAX_IN_FLIGHT)
+
+
+def mcp_consumer(server_uid: str, max_concurrency: int) -> ConsumerSpec:
+    """``max_ack_pending`` is the server's maxConcurrency over all replicas."""
+    return ConsumerSpec(TOOL_REQUESTS.name, f"mcp-{server_uid}", f"kubechain.tool.request.{server_uid}.>", max_concurrency)
+
+
+LLM_RESULTS_CONSUMER = ConsumerSpec(LLM_RESULTS.name, "task-controller", "kubechain.llm.result.>", RESULTS_MAX_IN_FLIGHT, 5.0)
+TOOL_RESULTS_CONSUMER = ConsumerSpec(TOOL_RESULTS.name, "toolcall-controller", "kubechain.tool.result.>", RESULTS_MAX_IN_FLIGHT, 5.0)

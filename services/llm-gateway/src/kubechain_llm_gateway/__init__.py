@@ -1,0 +1,1 @@
+"""Reconciles LLM and calls the LLM providers."""

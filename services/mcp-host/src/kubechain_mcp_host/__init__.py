@@ -1,0 +1,1 @@
+"""Reconciles MCPServer: runs MCP servers and executes tool calls."""

@@ -1,0 +1,1 @@
+"""Reconciles Task and Agent: decides the next step of every Task."""

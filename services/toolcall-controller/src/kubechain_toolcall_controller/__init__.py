@@ -1,0 +1,1 @@
+"""Reconciles TaskRunToolCall: routes each tool call to the service that runs it."""
