@@ -7,4 +7,13 @@ from kubechain_common.messages.envelope import Envelope, ObjectRef
 from kubechain_common.messages.llm import LLMCallError, LLMRequest, LLMResult, ToolDefinition
 from kubechain_common.messages.tool import ToolRequest, ToolResult
 
-__all__ = ["Envelope", "LLMCallError", "LLMRequest", "LLMResult", "ObjectRef", "ToolDefinition", "ToolRequest", "ToolResult"]
+__all__ = [
+    "Envelope",
+    "LLMCallError",
+    "LLMRequest",
+    "LLMResult",
+    "ObjectRef",
+    "ToolDefinition",
+    "ToolRequest",
+    "ToolResult",
+]

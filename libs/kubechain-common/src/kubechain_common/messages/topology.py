@@ -79,8 +79,14 @@ def llm_consumer(llm_uid: str) -> ConsumerSpec:
 
 def mcp_consumer(server_uid: str, max_concurrency: int) -> ConsumerSpec:
     """``max_ack_pending`` is the server's maxConcurrency over all replicas."""
-    return ConsumerSpec(TOOL_REQUESTS.name, f"mcp-{server_uid}", f"kubechain.tool.request.{server_uid}.>", max_concurrency)
+    return ConsumerSpec(
+        TOOL_REQUESTS.name, f"mcp-{server_uid}", f"kubechain.tool.request.{server_uid}.>", max_concurrency
+    )
 
 
-LLM_RESULTS_CONSUMER = ConsumerSpec(LLM_RESULTS.name, "task-controller", "kubechain.llm.result.>", RESULTS_MAX_IN_FLIGHT, 5.0)
-TOOL_RESULTS_CONSUMER = ConsumerSpec(TOOL_RESULTS.name, "toolcall-controller", "kubechain.tool.result.>", RESULTS_MAX_IN_FLIGHT, 5.0)
+LLM_RESULTS_CONSUMER = ConsumerSpec(
+    LLM_RESULTS.name, "task-controller", "kubechain.llm.result.>", RESULTS_MAX_IN_FLIGHT, 5.0
+)
+TOOL_RESULTS_CONSUMER = ConsumerSpec(
+    TOOL_RESULTS.name, "toolcall-controller", "kubechain.tool.result.>", RESULTS_MAX_IN_FLIGHT, 5.0
+)

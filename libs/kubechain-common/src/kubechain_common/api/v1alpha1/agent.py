@@ -23,8 +23,12 @@ class AgentSpec(KubeModel):
     llm_ref: Ref
     system: Annotated[str, Field(min_length=1, max_length=262144)]
     description: Annotated[str, Field(max_length=4096)] | None = None
-    mcp_servers: Annotated[list[AgentMCPServer], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(default_factory=list)
-    human_contact_channels: Annotated[list[Ref], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(default_factory=list)
+    mcp_servers: Annotated[list[AgentMCPServer], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(
+        default_factory=list
+    )
+    human_contact_channels: Annotated[list[Ref], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(
+        default_factory=list
+    )
     sub_agents: Annotated[list[Ref], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(default_factory=list)
     max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
 

@@ -6,12 +6,22 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, PrinterColumn, Resource, SecretSource, cel, validations
+from kubechain_common.api.v1alpha1.meta import (
+    CRDInfo,
+    KubeModel,
+    PrinterColumn,
+    Resource,
+    SecretSource,
+    cel,
+    validations,
+)
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 
 class SlackChannel(KubeModel):
-    channel_or_user_id: Annotated[str, Field(pattern=r"^[CU][A-Z0-9]+$", max_length=64)] = Field(alias="channelOrUserID")
+    channel_or_user_id: Annotated[str, Field(pattern=r"^[CU][A-Z0-9]+$", max_length=64)] = Field(
+        alias="channelOrUserID"
+    )
     context_about_channel_or_user: Annotated[str, Field(max_length=4096)] | None = None
     allowed_responder_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=256)] | None = Field(
         default=None, alias="allowedResponderIDs"

@@ -39,7 +39,10 @@ class ContentSource(KubeModel):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            cel("has(self.taskRunToolCallRef) != has(self.configMapKeyRef)", "set exactly one of taskRunToolCallRef and configMapKeyRef")
+            cel(
+                "has(self.taskRunToolCallRef) != has(self.configMapKeyRef)",
+                "set exactly one of taskRunToolCallRef and configMapKeyRef",
+            )
         )
     )
 

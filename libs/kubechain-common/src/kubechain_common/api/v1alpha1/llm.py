@@ -6,7 +6,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, PrinterColumn, Resource, SecretSource, cel, validations
+from kubechain_common.api.v1alpha1.meta import (
+    CRDInfo,
+    KubeModel,
+    PrinterColumn,
+    Resource,
+    SecretSource,
+    cel,
+    validations,
+)
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 Provider = Literal["openai", "anthropic", "mistral", "google", "vertex"]
@@ -31,7 +39,9 @@ class LLMParameters(KubeModel):
 
 class OpenAIConfig(KubeModel):
     organization: Annotated[str, Field(max_length=253)] | None = None
-    api_type: Annotated[Literal["OPEN_AI", "AZURE", "AZURE_AD"], Field(json_schema_extra={"default": "OPEN_AI"})] = "OPEN_AI"
+    api_type: Annotated[Literal["OPEN_AI", "AZURE", "AZURE_AD"], Field(json_schema_extra={"default": "OPEN_AI"})] = (
+        "OPEN_AI"
+    )
     api_version: Annotated[str, Field(max_length=63)] | None = None
 
 
@@ -62,7 +72,9 @@ class LLMSpec(KubeModel):
                 "has(self.apiKeyFrom) || (self.provider == 'openai' && has(self.parameters) && has(self.parameters.baseUrl))",
                 "apiKeyFrom is required; only provider openai with parameters.baseUrl (a compatible server) works without a key",
             ),
-            cel("self.provider != 'vertex' || has(self.vertex)", "vertex configuration is required for vertex provider"),
+            cel(
+                "self.provider != 'vertex' || has(self.vertex)", "vertex configuration is required for vertex provider"
+            ),
         )
     )
 

@@ -28,7 +28,9 @@ class NamedValue(KubeModel):
     """An environment variable or an HTTP header: a literal value, or one from a Secret."""
 
     model_config = ConfigDict(
-        json_schema_extra=validations(cel("has(self.value) != has(self.valueFrom)", "set exactly one of value and valueFrom"))
+        json_schema_extra=validations(
+            cel("has(self.value) != has(self.valueFrom)", "set exactly one of value and valueFrom")
+        )
     )
 
     name: Annotated[str, Field(min_length=1, max_length=253)]

@@ -8,7 +8,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT, Message, TokenUsage
-from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, PrinterColumn, Ref, Resource, Timestamp, cel, validations
+from kubechain_common.api.v1alpha1.meta import (
+    CRDInfo,
+    KubeModel,
+    PrinterColumn,
+    Ref,
+    Resource,
+    Timestamp,
+    cel,
+    validations,
+)
 from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
 
 DEFAULT_MAX_TURNS = 50
@@ -59,7 +68,10 @@ class TaskSpec(KubeModel):
             _immutable("contextWindowFrom"),
             _immutable("maxTurns"),
             _immutable("activeDeadlineSeconds"),
-            cel("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)", "a cancelled Task stays cancelled"),
+            cel(
+                "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
+                "a cancelled Task stays cancelled",
+            ),
         )
     )
 

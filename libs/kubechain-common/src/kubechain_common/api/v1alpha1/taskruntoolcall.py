@@ -81,7 +81,19 @@ def _set_once(field: str) -> dict[str, str]:
 class TaskRunToolCallSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
-            *(_immutable(f) for f in ("toolCallId", "taskRunRef", "toolRef", "toolType", "target", "arguments", "requestedAt", "spanContext")),
+            *(
+                _immutable(f)
+                for f in (
+                    "toolCallId",
+                    "taskRunRef",
+                    "toolRef",
+                    "toolType",
+                    "target",
+                    "arguments",
+                    "requestedAt",
+                    "spanContext",
+                )
+            ),
             _set_once("decision"),
             _set_once("response"),
         )
@@ -102,7 +114,10 @@ class TaskRunToolCallSpec(KubeModel):
 class TaskRunToolCallStatus(KubeModel):
     phase: ToolCallPhase = ToolCallPhase.PENDING
     status: (
-        Literal["Pending", "Ready", "Error", "Succeeded", "AwaitingHumanApproval", "AwaitingHumanInput", "AwaitingSubAgent"] | None
+        Literal[
+            "Pending", "Ready", "Error", "Succeeded", "AwaitingHumanApproval", "AwaitingHumanInput", "AwaitingSubAgent"
+        ]
+        | None
     ) = None
     status_detail: Annotated[str, Field(max_length=32768)] = ""
     reason: Annotated[str, Field(max_length=253)] = ""

@@ -1,0 +1,72 @@
+"""Results that wait for their object's reconcile.
+
+A consumer's handler parks its delivery here and waits, heartbeats going on, until the reconciler has written what the result says into
+the object. Only then does the handler return, and the message is acknowledged: a crash in between delivers it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from kubechain_common.messaging.consumer import Delivery
+
+from kubechain_common.messages import Envelope, ObjectRef
+
+M = TypeVar("M", bound=Envelope)
+
+
+class Parked(Generic[M]):
+    """One result, until it is settled."""
+
+    def __init__(self, message: M) -> None:
+        self.message = message
+        self.settled = asyncio.Event()
+
+
+class Inbox(Generic[M]):
+    """Parked results by the uid of their object, in the order of their arrival."""
+
+    def __init__(self, ref_of: Callable[[M], ObjectRef], enqueue: Callable[[tuple[str, str]], None]) -> None:
+        self._ref_of = ref_of
+        self._enqueue = enqueue
+        self._parked: dict[str, deque[Parked[M]]] = {}
+
+    async def handle(self, delivery: Delivery[M]) -> None:
+        """The consumer's handler: returns once the result is settled."""
+        ref = self._ref_of(delivery.message)
+        parked = Parked(delivery.message)
+        self._parked.setdefault(ref.uid, deque()).append(parked)
+        self._enqueue(ref.key)
+        try:
+            await parked.settled.wait()
+        finally:
+            self._remove(ref.uid, parked)
+
+    def first(self, uid: str) -> Parked[M] | None:
+        """The oldest result for the object, or None."""
+        queue = self._parked.get(uid)
+        return queue[0] if queue else None
+
+    def settle(self, uid: str, parked: Parked[M]) -> bool:
+        """The result is in the object, or is of no use. True when another one for the same object waits."""
+        parked.settled.set()
+        self._remove(uid, parked)
+        return uid in self._parked
+
+    def settle_orphans(self, key: tuple[str, str], live_uid: str | None) -> None:
+        """Settle what waits under ``key`` for an object that is gone, or that another one of its name replaced."""
+        for uid, queue in list(self._parked.items()):
+            if self._ref_of(queue[0].message).key == key and uid != live_uid:
+                for parked in list(queue):
+                    self.settle(uid, parked)
+
+    def _remove(self, uid: str, parked: Parked[M]) -> None:
+        queue = self._parked.get(uid)
+        if queue is None or parked not in queue:
+            return
+        queue.remove(parked)
+        if not queue:
+            del self._parked[uid]

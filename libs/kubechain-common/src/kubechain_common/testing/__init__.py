@@ -1,0 +1,1 @@
+"""What tests share, importable by every member. Product code never imports it."""

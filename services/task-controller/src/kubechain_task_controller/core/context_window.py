@@ -1,0 +1,79 @@
+"""How the conversation of a Task begins and grows."""
+
+from __future__ import annotations
+
+from kubechain_common.api.v1alpha1.agent import Agent
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
+from kubechain_common.api.v1alpha1.task import Task
+from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall, ToolCallPhase
+
+_PREVIEW_LIMIT = 50
+_PREVIEW_CUT = 47
+
+
+def build_initial_window(task: Task, agent: Agent, source: Task | None) -> list[Message]:
+    """[system, user]; or the conversation given in the spec; or the one of an earlier Task with a new user message.
+
+    The system message is the agent's, unless the given conversation brings its own.
+    """
+    spec = task.spec
+    if spec.context_window is not None:
+        given = list(spec.context_window)
+        return given if given[0].role == "system" else [Message(role="system", content=agent.spec.system), *given]
+    earlier: list[Message] = []
+    if source is not None and spec.context_window_from is not None:
+        earlier = [m for m in _until_turn(source, spec.context_window_from.turn) if m.role != "system"]
+    return [
+        Message(role="system", content=agent.spec.system),
+        *earlier,
+        Message(role="user", content=spec.user_message or ""),
+    ]
+
+
+def _until_turn(source: Task, turn: int | None) -> list[Message]:
+    """The source's messages up to and with the tool results that answer ``turn``'s assistant message (all, if None).
+
+    Turns are counted backwards from the end, because a source may itself have begun with messages of an earlier Task.
+    """
+    window = source.status.context_window
+    if turn is None or turn >= source.status.turn:
+        return list(window)
+    answers = [i for i, m in enumerate(window) if m.role == "assistant"]
+    own = answers[-source.status.turn :]
+    return list(window[: own[turn]]) if turn < len(own) else list(window)
+
+
+def preview_of(window: list[Message]) -> str:
+    """The beginning of the last thing that the user said, for ``kubectl get``."""
+    said = next((m.content for m in reversed(window) if m.role == "user"), "")
+    return said if len(said) <= _PREVIEW_LIMIT else said[:_PREVIEW_CUT] + "..."
+
+
+def normalise_answer(message: Message, turn: int) -> Message:
+    """The model's answer, with an id of its own for every tool call: results are matched to calls by id."""
+    if not message.tool_calls:
+        return message.model_copy(update={"tool_calls": None})
+    seen: set[str] = set()
+    calls = []
+    for index, call in enumerate(message.tool_calls, start=1):
+        call_id = call.id if call.id and call.id not in seen else f"call_{turn}_{index}"
+        seen.add(call_id)
+        function = ToolCallFunction(name=call.function.name, arguments=call.function.arguments)
+        calls.append(MessageToolCall(id=call_id, type=call.type, function=function))
+    return message.model_copy(update={"tool_calls": calls})
+
+
+def build_tool_message(call: MessageToolCall, child: TaskRunToolCall | None, refusal: str | None) -> Message:
+    """What the model reads about one of its calls: the result, or why there is none; never nothing."""
+    return Message(role="tool", content=_tool_text(child, refusal), tool_call_id=call.id)
+
+
+def _tool_text(child: TaskRunToolCall | None, refusal: str | None) -> str:
+    if child is None:
+        return f"Error: {refusal or 'the tool call was lost'}"
+    status = child.status
+    if status.phase == ToolCallPhase.SUCCEEDED:
+        return status.result or "[no content]"
+    if status.phase == ToolCallPhase.TOOL_CALL_REJECTED:
+        return status.result or "The call was rejected by a human."
+    return f"Error: {status.error or status.status_detail or 'the tool call failed'}"

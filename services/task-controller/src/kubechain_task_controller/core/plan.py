@@ -1,0 +1,83 @@
+"""What a decision looks at, and what it asks for.
+
+A plan is carried out in the order of its fields, and each part is idempotent: the status is guarded by resourceVersion, children have
+deterministic names, the request has a subject of its own, events are best effort. So a crash between any two of them is healed by
+reconciling again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from kubechain_common.api.v1alpha1.agent import Agent
+from kubechain_common.api.v1alpha1.status import SpanContext
+from kubechain_common.api.v1alpha1.task import Task, TaskStatus
+from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall
+from kubechain_common.messages import LLMResult, ObjectRef
+from kubechain_task_controller.core.tool_catalog import ToolCatalog
+
+
+@dataclass(frozen=True)
+class PlannedEvent:
+    """A Kubernetes Event about the object that is reconciled."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class TaskSnapshot:
+    """Everything that the next step of a Task depends on.
+
+    ``refused`` holds the children that the API server would not take, with its reason. ``source`` is the Task that
+    ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now.
+    """
+
+    task: Task
+    now: datetime
+    agent: Agent | None = None
+    llm: ObjectRef | None = None
+    catalog: ToolCatalog = field(default_factory=ToolCatalog)
+    children: Mapping[str, TaskRunToolCall] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    result: LLMResult | None = None
+    request_on_its_way: bool = False
+    source: Task | None = None
+    new_span: SpanContext = field(default_factory=SpanContext)
+
+    @property
+    def agent_ready(self) -> bool:
+        """The Agent's word counts only if it was given about its present spec."""
+        agent = self.agent
+        return (
+            agent is not None
+            and self.llm is not None
+            and not agent.metadata.deleting
+            and agent.status.ready
+            and agent.status.observed_generation == agent.metadata.generation
+        )
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """The next step of a Task.
+
+    ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with this plan.
+    ``consumed`` says that the snapshot's result is done with once the status is written.
+    """
+
+    status: TaskStatus | None = None
+    consumed: bool = False
+    children: tuple[TaskRunToolCall, ...] = ()
+    send: bool = False
+    fresh: bool = False
+    events: tuple[PlannedEvent, ...] = ()
+    requeue_after: float | None = None
+    delete: bool = False
+
+
+NOTHING = TaskPlan()

@@ -1,0 +1,344 @@
+"""The next step of a Task: the whole state machine, as one pure function of a snapshot.
+
+    (new) -> Pending -> SendContextWindowToLLM <-> ToolCallsPending
+                              |                        |
+                              +-> FinalAnswer | Failed <+
+
+A turn is one request to the model. The status says which turn a Task stands in before its request is published, so a result is matched to
+its turn by number and applied at most once. A Task in flight is never reset: when its Agent turns unready it waits where it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
+from kubechain_common.api.v1alpha1.status import Condition, set_condition, shorten
+from kubechain_common.api.v1alpha1.task import DEFAULT_MAX_TURNS, Task, TaskPhase, TaskStatus
+from kubechain_common.messages import LLMResult
+from kubechain_task_controller.core.context_window import (
+    build_initial_window,
+    build_tool_message,
+    normalise_answer,
+    preview_of,
+)
+from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
+
+SENDING = "Sending context window to LLM"
+TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
+
+_SENDING_EVENT = PlannedEvent("Normal", "SendingContextWindowToLLM", SENDING)
+
+
+def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
+    """What is to be done about the Task now."""
+    task = snapshot.task
+    if task.metadata.deleting:
+        return TaskPlan(consumed=True)
+    if task.finished:
+        return _decide_finished(snapshot)
+    if task.spec.cancel:
+        return _fail(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
+    left = _seconds_left(task, snapshot.now)
+    if left is not None and left <= 0:
+        limit = task.spec.active_deadline_seconds
+        return _fail(
+            snapshot,
+            "DeadlineExceeded",
+            f"The Task was active longer than its deadline of {limit} s",
+            event="DeadlineExceeded",
+        )
+    plan = _decide_phase(snapshot)
+    return plan if left is None else _with_requeue(plan, left)
+
+
+def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
+    match snapshot.task.status.phase:
+        case TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM:
+            return _decide_turn(snapshot)
+        case TaskPhase.TOOL_CALLS_PENDING:
+            return _decide_tool_calls(snapshot)
+        case _:
+            return _decide_start(snapshot)
+
+
+def _decide_finished(snapshot: TaskSnapshot) -> TaskPlan:
+    task = snapshot.task
+    ttl, ended = task.spec.ttl_seconds_after_finished, task.status.completion_time
+    if ttl is None or ended is None:
+        return TaskPlan(consumed=True)
+    left = (ended + timedelta(seconds=ttl) - snapshot.now).total_seconds()
+    return TaskPlan(consumed=True, delete=True) if left <= 0 else TaskPlan(consumed=True, requeue_after=left)
+
+
+def _seconds_left(task: Task, now: datetime) -> float | None:
+    deadline, started = task.spec.active_deadline_seconds, task.status.start_time
+    if deadline is None or started is None:
+        return None
+    return (started + timedelta(seconds=deadline) - now).total_seconds()
+
+
+def _with_requeue(plan: TaskPlan, seconds: float) -> TaskPlan:
+    if plan.requeue_after is not None and plan.requeue_after <= seconds:
+        return plan
+    return replace(plan, requeue_after=max(seconds, 0.001))
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
+    waiting_for = _missing_for_start(snapshot)
+    if waiting_for is not None:
+        return _wait(snapshot, waiting_for, phase=TaskPhase.PENDING)
+    agent = snapshot.agent
+    assert agent is not None  # _missing_for_start says so
+    window = build_initial_window(snapshot.task, agent, snapshot.source)
+    status = snapshot.task.status.model_copy(
+        update={
+            **_in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING),
+            "turn": 1,
+            "start_time": snapshot.now,
+            "user_msg_preview": preview_of(window),
+            "span_context": snapshot.new_span,
+            "observed_generation": snapshot.task.metadata.generation,
+            **_window(window),
+        }
+    )
+    validated = PlannedEvent("Normal", "ValidationSucceeded", "Task validation succeeded")
+    return TaskPlan(status, consumed=True, send=True, fresh=True, events=(validated, _SENDING_EVENT))
+
+
+def _missing_for_start(snapshot: TaskSnapshot) -> str | None:
+    if snapshot.agent is None:
+        return "Waiting for Agent to exist"
+    if not snapshot.agent_ready:
+        return f'Waiting for agent "{snapshot.agent.name}" to become ready'
+    origin = snapshot.task.spec.context_window_from
+    if origin is not None:
+        if snapshot.source is None:
+            return f'Waiting for Task "{origin.task_ref.name}" to exist'
+        if not snapshot.source.finished:
+            return f'Waiting for Task "{origin.task_ref.name}" to finish'
+    return None
+
+
+def _wait(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
+    """Say what the Task waits for; whatever arrives wakes it."""
+    status = snapshot.task.status
+    if status.phase == phase and status.status_detail == detail:
+        return NOTHING
+    update = {"phase": phase, "ready": False, "status": "Pending", "status_detail": detail}
+    return TaskPlan(status.model_copy(update=update), events=(PlannedEvent("Normal", "Waiting", detail),))
+
+
+# --- a turn ----------------------------------------------------------------------------------------------------------
+
+
+def _decide_turn(snapshot: TaskSnapshot) -> TaskPlan:
+    result = snapshot.result
+    if result is None:
+        return _decide_send(snapshot)
+    if result.turn != snapshot.task.status.turn:
+        return TaskPlan(consumed=True)  # a turn that is already in the window
+    match result.outcome:
+        case "Retrying":
+            return _show_retry(snapshot, result)
+        case "Error":
+            return _fail_request(snapshot, result)
+        case _:
+            return _apply_answer(snapshot, result)
+
+
+def _decide_send(snapshot: TaskSnapshot) -> TaskPlan:
+    if snapshot.request_on_its_way:
+        return NOTHING
+    if not snapshot.agent_ready:
+        return _wait_in_flight(snapshot)
+    status = snapshot.task.status
+    if status.status == "Ready":
+        return TaskPlan(send=True)
+    update = _in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING)
+    return TaskPlan(status.model_copy(update=update), send=True)
+
+
+def _wait_in_flight(snapshot: TaskSnapshot) -> TaskPlan:
+    phase = snapshot.task.status.phase
+    assert phase is not None
+    name = snapshot.task.spec.agent_ref.name
+    detail = "Waiting for Agent to exist" if snapshot.agent is None else f'Waiting for agent "{name}" to become ready'
+    return _wait(snapshot, detail, phase=phase)
+
+
+def _show_retry(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
+    reason = result.error.message if result.error else "no reason given"
+    wait = f"{result.retry_in_seconds:.0f} s" if result.retry_in_seconds is not None else "a moment"
+    detail = shorten(f"LLM request failed (attempt {result.attempt}): {reason}; retrying in {wait}")
+    status = snapshot.task.status.model_copy(update={"status_detail": detail})
+    failed = PlannedEvent("Warning", "LLMRequestFailed", shorten(f"LLM request failed: {reason}"))
+    return TaskPlan(status, consumed=True, events=(failed,))
+
+
+def _fail_request(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
+    error = result.error
+    message = error.message if error else "the gateway gave no reason"
+    code = error.status_code if error else None
+    if code is not None and 400 <= code < 500:
+        event = PlannedEvent(
+            "Warning", "LLMRequestFailed4xx", shorten(f"LLM request failed with status {code}: {message}")
+        )
+    else:
+        event = PlannedEvent("Warning", "LLMRequestFailed", shorten(f"LLM request failed: {message}"))
+    return _end_failed(snapshot, "LLMRequestFailed", f"LLM request failed: {message}", message, event)
+
+
+def _apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
+    task = snapshot.task
+    answer = normalise_answer(result.message or Message(role="assistant"), result.turn)
+    usage = (task.status.token_usage or TokenUsage()) + (result.usage or TokenUsage())
+    update = {**_window([*task.status.context_window, answer]), "token_usage": usage}
+    if answer.tool_calls:
+        return _begin_tool_calls(snapshot, answer.tool_calls, update)
+    status = task.status.model_copy(
+        update={
+            **update,
+            **_in_flight(TaskPhase.FINAL_ANSWER, "LLM final response received"),
+            **_ended(snapshot, "Complete", "FinalAnswer", "LLM final response received"),
+            "output": answer.content,
+        }
+    )
+    event = PlannedEvent("Normal", "LLMFinalAnswer", "LLM response received successfully")
+    return TaskPlan(status, consumed=True, events=(event,))
+
+
+def _begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], update: dict[str, object]) -> TaskPlan:
+    task = snapshot.task
+    limit = _max_turns(snapshot)
+    if task.status.turn >= limit:
+        status = task.status.model_copy(update=update)
+        reached = f"The Task reached its limit of {limit} turns (maxTurns) without a final answer"
+        event = PlannedEvent("Warning", "MaxTurnsExceeded", reached)
+        return _end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
+    detail = "LLM response received, tool calls pending"
+    status = task.status.model_copy(update={**update, **_in_flight(TaskPhase.TOOL_CALLS_PENDING, detail)})
+    children, events = _missing_children(snapshot, calls)
+    pending = PlannedEvent("Normal", "ToolCallsPending", detail)
+    return TaskPlan(status, consumed=True, children=children, events=(pending, *events))
+
+
+def _max_turns(snapshot: TaskSnapshot) -> int:
+    own = snapshot.task.spec.max_turns
+    agents = snapshot.agent.spec.max_turns if snapshot.agent else None
+    return own or agents or DEFAULT_MAX_TURNS
+
+
+# --- tool calls ------------------------------------------------------------------------------------------------------
+
+
+def _decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
+    task = snapshot.task
+    consumed = snapshot.result is not None  # whatever it is, this turn has its answer
+    calls = task.status.context_window[-1].tool_calls or []
+    names = child_names(task, task.status.turn, len(calls))
+    children, events = _missing_children(snapshot, calls)
+    if children:
+        return TaskPlan(consumed=consumed, children=children, events=events)
+    found = [snapshot.children.get(name) for name in names]
+    if any(child is None and name not in snapshot.refused for child, name in zip(found, names, strict=True)):
+        waiting = _wait_in_flight(snapshot)  # a tool that the agent does not offer while it is unready
+        return TaskPlan(waiting.status, consumed=consumed, events=waiting.events)
+    if any(child is not None and not child.finished for child in found):
+        return TaskPlan(consumed=consumed)
+    messages = [
+        build_tool_message(call, child, snapshot.refused.get(name))
+        for call, child, name in zip(calls, found, names, strict=True)
+    ]
+    return _next_turn(snapshot, messages, consumed)
+
+
+def _missing_children(
+    snapshot: TaskSnapshot, calls: list[MessageToolCall]
+) -> tuple[tuple[TaskRunToolCall, ...], tuple[PlannedEvent, ...]]:
+    """The children that are still to be created. A tool that an unready agent does not offer may come back: that call waits."""
+    task = snapshot.task
+    names = child_names(task, task.status.turn, len(calls))
+    children = tuple(
+        build_tool_call(task, name, call, snapshot.catalog, snapshot.now)
+        for name, call in zip(names, calls, strict=True)
+        if name not in snapshot.children
+        and name not in snapshot.refused
+        and (snapshot.agent_ready or snapshot.catalog.find(call.function.name) is not None)
+    )
+    events = tuple(PlannedEvent("Normal", "ToolCallCreated", f"Created TaskRunToolCall {c.name}") for c in children)
+    return children, events
+
+
+def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) -> TaskPlan:
+    status = snapshot.task.status
+    updated = status.model_copy(
+        update={
+            **_in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, TOOLS_DONE),
+            **_window([*status.context_window, *messages]),
+            "turn": status.turn + 1,
+        }
+    )
+    done = PlannedEvent("Normal", "AllToolCallsCompleted", TOOLS_DONE)
+    if not snapshot.agent_ready:
+        return TaskPlan(updated, consumed=consumed, events=(done,))  # the next reconcile says what it waits for
+    return TaskPlan(updated, consumed=consumed, send=True, fresh=True, events=(done, _SENDING_EVENT))
+
+
+# --- parts of a status -----------------------------------------------------------------------------------------------
+
+
+def _in_flight(phase: TaskPhase, detail: str) -> dict[str, object]:
+    return {"phase": phase, "ready": True, "status": "Ready", "status_detail": detail}
+
+
+def _window(window: list[Message]) -> dict[str, object]:
+    return {"context_window": window, "message_count": len(window)}
+
+
+def _ended(snapshot: TaskSnapshot, condition: str, reason: str, message: str) -> dict[str, object]:
+    status = snapshot.task.status
+    new = Condition(
+        type=condition,
+        status="True",
+        reason=reason,
+        message=message,
+        last_transition_time=snapshot.now,
+        observed_generation=snapshot.task.metadata.generation,
+    )
+    return {
+        "completion_time": snapshot.now,
+        "start_time": status.start_time or snapshot.now,
+        "conditions": set_condition(status.conditions, new),
+    }
+
+
+def _fail(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> TaskPlan:
+    return _end_failed(snapshot, reason, detail, detail, PlannedEvent("Warning", event, detail))
+
+
+def _end_failed(
+    snapshot: TaskSnapshot,
+    reason: str,
+    detail: str,
+    error: str,
+    event: PlannedEvent,
+    status: TaskStatus | None = None,
+) -> TaskPlan:
+    base = status or snapshot.task.status
+    failed = base.model_copy(
+        update={
+            "phase": TaskPhase.FAILED,
+            "ready": False,
+            "status": "Error",
+            "status_detail": shorten(detail),
+            "error": shorten(error),
+            **_ended(snapshot, "Failed", reason, shorten(detail)),
+        }
+    )
+    return TaskPlan(failed, consumed=True, events=(event,))

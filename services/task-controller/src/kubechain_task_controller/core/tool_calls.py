@@ -1,0 +1,46 @@
+"""Builds the TaskRunToolCalls of a turn: same turn, same names, however often it is asked for."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kubechain_common.api.names import tool_call_labels, tool_call_name
+from kubechain_common.api.v1alpha1.conversation import MessageToolCall
+from kubechain_common.api.v1alpha1.meta import ObjectMeta, Ref
+from kubechain_common.api.v1alpha1.task import Task
+from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall, TaskRunToolCallSpec
+from kubechain_task_controller.core.tool_catalog import ToolCatalog
+
+_MAX_TOOL_NAME = 253
+NAMELESS = "unnamed"
+
+
+def child_names(task: Task, turn: int, count: int) -> list[str]:
+    """The names of a turn's calls, in call order."""
+    return [tool_call_name(task.name, task.uid, turn, index) for index in range(1, count + 1)]
+
+
+def build_tool_call(
+    task: Task, name: str, call: MessageToolCall, catalog: ToolCatalog, now: datetime
+) -> TaskRunToolCall:
+    """The child for one call; a name that is not in the catalogue gives a child without a target, which fails with a sentence."""
+    entry = catalog.find(call.function.name)
+    return TaskRunToolCall(
+        kind="TaskRunToolCall",
+        metadata=ObjectMeta(
+            name=name,
+            namespace=task.namespace,
+            labels=tool_call_labels(task.name, task.uid),
+            owner_references=[task.build_owner_reference()],
+        ),
+        spec=TaskRunToolCallSpec(
+            tool_call_id=call.id,
+            task_run_ref=Ref(name=task.name),
+            tool_ref=Ref(name=call.function.name[:_MAX_TOOL_NAME] or NAMELESS),
+            tool_type=entry.type if entry else None,
+            target=entry.target if entry else None,
+            arguments=call.function.arguments,
+            requested_at=now,
+            span_context=task.status.span_context,
+        ),
+    )

@@ -1,0 +1,187 @@
+"""Carries out what ``core.task_decision`` decides about a Task: status, children, request, events, in this order.
+
+Nothing is decided here. Each effect is idempotent, so an error anywhere leaves the rest to the next reconcile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from kubechain_common.kube.controller import Result
+from kubechain_common.kube.event_recorder import EventRecorder
+from kubechain_common.kube.status_writer import write_status
+from kubechain_common.runtime.clock import now
+from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
+
+from kubechain_common.api.names import turn_key
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.task import TaskPhase
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import AlreadyExistsError, InvalidError, NotFoundError
+from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
+from kubechain_common.messages.topology import llm_request_subject, llm_result_subject
+from kubechain_common.messaging.dispatcher import Dispatcher
+from kubechain_common.runtime.inbox import Inbox, Parked
+from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.task_decision import decide_task
+from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
+from kubechain_task_controller.watched import Watched
+
+
+class TaskReconciler:
+    """The shell around the pure core; one instance per leader."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        watched: Watched,
+        dispatcher: Dispatcher,
+        inbox: Inbox[LLMResult],
+        recorder: EventRecorder,
+    ) -> None:
+        self._kube = kube
+        self._watched = watched
+        self._dispatcher = dispatcher
+        self._inbox = inbox
+        self._recorder = recorder
+        self._refused: dict[str, dict[str, str]] = {}
+
+    async def reconcile(self, key: tuple[str, str]) -> Result | None:
+        """One step of the Task; ``None`` if nothing is left to wait for by time."""
+        task = self._watched.tasks.get(*key)
+        self._inbox.settle_orphans(key, task.uid if task else None)
+        if task is None:
+            return None
+        parked = self._inbox.first(task.uid)
+        plan = decide_task(await self._take_snapshot(task, parked.message if parked else None))
+        again = await self._carry_out(task, plan, parked)
+        return Result(requeue_after=0.0 if again else plan.requeue_after)
+
+    async def _take_snapshot(self, task: Task, result: LLMResult | None) -> TaskSnapshot:
+        agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
+        llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
+        unit = turn_key(task.uid, task.status.turn)
+        subject = llm_request_subject(llm.uid, task.namespace, task.uid, task.status.turn) if llm else None
+        return TaskSnapshot(
+            task=task,
+            now=now(),
+            agent=agent,
+            llm=ObjectRef.of(llm) if llm else None,
+            catalog=self._catalog_of(task),
+            children={c.name: c for c in self._watched.calls.by_owner(task.uid)},
+            refused=self._refused.get(unit, {}),
+            result=result,
+            request_on_its_way=subject is not None and self._dispatcher.subject_of(unit) == subject,
+            source=await self._find_source(task),
+            new_span=task.status.span_context or new_span_context(),
+        )
+
+    def _catalog_of(self, task: Task) -> ToolCatalog:
+        agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
+        if agent is None:
+            return ToolCatalog()
+        names = [ref.name for ref in agent.spec.mcp_servers]
+        found = ((name, self._watched.servers.get(task.namespace, name)) for name in names)
+        return build_catalog(agent, {name: server for name, server in found if server is not None})
+
+    async def _find_source(self, task: Task) -> Task | None:
+        """The Task whose conversation goes on here; whole, because the informer keeps finished Tasks without theirs."""
+        origin = task.spec.context_window_from
+        if origin is None or task.status.turn > 0:
+            return None
+        source = self._watched.tasks.get(task.namespace, origin.task_ref.name)
+        if source is None or not source.finished:
+            return source
+        try:
+            return await self._kube.get(Task, source.namespace, source.name)
+        except NotFoundError:
+            return None
+
+    async def _carry_out(self, task: Task, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
+        """True when the Task should be looked at again at once."""
+        if plan.delete:
+            await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
+            return False
+        before = task
+        if plan.status is not None:
+            task = await write_status(self._kube, self._watched.tasks, task, plan.status)
+        more = self._settle(task, plan, parked)
+        more |= await self._create_children(task, plan.children)
+        if plan.send:
+            await self._send(task, fresh=plan.fresh)
+        for event in plan.events:
+            self._recorder.event(task, event.type, event.reason, event.message)
+        if task.finished and not before.finished:
+            self._finish(task)
+        return more
+
+    def _settle(self, task: Task, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
+        if parked is None or not plan.consumed:
+            return False
+        if parked.message.outcome != "Retrying":
+            self._dispatcher.forget(turn_key(task.uid, parked.message.turn))
+        return self._inbox.settle(task.uid, parked)
+
+    async def _create_children(self, task: Task, children: tuple[TaskRunToolCall, ...]) -> bool:
+        """True when the API server refused one: the next step tells the model."""
+        if not children:
+            return False
+        async with asyncio.TaskGroup() as group:
+            created = [group.create_task(self._create_child(task, child)) for child in children]
+        return any(not c.result() for c in created)
+
+    async def _create_child(self, task: Task, child: TaskRunToolCall) -> bool:
+        try:
+            self._watched.calls.observe(await self._kube.create(child))
+        except AlreadyExistsError:
+            # Made before a crash, or not yet in the cache.
+            self._watched.calls.observe(await self._kube.get(TaskRunToolCall, child.namespace, child.name))
+        except InvalidError as error:
+            self._refused.setdefault(turn_key(task.uid, task.status.turn), {})[child.name] = str(error)
+            return False
+        return True
+
+    async def _send(self, task: Task, *, fresh: bool) -> None:
+        agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
+        llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
+        if llm is None:
+            return  # gone since the decision; its return wakes the Task
+        turn = task.status.turn
+        request = LLMRequest(
+            task=ObjectRef.of(task),
+            turn=turn,
+            llm=ObjectRef.of(llm),
+            messages=task.status.context_window,
+            tools=self._catalog_of(task).definitions(),
+        )
+        await self._dispatcher.publish(
+            turn_key(task.uid, turn),
+            request,
+            subject=llm_request_subject(llm.uid, task.namespace, task.uid, turn),
+            result_subject=llm_result_subject(task.namespace, task.uid, turn),
+            trace=task.status.span_context,
+            fresh=fresh,
+        )
+
+    def _finish(self, task: Task) -> None:
+        status = task.status
+        for turn in range(1, status.turn + 1):
+            self._refused.pop(turn_key(task.uid, turn), None)
+        self._dispatcher.forget(turn_key(task.uid, status.turn))
+        if status.span_context is None or status.start_time is None or status.completion_time is None:
+            return
+        emit_root_span(
+            f"invoke_agent {task.spec.agent_ref.name}",
+            status.span_context,
+            status.start_time,
+            status.completion_time,
+            attributes={
+                "gen_ai.operation.name": "invoke_agent",
+                "gen_ai.agent.name": task.spec.agent_ref.name,
+                "k8s.namespace.name": task.namespace,
+                "kubechain.task.name": task.name,
+                "kubechain.task.uid": task.uid,
+                "kubechain.task.turns": status.turn,
+            },
+            error=status.error if status.phase == TaskPhase.FAILED else None,
+        )

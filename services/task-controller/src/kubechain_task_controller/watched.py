@@ -1,0 +1,136 @@
+"""What the controllers of this service watch, and who is woken by what.
+
+One informer per kind, shared by both reconcilers. A finished Task keeps only what its retention needs, so that thousands of them cost
+little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kubechain_common.kube.informer import Change, Informer
+
+from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task, TaskRunToolCall
+from kubechain_common.kube.client import KubeClient
+
+R = TypeVar("R", bound=Resource)
+
+Enqueue = Callable[[tuple[str, str]], None]
+
+BY_AGENT = "agent"
+BY_SOURCE = "source"
+BY_LLM = "llm"
+BY_SERVER = "server"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The informers of this service."""
+
+    tasks: Informer[Task]
+    agents: Informer[Agent]
+    llms: Informer[LLM]
+    servers: Informer[MCPServer]
+    calls: Informer[TaskRunToolCall]
+
+    @classmethod
+    def build(cls, kube: KubeClient, namespace: str) -> Watched:
+        return cls(
+            tasks=Informer(
+                kube,
+                Task,
+                namespace=namespace,
+                indexers={BY_AGENT: _agent_of_unfinished, BY_SOURCE: _source_of_unstarted},
+                transform=_strip_finished,
+            ),
+            agents=Informer(kube, Agent, namespace=namespace, indexers={BY_LLM: _llm_of, BY_SERVER: _servers_of}),
+            llms=Informer(kube, LLM, namespace=namespace),
+            servers=Informer(kube, MCPServer, namespace=namespace),
+            calls=Informer(kube, TaskRunToolCall, namespace=namespace),
+        )
+
+    def all(
+        self,
+    ) -> tuple[Informer[Task], Informer[Agent], Informer[LLM], Informer[MCPServer], Informer[TaskRunToolCall]]:
+        return (self.tasks, self.agents, self.llms, self.servers, self.calls)
+
+    def wake_tasks(self, enqueue: Enqueue) -> None:
+        """Every change that can move a Task on enqueues it."""
+
+        def task_changed(change: Change[Task]) -> None:
+            task = _subject(change)
+            enqueue(task.key)
+            if task.finished or change.new is None:
+                _enqueue_all(enqueue, self.tasks.by_index(BY_SOURCE, _index_key(task.namespace, task.name)))
+
+        def agent_changed(change: Change[Agent]) -> None:
+            agent = _subject(change)
+            _enqueue_all(enqueue, self.tasks.by_index(BY_AGENT, _index_key(agent.namespace, agent.name)))
+
+        def call_changed(change: Change[TaskRunToolCall]) -> None:
+            call = _subject(change)
+            if change.new is None or call.finished:
+                enqueue((call.namespace, call.spec.task_run_ref.name))
+
+        self.tasks.add_handler(task_changed)
+        self.agents.add_handler(agent_changed)
+        self.calls.add_handler(call_changed)
+
+    def wake_agents(self, enqueue: Enqueue) -> None:
+        """Every change that can make an Agent ready or unready enqueues it."""
+
+        def llm_changed(change: Change[LLM]) -> None:
+            llm = _subject(change)
+            _enqueue_all(enqueue, self.agents.by_index(BY_LLM, _index_key(llm.namespace, llm.name)))
+
+        def server_changed(change: Change[MCPServer]) -> None:
+            server = _subject(change)
+            _enqueue_all(enqueue, self.agents.by_index(BY_SERVER, _index_key(server.namespace, server.name)))
+
+        self.agents.add_handler(lambda change: enqueue(_subject(change).key))
+        self.llms.add_handler(llm_changed)
+        self.servers.add_handler(server_changed)
+
+
+def _subject(change: Change[R]) -> R:
+    obj = change.new or change.old
+    assert obj is not None  # a change has at least one side
+    return obj
+
+
+def _enqueue_all(enqueue: Enqueue, objects: Iterable[Resource]) -> None:
+    for obj in objects:
+        enqueue(obj.key)
+
+
+def _index_key(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}"
+
+
+def _agent_of_unfinished(task: Task) -> list[str]:
+    return [] if task.finished else [_index_key(task.namespace, task.spec.agent_ref.name)]
+
+
+def _source_of_unstarted(task: Task) -> list[str]:
+    origin = task.spec.context_window_from
+    if origin is None or task.status.turn > 0:
+        return []
+    return [_index_key(task.namespace, origin.task_ref.name)]
+
+
+def _llm_of(agent: Agent) -> list[str]:
+    return [_index_key(agent.namespace, agent.spec.llm_ref.name)]
+
+
+def _servers_of(agent: Agent) -> list[str]:
+    return [_index_key(agent.namespace, ref.name) for ref in agent.spec.mcp_servers]
+
+
+def _strip_finished(task: Task) -> Task:
+    if not task.finished:
+        return task
+    spec = task.spec.model_copy(update={"user_message": "", "context_window": None})
+    status = task.status.model_copy(update={"context_window": [], "output": ""})
+    return task.model_copy(update={"spec": spec, "status": status})

@@ -1,0 +1,387 @@
+"""The Task's state machine, state by state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
+from kubechain_common.api.v1alpha1.status import SpanContext
+from kubechain_common.api.v1alpha1.task import TaskPhase
+from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
+from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
+from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.task_decision import decide_task
+from kubechain_task_controller.core.tool_calls import child_names
+from kubechain_task_controller.core.tool_catalog import build_catalog
+
+LLM_REF = ObjectRef.of(build_llm())
+AGENT = build_agent(mcpServers=[{"name": "fetch"}])
+CATALOG = build_catalog(AGENT, {"fetch": build_mcp_server(tools=("fetch", "head"))})
+
+
+def snapshot(task: Task, **parts: Any) -> TaskSnapshot:
+    defaults: dict[str, Any] = {
+        "agent": AGENT,
+        "llm": LLM_REF,
+        "catalog": CATALOG,
+        "new_span": SpanContext(trace_id="t", span_id="s"),
+    }
+    return TaskSnapshot(task=task, now=NOW, **{**defaults, **parts})
+
+
+def reasons(plan: TaskPlan) -> list[str]:
+    return [event.reason for event in plan.events]
+
+
+def carried_out(task: Task, plan: TaskPlan) -> Task:
+    """The Task as the API server would hold it after the plan."""
+    return task.model_copy(update={"status": plan.status}) if plan.status else task
+
+
+def started(**spec: Any) -> Task:
+    task = build_task(**spec)
+    return carried_out(task, decide_task(snapshot(task)))
+
+
+def answer(*tools: str, content: str = "", turn: int = 1, ids: tuple[str, ...] | None = None) -> LLMResult:
+    names = ids or tuple(f"call_{i}" for i in range(len(tools)))
+    calls = [
+        MessageToolCall(id=call_id, function=ToolCallFunction(name=tool, arguments='{"url": "x"}'))
+        for call_id, tool in zip(names, tools, strict=True)
+    ]
+    message = Message(role="assistant", content=content, tool_calls=calls or None)
+    usage = TokenUsage(input_tokens=10, output_tokens=5, total_tokens=15)
+    return LLMResult(task=ObjectRef.of(build_task()), turn=turn, outcome="Message", message=message, usage=usage)
+
+
+def with_tool_calls(*tools: str, **spec: Any) -> Task:
+    task = started(**spec)
+    return carried_out(task, decide_task(snapshot(task, result=answer(*tools))))
+
+
+# --- start
+
+
+def test_a_task_without_its_agent_waits_for_it_to_exist() -> None:
+    plan = decide_task(snapshot(build_task(), agent=None, llm=None))
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.status, plan.status.ready) == (TaskPhase.PENDING, "Pending", False)
+    assert plan.status.status_detail == "Waiting for Agent to exist"
+    assert [(e.type, e.reason, e.message) for e in plan.events] == [("Normal", "Waiting", "Waiting for Agent to exist")]
+    assert not plan.send
+
+
+def test_waiting_is_said_once() -> None:
+    task = build_task()
+    waiting = carried_out(task, decide_task(snapshot(task, agent=None, llm=None)))
+    assert decide_task(snapshot(waiting, agent=None, llm=None)) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [build_agent(ready=False), build_agent(generation=2)],
+    ids=["not ready", "ready, but for an older spec"],
+)
+def test_a_task_waits_for_its_agent_to_become_ready(agent: Any) -> None:
+    plan = decide_task(snapshot(build_task(), agent=agent))
+    assert plan.status is not None
+    assert plan.status.status_detail == 'Waiting for agent "my-assistant" to become ready'
+
+
+def test_the_first_status_write_holds_all_that_the_first_turn_needs() -> None:
+    plan = decide_task(snapshot(build_task()))
+    status = plan.status
+    assert status is not None
+    assert status.phase == TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM
+    assert [(m.role, m.content) for m in status.context_window] == [
+        ("system", "You are a helpful assistant."),
+        ("user", "What is the capital of the moon?"),
+    ]
+    assert (status.turn, status.message_count, status.start_time) == (1, 2, NOW)
+    assert status.span_context == SpanContext(trace_id="t", span_id="s")
+    assert (plan.send, plan.fresh) == (True, True)
+    assert [(e.reason, e.message) for e in plan.events] == [
+        ("ValidationSucceeded", "Task validation succeeded"),
+        ("SendingContextWindowToLLM", "Sending context window to LLM"),
+    ]
+
+
+def test_a_long_user_message_is_previewed() -> None:
+    status = started(userMessage="x" * 51).status
+    assert status.user_msg_preview == "x" * 47 + "..."
+    assert started(userMessage="x" * 50).status.user_msg_preview == "x" * 50
+
+
+def test_a_given_conversation_gets_the_agents_system_message_unless_it_has_its_own() -> None:
+    window = [{"role": "user", "content": "hi"}]
+    assert [m.role for m in started(contextWindow=window).status.context_window] == ["system", "user"]
+    own = [{"role": "system", "content": "mine"}, *window]
+    assert started(contextWindow=own).status.context_window[0].content == "mine"
+
+
+def test_a_task_goes_on_from_the_conversation_of_another() -> None:
+    source = with_tool_calls("fetch__fetch").model_copy(deep=True)
+    source.status.phase = TaskPhase.FINAL_ANSWER
+    task = build_task("next", contextWindowFrom={"taskRef": {"name": "hello"}}, userMessage="and then?")
+    status = decide_task(snapshot(task, source=source)).status
+    assert status is not None
+    assert [m.role for m in status.context_window] == ["system", "user", "assistant", "user"]
+    assert status.context_window[-1].content == "and then?"
+
+
+def test_a_task_that_goes_on_waits_for_the_other_to_finish() -> None:
+    task = build_task("next", contextWindowFrom={"taskRef": {"name": "hello"}}, userMessage="and then?")
+    missing = decide_task(snapshot(task)).status
+    running = decide_task(snapshot(task, source=started())).status
+    assert missing is not None
+    assert running is not None
+    assert missing.status_detail == 'Waiting for Task "hello" to exist'
+    assert running.status_detail == 'Waiting for Task "hello" to finish'
+
+
+# --- a turn
+
+
+def test_a_request_that_is_on_its_way_is_not_sent_again() -> None:
+    assert decide_task(snapshot(started(), request_on_its_way=True)) == NOTHING
+
+
+def test_after_a_restart_the_request_is_looked_for_and_sent_without_a_write() -> None:
+    plan = decide_task(snapshot(started()))
+    assert plan == TaskPlan(send=True)
+
+
+def test_a_final_answer_ends_the_task() -> None:
+    plan = decide_task(snapshot(started(), result=answer(content="It has none.")))
+    status = plan.status
+    assert status is not None
+    assert (status.phase, status.ready, status.status) == (TaskPhase.FINAL_ANSWER, True, "Ready")
+    assert (status.output, status.status_detail) == ("It has none.", "LLM final response received")
+    assert status.completion_time == NOW
+    assert status.token_usage == TokenUsage(input_tokens=10, output_tokens=5, total_tokens=15)
+    assert [(c.type, c.status) for c in status.conditions] == [("Complete", "True")]
+    assert [(e.reason, e.message) for e in plan.events] == [("LLMFinalAnswer", "LLM response received successfully")]
+    assert plan.consumed
+
+
+def test_a_result_of_an_earlier_turn_is_dropped() -> None:
+    assert decide_task(snapshot(started(), result=answer(content="late", turn=0))) == TaskPlan(consumed=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "message"),
+    [
+        (404, "LLMRequestFailed4xx", "LLM request failed with status 404: no such model"),
+        (None, "LLMRequestFailed", "LLM request failed: no such model"),
+    ],
+)
+def test_a_failed_request_ends_the_task_with_the_providers_sentence(
+    code: int | None, reason: str, message: str
+) -> None:
+    error = LLMCallError(message="no such model", status_code=code)
+    result = LLMResult(task=ObjectRef.of(build_task()), turn=1, outcome="Error", error=error)
+    plan = decide_task(snapshot(started(), result=result))
+    status = plan.status
+    assert status is not None
+    assert (status.phase, status.status, status.ready) == (TaskPhase.FAILED, "Error", False)
+    assert status.status_detail == "LLM request failed: no such model"
+    assert status.error == "no such model"
+    assert [(e.type, e.reason, e.message) for e in plan.events] == [("Warning", reason, message)]
+    assert [(c.type, c.reason) for c in status.conditions] == [("Failed", "LLMRequestFailed")]
+
+
+def test_a_retry_is_shown_and_nothing_else_changes() -> None:
+    error = LLMCallError(message="overloaded", status_code=529, retryable=True)
+    notice = LLMResult(
+        task=ObjectRef.of(build_task()), turn=1, outcome="Retrying", error=error, attempt=2, retry_in_seconds=4.2
+    )
+    task = started()
+    plan = decide_task(snapshot(task, result=notice))
+    assert plan.status is not None
+    assert plan.status.status_detail == "LLM request failed (attempt 2): overloaded; retrying in 4 s"
+    assert plan.status.phase == TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM
+    assert plan.status.context_window == task.status.context_window
+    assert reasons(plan) == ["LLMRequestFailed"]
+    assert plan.consumed
+
+
+def test_a_task_in_flight_waits_where_it_is_when_its_agent_turns_unready() -> None:
+    task = started()
+    plan = decide_task(snapshot(task, agent=build_agent(ready=False)))
+    assert plan.status is not None
+    assert plan.status.phase == TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM
+    assert plan.status.context_window == task.status.context_window
+    assert plan.status.status_detail == 'Waiting for agent "my-assistant" to become ready'
+    again = decide_task(snapshot(carried_out(task, plan)))
+    assert again.send
+    assert again.status is not None
+    assert again.status.status == "Ready"
+
+
+# --- tool calls
+
+
+def test_tool_calls_are_written_down_before_their_children_are_made() -> None:
+    task = started()
+    plan = decide_task(snapshot(task, result=answer("fetch__fetch", "fetch__head", content="let me look")))
+    assert plan.status is not None
+    assert plan.status.phase == TaskPhase.TOOL_CALLS_PENDING
+    assert plan.status.status_detail == "LLM response received, tool calls pending"
+    assert plan.status.context_window[-1].content == "let me look"
+    names = child_names(task, 1, 2)
+    assert [c.name for c in plan.children] == names
+    assert [(e.reason, e.message) for e in plan.events] == [
+        ("ToolCallsPending", "LLM response received, tool calls pending"),
+        ("ToolCallCreated", f"Created TaskRunToolCall {names[0]}"),
+        ("ToolCallCreated", f"Created TaskRunToolCall {names[1]}"),
+    ]
+
+
+def test_a_child_says_all_that_is_needed_to_run_it() -> None:
+    task = started()
+    child = decide_task(snapshot(task, result=answer("fetch__fetch"))).children[0]
+    assert child.spec.tool_ref.name == "fetch__fetch"
+    assert child.spec.target is not None
+    assert (child.spec.tool_type, child.spec.target.name, child.spec.target.tool) == ("MCP", "fetch", "fetch")
+    assert child.spec.arguments == '{"url": "x"}'
+    assert child.spec.span_context == task.status.span_context
+    assert child.metadata.labels == {
+        "kubechain.humanlayer.dev/taskruntoolcall": "hello",
+        "kubechain.humanlayer.dev/task-uid": "uid-hello",
+    }
+    owner = child.metadata.owner_references[0]
+    assert (owner.kind, owner.name, owner.uid, owner.controller) == ("Task", "hello", "uid-hello", True)
+
+
+def test_after_a_crash_only_the_missing_children_are_made() -> None:
+    task = with_tool_calls("fetch__fetch", "fetch__head")
+    first, second = child_names(task, 1, 2)
+    plan = decide_task(snapshot(task, children={first: build_call(first)}))
+    assert [c.name for c in plan.children] == [second]
+    assert plan.status is None
+
+
+def test_the_task_waits_until_every_child_has_ended() -> None:
+    task = with_tool_calls("fetch__fetch", "fetch__head")
+    first, second = child_names(task, 1, 2)
+    children = {first: build_call(first, status={"phase": "Succeeded"}), second: build_call(second)}
+    assert decide_task(snapshot(task, children=children)) == NOTHING
+
+
+def test_results_go_into_the_window_in_call_order() -> None:
+    task = with_tool_calls("fetch__fetch", "fetch__head", "fetch__head")
+    names = child_names(task, 1, 3)
+    statuses = [
+        {"phase": "Succeeded", "result": "one"},
+        {"phase": "Failed", "error": "no route to host"},
+        {"phase": "ToolCallRejected", "result": "not on a Friday"},
+    ]
+    children = {n: build_call(n, status=s) for n, s in reversed(list(zip(names, statuses, strict=True)))}
+    plan = decide_task(snapshot(task, children=children))
+    assert plan.status is not None
+    assert [(m.role, m.content, m.tool_call_id) for m in plan.status.context_window[-3:]] == [
+        ("tool", "one", "call_0"),
+        ("tool", "Error: no route to host", "call_1"),
+        ("tool", "not on a Friday", "call_2"),
+    ]
+    assert (plan.status.turn, plan.status.phase) == (2, TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM)
+    assert plan.status.status_detail == "All tool calls completed, ready to send tool results to LLM"
+    assert reasons(plan) == ["AllToolCallsCompleted", "SendingContextWindowToLLM"]
+    assert (plan.send, plan.fresh) == (True, True)
+
+
+def test_an_unknown_tool_becomes_a_child_without_a_target() -> None:
+    child = decide_task(snapshot(started(), result=answer("nope"))).children[0]
+    assert child.spec.target is None
+    assert child.spec.tool_type is None
+
+
+def test_a_child_that_the_api_server_refuses_is_an_error_that_the_model_reads() -> None:
+    task = with_tool_calls("fetch__fetch")
+    name = child_names(task, 1, 1)[0]
+    plan = decide_task(snapshot(task, refused={name: "arguments: too long"}))
+    assert plan.status is not None
+    assert plan.status.context_window[-1].content == "Error: arguments: too long"
+
+
+def test_a_tool_that_an_unready_agent_does_not_offer_is_waited_for() -> None:
+    task = started()
+    unready = snapshot(
+        task, agent=build_agent(ready=False), catalog=build_catalog(AGENT, {}), result=answer("fetch__fetch")
+    )
+    plan = decide_task(unready)
+    assert plan.children == ()
+    pending = carried_out(task, plan)
+    waiting = decide_task(replace(unready, task=pending, result=None))
+    assert waiting.status is not None
+    assert waiting.status.phase == TaskPhase.TOOL_CALLS_PENDING
+    assert waiting.status.status_detail == 'Waiting for agent "my-assistant" to become ready'
+    assert len(decide_task(snapshot(pending)).children) == 1
+
+
+def test_calls_without_ids_or_with_equal_ids_get_their_own() -> None:
+    plan = decide_task(
+        snapshot(started(), result=answer("fetch__fetch", "fetch__head", "fetch__head", ids=("", "a", "a")))
+    )
+    ids = [c.spec.tool_call_id for c in plan.children]
+    assert ids == ["call_1_1", "a", "call_1_3"]
+
+
+def test_a_duplicate_result_while_tools_run_is_acknowledged_and_changes_nothing() -> None:
+    task = with_tool_calls("fetch__fetch")
+    name = child_names(task, 1, 1)[0]
+    plan = decide_task(snapshot(task, children={name: build_call(name)}, result=answer("fetch__fetch")))
+    assert plan == TaskPlan(consumed=True)
+
+
+# --- bounds
+
+
+def test_a_tool_loop_ends_at_max_turns() -> None:
+    task = started(maxTurns=1)
+    plan = decide_task(snapshot(task, result=answer("fetch__fetch")))
+    assert plan.status is not None
+    assert plan.status.phase == TaskPhase.FAILED
+    assert "limit of 1 turns" in plan.status.error
+    assert plan.status.context_window[-1].role == "assistant"
+    assert plan.children == ()
+
+
+def test_a_cancelled_task_fails_wherever_it_stands() -> None:
+    for task in (build_task(cancel=True), with_tool_calls("fetch__fetch", cancel=None)):
+        cancelled = task.model_copy(update={"spec": task.spec.model_copy(update={"cancel": True})})
+        plan = decide_task(snapshot(cancelled))
+        assert plan.status is not None
+        assert (plan.status.phase, plan.status.conditions[0].reason) == (TaskPhase.FAILED, "Cancelled")
+
+
+def test_a_deadline_is_waited_for_and_then_ends_the_task() -> None:
+    task = started(activeDeadlineSeconds=60)
+    assert decide_task(snapshot(task, request_on_its_way=True)).requeue_after == 60
+    late = replace(snapshot(task, request_on_its_way=True), now=NOW + timedelta(seconds=61))
+    plan = decide_task(late)
+    assert plan.status is not None
+    assert plan.status.conditions[0].reason == "DeadlineExceeded"
+
+
+def test_a_finished_task_stays_as_it_is() -> None:
+    task = started()
+    done = carried_out(task, decide_task(snapshot(task, result=answer(content="done"))))
+    assert decide_task(snapshot(done, result=answer(content="other"))) == TaskPlan(consumed=True)
+
+
+def test_a_finished_task_goes_after_its_ttl() -> None:
+    task = started(ttlSecondsAfterFinished=30)
+    done = carried_out(task, decide_task(snapshot(task, result=answer(content="done"))))
+    assert decide_task(snapshot(done)).requeue_after == 30
+    assert decide_task(replace(snapshot(done), now=NOW + timedelta(seconds=31))).delete
+
+
+def test_an_object_that_is_being_deleted_is_left_alone() -> None:
+    task = build_task(metadata={"deletionTimestamp": "2026-11-23T12:00:00Z"})
+    assert decide_task(snapshot(task)) == TaskPlan(consumed=True)

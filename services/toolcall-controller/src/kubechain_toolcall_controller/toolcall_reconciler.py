@@ -1,0 +1,96 @@
+"""Carries out what ``core.call_decision`` decides about a tool call: status, request, events, in this order."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kubechain_common.kube.controller import Result
+from kubechain_common.kube.event_recorder import EventRecorder
+from kubechain_common.kube.status_writer import write_status
+from kubechain_common.runtime.clock import now
+
+from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.messages import ToolRequest, ToolResult
+from kubechain_common.messages.topology import tool_request_subject, tool_result_subject
+from kubechain_common.messaging.dispatcher import Dispatcher
+from kubechain_common.runtime.inbox import Inbox
+from kubechain_toolcall_controller.core.call_decision import decide_call
+from kubechain_toolcall_controller.core.plan import CallSnapshot
+from kubechain_toolcall_controller.watched import Watched
+
+
+class ToolCallReconciler:
+    """The shell around the pure core; one instance per process, at work while it leads."""
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        watched: Watched,
+        dispatcher: Dispatcher,
+        inbox: Inbox[ToolResult],
+        recorder: EventRecorder,
+    ) -> None:
+        self._kube = kube
+        self._watched = watched
+        self._dispatcher = dispatcher
+        self._inbox = inbox
+        self._recorder = recorder
+        self._sent_at: dict[str, datetime] = {}
+        self._since = now()
+
+    def look_again(self) -> None:
+        """What was published before now is not known any more: by this process, another leader, or to a broker that lost it."""
+        self._since = now()
+        self._dispatcher.forget_all()
+
+    async def reconcile(self, key: tuple[str, str]) -> Result | None:
+        """One step of the call."""
+        call = self._watched.calls.get(*key)
+        self._inbox.settle_orphans(key, call.uid if call else None)
+        if call is None:
+            return None
+        server = self._find_server(call)
+        parked = self._inbox.first(call.uid)
+        snapshot = CallSnapshot(
+            call=call,
+            now=now(),
+            server=server,
+            result=parked.message if parked else None,
+            sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
+        )
+        plan = decide_call(snapshot)
+        if plan.status is not None:
+            call = await write_status(self._kube, self._watched.calls, call, plan.status)
+        if parked is not None and plan.consumed:
+            self._inbox.settle(call.uid, parked)
+        if plan.request is not None:
+            await self._send(call, plan.request)
+        for event in plan.events:
+            self._recorder.event(call, event.type, event.reason, event.message)
+        if call.finished:
+            self._dispatcher.forget(call.uid)
+            self._sent_at.pop(call.uid, None)
+        return Result(requeue_after=plan.requeue_after)
+
+    def _find_server(self, call: TaskRunToolCall) -> MCPServer | None:
+        target = call.spec.target
+        return self._watched.servers.get(call.namespace, target.name) if target else None
+
+    def _is_on_its_way(self, call: TaskRunToolCall, server: MCPServer | None) -> bool:
+        """A server that was deleted and made again under its name has another subject."""
+        known = self._dispatcher.subject_of(call.uid)
+        return known is not None and (
+            server is None or known == tool_request_subject(server.uid, call.namespace, call.uid)
+        )
+
+    async def _send(self, call: TaskRunToolCall, request: ToolRequest) -> None:
+        await self._dispatcher.publish(
+            call.uid,
+            request,
+            subject=tool_request_subject(request.server.uid, call.namespace, call.uid),
+            result_subject=tool_result_subject(call.namespace, call.uid),
+            trace=call.spec.span_context,
+            fresh=request.requested_at > self._since,
+        )
+        self._sent_at.setdefault(call.uid, now())

@@ -1,0 +1,70 @@
+"""What this service watches, and which calls a change wakes. A finished call is kept without its result, which may be large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kubechain_common.kube.informer import Change, Informer
+
+from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
+from kubechain_common.kube.client import KubeClient
+
+BY_SERVER = "server"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The informers of this service."""
+
+    calls: Informer[TaskRunToolCall]
+    servers: Informer[MCPServer]
+
+    @classmethod
+    def build(cls, kube: KubeClient, namespace: str) -> Watched:
+        calls = Informer(
+            kube,
+            TaskRunToolCall,
+            namespace=namespace,
+            indexers={BY_SERVER: _server_of_unfinished},
+            transform=_strip_finished,
+        )
+        return cls(calls=calls, servers=Informer(kube, MCPServer, namespace=namespace, transform=_strip_tools))
+
+    def all(self) -> tuple[Informer[TaskRunToolCall], Informer[MCPServer]]:
+        return (self.calls, self.servers)
+
+    def wake_calls(self, enqueue: Callable[[tuple[str, str]], None]) -> None:
+        """A change of a call, or of the server that it waits for, enqueues it."""
+
+        def call_changed(change: Change[TaskRunToolCall]) -> None:
+            call = change.new or change.old
+            if call is not None and (change.new is None or not call.finished):
+                enqueue(call.key)
+
+        def server_changed(change: Change[MCPServer]) -> None:
+            server = change.new or change.old
+            if server is not None:
+                for call in self.calls.by_index(BY_SERVER, f"{server.namespace}/{server.name}"):
+                    enqueue(call.key)
+
+        self.calls.add_handler(call_changed)
+        self.servers.add_handler(server_changed)
+
+
+def _server_of_unfinished(call: TaskRunToolCall) -> list[str]:
+    target = call.spec.target
+    if call.finished or call.spec.tool_type != "MCP" or target is None:
+        return []
+    return [f"{call.namespace}/{target.name}"]
+
+
+def _strip_finished(call: TaskRunToolCall) -> TaskRunToolCall:
+    if not call.finished:
+        return call
+    spec = call.spec.model_copy(update={"arguments": ""})
+    return call.model_copy(update={"spec": spec, "status": call.status.model_copy(update={"result": "", "error": ""})})
+
+
+def _strip_tools(server: MCPServer) -> MCPServer:
+    return server.model_copy(update={"status": server.status.model_copy(update={"tools": []})})

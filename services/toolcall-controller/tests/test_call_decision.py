@@ -1,0 +1,129 @@
+"""The tool call's state machine, state by state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from kubechain_common.api.v1alpha1 import TaskRunToolCall
+from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
+from kubechain_common.messages import ObjectRef, ToolResult
+from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
+from kubechain_toolcall_controller.core.call_decision import decide_call
+from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot
+
+SERVER = build_mcp_server()
+GUARDED = build_mcp_server(approvalContactChannel={"name": "approval-channel"})
+
+
+def snapshot(call: TaskRunToolCall | None = None, **parts: Any) -> CallSnapshot:
+    return CallSnapshot(call=call or build_call(), now=NOW, **{"server": SERVER, **parts})
+
+
+def result(outcome: Any = "Succeeded", **fields: Any) -> ToolResult:
+    return ToolResult(call=ObjectRef.of(build_call()), outcome=outcome, **fields)
+
+
+def carried_out(call: TaskRunToolCall, plan: CallPlan) -> TaskRunToolCall:
+    return call.model_copy(update={"status": plan.status}) if plan.status else call
+
+
+def test_a_new_call_is_sent_without_a_write() -> None:
+    plan = decide_call(snapshot())
+    assert plan.status is None
+    assert plan.request is not None
+    assert (plan.request.tool, plan.request.arguments) == ("fetch", "{}")
+    assert plan.request.requested_at == build_call().spec.requested_at
+
+
+def test_a_slow_call_is_shown_as_running() -> None:
+    early = decide_call(snapshot(sent_at=NOW - timedelta(seconds=0.25)))
+    assert early == CallPlan(requeue_after=0.75)
+    late = decide_call(snapshot(sent_at=NOW - timedelta(seconds=2)))
+    assert late.status is not None
+    assert (late.status.phase, late.status.status) == (ToolCallPhase.RUNNING, "Ready")
+    running = carried_out(build_call(), late)
+    assert decide_call(snapshot(running, sent_at=NOW - timedelta(seconds=2))) == NOTHING
+
+
+def test_a_success_is_written_with_its_result() -> None:
+    plan = decide_call(snapshot(sent_at=NOW, result=result(content="42")))
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.status, plan.status.result) == (ToolCallPhase.SUCCEEDED, "Succeeded", "42")
+    assert plan.status.status_detail == "MCP tool executed successfully"
+    assert plan.status.completion_time == NOW
+    assert [(e.reason, e.message) for e in plan.events] == [
+        ("ExecutionSucceeded", 'MCP tool "fetch__fetch" executed successfully')
+    ]
+    assert plan.consumed
+
+
+def test_a_failure_is_written_with_its_reason() -> None:
+    plan = decide_call(snapshot(result=result("Failed", error="no such page", reason="ToolError")))
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.status) == (ToolCallPhase.FAILED, "Error")
+    assert (plan.status.error, plan.status.reason) == ("no such page", "ToolError")
+    assert plan.status.status_detail == "MCP tool execution failed: no such page"
+    assert [(e.type, e.reason) for e in plan.events] == [("Warning", "ExecutionFailed")]
+
+
+def test_an_unknown_tool_fails_with_a_sentence() -> None:
+    plan = decide_call(snapshot(build_call(toolType=None, target=None, toolRef={"name": "nope"})))
+    assert plan.status is not None
+    assert plan.status.error == 'Unknown tool "nope": the agent has no tool of this name'
+
+
+def test_a_missing_server_fails_the_call_and_a_lost_one_leaves_its_outcome_unknown() -> None:
+    missing = decide_call(snapshot(server=None))
+    lost = decide_call(snapshot(server=None, sent_at=NOW))
+    assert missing.status is not None
+    assert lost.status is not None
+    assert missing.status.reason == "ServerNotFound"
+    assert lost.status.reason == "OutcomeUnknown"
+
+
+def test_a_finished_call_stays_as_it_is() -> None:
+    done = build_call(status={"phase": "Succeeded", "result": "42"})
+    assert decide_call(snapshot(done, result=result("Failed", error="late"))) == CallPlan(consumed=True)
+
+
+def test_a_guarded_server_is_not_called_before_someone_approved() -> None:
+    plan = decide_call(snapshot(server=GUARDED))
+    assert plan.request is None
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.status) == (ToolCallPhase.PENDING, "AwaitingHumanApproval")
+    assert plan.status.status_detail == "Waiting for human approval via contact channel approval-channel"
+    assert [(e.reason, e.message) for e in plan.events] == [
+        ("AwaitingHumanApproval", "Tool execution requires approval via contact channel approval-channel")
+    ]
+    waiting = carried_out(build_call(), plan)
+    assert decide_call(snapshot(waiting, server=GUARDED)) == NOTHING
+    # Taking the channel off the server does not let a waiting call through.
+    assert decide_call(snapshot(waiting, server=SERVER)) == NOTHING
+
+
+def _decided(**decision: Any) -> TaskRunToolCall:
+    waiting = carried_out(build_call(), decide_call(snapshot(server=GUARDED)))
+    spec = build_call(decision=decision).spec
+    return waiting.model_copy(update={"spec": spec})
+
+
+def test_an_approved_call_is_written_down_and_then_runs_with_the_edited_arguments() -> None:
+    call = _decided(approved=True, arguments='{"edited": true}')
+    plan = decide_call(snapshot(call, server=GUARDED))
+    assert plan.request is None
+    assert plan.status is not None
+    assert plan.status.status_detail == "Ready to execute approved tool"
+    run = decide_call(replace(snapshot(server=GUARDED), call=carried_out(call, plan)))
+    assert run.request is not None
+    assert run.request.arguments == '{"edited": true}'
+    assert run.request.requested_at == NOW
+
+
+def test_a_rejected_call_ends_with_the_persons_comment() -> None:
+    plan = decide_call(snapshot(_decided(approved=False, comment="not on a Friday"), server=GUARDED))
+    assert plan.status is not None
+    assert plan.status.phase == ToolCallPhase.TOOL_CALL_REJECTED
+    assert plan.status.result == "not on a Friday"
+    assert plan.request is None
