@@ -1,6 +1,7 @@
 """The task-controller process: two controllers and one consumer of results, run by whoever holds the Lease.
 
-Informers and queues live on every replica, so that a standby takes over with warm caches; only the leader works on them.
+Informers and queues live on every replica, so that a standby takes over with warm caches; only the leader works on
+them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the controllers of this service watch, and who is woken by what.
 
-One informer per kind, shared by both reconcilers. A finished Task keeps only what its retention needs, so that thousands of them cost
-little memory.
+One informer per kind, shared by both reconcilers. A finished Task keeps only what its retention needs, so that
+thousands of them cost little memory.
 """
 
 from __future__ import annotations

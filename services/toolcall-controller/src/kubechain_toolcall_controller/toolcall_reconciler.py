@@ -40,7 +40,10 @@ class ToolCallReconciler:
         self._since = now()
 
     def look_again(self) -> None:
-        """What was published before now is not known any more: by this process, another leader, or to a broker that lost it."""
+        """What was published before now is not known any more:
+
+        by this process, another leader, or to a broker that lost it.
+        """
         self._since = now()
         self._dispatcher.forget_all()
 

@@ -1,4 +1,7 @@
-"""What this service watches, and which calls a change wakes. A finished call is kept without its result, which may be large."""
+"""What this service watches, and which calls a change wakes.
+
+A finished call is kept without its result, which may be large.
+"""
 
 from __future__ import annotations
 

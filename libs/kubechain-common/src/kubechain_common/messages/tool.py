@@ -11,8 +11,8 @@ from kubechain_common.messages.envelope import Envelope, ObjectRef
 class ToolRequest(Envelope):
     """Run ``tool`` of ``server`` for ``call``.
 
-    ``requested_at`` is when the call became free to run (created, or approved). A host that has lost its record of started calls
-    treats a call older than the new record as started: its outcome is unknown.
+    ``requested_at`` is when the call became free to run (created, or approved). A host that has lost its record of
+    started calls treats a call older than the new record as started: its outcome is unknown.
     """
 
     call: ObjectRef

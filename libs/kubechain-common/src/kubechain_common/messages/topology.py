@@ -1,14 +1,15 @@
 """THE table of streams, subjects, consumers and buckets.
 
-Subjects carry namespaces (a DNS label) and uids, never object names, because names may hold dots. Requests and results each have one
-subject of their own per unit of work, so the stream itself tells whether a unit is already on its way:
+Subjects carry namespaces (a DNS label) and uids, never object names, because names may hold dots. Requests and
+results each have one subject of their own per unit of work, so the stream itself tells whether a unit is already on
+its way:
 
-| stream                  | subject                                                   | durable consumer          |
-|-------------------------|-----------------------------------------------------------|---------------------------|
-| KUBECHAIN_LLM_REQUESTS  | kubechain.llm.request.<llm-uid>.<ns>.<task-uid>.<turn>    | llm-<llm-uid>, per LLM    |
-| KUBECHAIN_LLM_RESULTS   | kubechain.llm.result.<ns>.<task-uid>.<turn>               | task-controller           |
-| KUBECHAIN_TOOL_REQUESTS | kubechain.tool.request.<server-uid>.<ns>.<call-uid>       | mcp-<server-uid>, per MCPServer |
-| KUBECHAIN_TOOL_RESULTS  | kubechain.tool.result.<ns>.<call-uid>                     | toolcall-controller       |
+| stream                  | subject                                                | durable consumer    |
+|-------------------------|--------------------------------------------------------|---------------------|
+| KUBECHAIN_LLM_REQUESTS  | kubechain.llm.request.<llm-uid>.<ns>.<task-uid>.<turn> | llm-<llm-uid>       |
+| KUBECHAIN_LLM_RESULTS   | kubechain.llm.result.<ns>.<task-uid>.<turn>            | task-controller     |
+| KUBECHAIN_TOOL_REQUESTS | kubechain.tool.request.<server-uid>.<ns>.<call-uid>    | mcp-<server-uid>    |
+| KUBECHAIN_TOOL_RESULTS  | kubechain.tool.result.<ns>.<call-uid>                  | toolcall-controller |
 
 All are work queues: a message leaves when it is acknowledged. Nothing here is the record of anything; the CRs are.
 """

@@ -1,10 +1,10 @@
 """Publishes each unit of work once, however often its object is reconciled.
 
-A unit has one request subject and one result subject of its own. While this process remembers that it published, nothing is asked. After
-a restart it remembers nothing, so it looks: a worker publishes the result before it acknowledges the request, hence the request is still
-there, or its result is, or the result was consumed, and then the object has moved on and is not reconciled for this unit any more. Only
-when both are missing was the request never published (or the broker's storage was lost), and then it is published again. No time-out is
-involved.
+A unit has one request subject and one result subject of its own. While this process remembers that it published,
+nothing is asked. After a restart it remembers nothing, so it looks: a worker publishes the result before it
+acknowledges the request, hence the request is still there, or its result is, or the result was consumed, and then the
+object has moved on and is not reconciled for this unit any more. Only when both are missing was the request never
+published (or the broker's storage was lost), and then it is published again. No time-out is involved.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ class Dispatcher:
     ) -> None:
         """Publish the unit's request unless it, or its result, is there already.
 
-        ``fresh`` says that the unit came into being in this very reconcile, so that nobody can have published it before.
+        ``fresh`` says that the unit came into being in this very reconcile, so that nobody can have published it
+        before.
         """
         if self._on_its_way.get(unit) == subject:
             return

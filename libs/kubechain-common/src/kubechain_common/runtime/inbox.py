@@ -1,7 +1,8 @@
 """Results that wait for their object's reconcile.
 
-A consumer's handler parks its delivery here and waits, heartbeats going on, until the reconciler has written what the result says into
-the object. Only then does the handler return, and the message is acknowledged: a crash in between delivers it again.
+A consumer's handler parks its delivery here and waits, heartbeats going on, until the reconciler has written what the
+result says into the object. Only then does the handler return, and the message is acknowledged: a crash in between
+delivers it again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether an Agent is ready: everything that its spec names must exist and be ready.
 
-Something missing is Pending, never a final Error: whatever arrives wakes the Agent. Contact channels and sub-agents can be named, but the
-services behind them are not part of this version, so an Agent that names them says so.
+Something missing is Pending, never a final Error: whatever arrives wakes the Agent. Contact channels and sub-agents
+can be named, but the services behind them are not part of this version, so an Agent that names them says so.
 """
 
 from __future__ import annotations

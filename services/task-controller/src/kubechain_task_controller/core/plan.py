@@ -1,8 +1,8 @@
 """What a decision looks at, and what it asks for.
 
-A plan is carried out in the order of its fields, and each part is idempotent: the status is guarded by resourceVersion, children have
-deterministic names, the request has a subject of its own, events are best effort. So a crash between any two of them is healed by
-reconciling again.
+A plan is carried out in the order of its fields, and each part is idempotent: the status is guarded by
+resourceVersion, children have deterministic names, the request has a subject of its own, events are best effort. So a
+crash between any two of them is healed by reconciling again.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class TaskSnapshot:
 class TaskPlan:
     """The next step of a Task.
 
-    ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with this plan.
-    ``consumed`` says that the snapshot's result is done with once the status is written.
+    ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins
+    with this plan. ``consumed`` says that the snapshot's result is done with once the status is written.
     """
 
     status: TaskStatus | None = None

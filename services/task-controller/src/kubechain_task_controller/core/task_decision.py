@@ -4,8 +4,9 @@
                               |                        |
                               +-> FinalAnswer | Failed <+
 
-A turn is one request to the model. The status says which turn a Task stands in before its request is published, so a result is matched to
-its turn by number and applied at most once. A Task in flight is never reset: when its Agent turns unready it waits where it is.
+A turn is one request to the model. The status says which turn a Task stands in before its request is published, so a
+result is matched to its turn by number and applied at most once. A Task in flight is never reset: when its Agent
+turns unready it waits where it is.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
 from kubechain_common.api.v1alpha1.status import Condition, set_condition, shorten
-from kubechain_common.api.v1alpha1.task import DEFAULT_MAX_TURNS, Task, TaskPhase, TaskStatus
+from kubechain_common.api.v1alpha1.task import DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
 from kubechain_common.messages import LLMResult
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
@@ -261,7 +263,10 @@ def _decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
 def _missing_children(
     snapshot: TaskSnapshot, calls: list[MessageToolCall]
 ) -> tuple[tuple[TaskRunToolCall, ...], tuple[PlannedEvent, ...]]:
-    """The children that are still to be created. A tool that an unready agent does not offer may come back: that call waits."""
+    """The children that are still to be created.
+
+    A tool that an unready agent does not offer may come back: that call waits.
+    """
     task = snapshot.task
     names = child_names(task, task.status.turn, len(calls))
     children = tuple(

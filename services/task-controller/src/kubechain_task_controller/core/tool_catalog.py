@@ -1,7 +1,8 @@
 """The tools of an agent under the names that the model sees.
 
-A tool is offered as ``<server>__<tool>``. Providers take only ``^[a-zA-Z0-9_-]{1,64}$``, so an unfit name is sanitised and made unique by
-a hash. The way back from a name to its tool is a look-up here, never a split of the name.
+A tool is offered as ``<server>__<tool>``. Providers take only ``^[a-zA-Z0-9_-]{1,64}$``, so an unfit name is
+sanitised and made unique by a hash. The way back from a name to its tool is a look-up here, never a split of the
+name.
 """
 
 from __future__ import annotations

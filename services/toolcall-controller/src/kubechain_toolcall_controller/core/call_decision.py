@@ -2,8 +2,9 @@
 
     Pending -> [AwaitingHumanApproval -> ReadyToExecute | ToolCallRejected] -> (Running) -> Succeeded | Failed
 
-A call that ends quickly is written once, at its end. One that runs longer than ``SHOW_RUNNING_AFTER`` is shown as Running, which costs a
-second write. A call is approved with ``spec.decision``: whoever may set it with kubectl has decided.
+A call that ends quickly is written once, at its end. One that runs longer than ``SHOW_RUNNING_AFTER`` is shown as
+Running, which costs a second write. A call is approved with ``spec.decision``: whoever may set it with kubectl has
+decided.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _decide_approval(snapshot: CallSnapshot, channel: str) -> CallPlan | None:
     if not decision.approved:
         comment = decision.comment or "The call was rejected by a human."
         return _end(snapshot, ToolCallPhase.TOOL_CALL_REJECTED, "Tool execution rejected", "Rejected", result=comment)
-    # The time of approval goes into the status before the request goes out: an approved call counts as started from here on.
+    # The time of approval is written before the request goes out: an approved call counts as started from here on.
     ready = status.model_copy(
         update={"status": "Ready", "status_detail": "Ready to execute approved tool", "start_time": snapshot.now}
     )

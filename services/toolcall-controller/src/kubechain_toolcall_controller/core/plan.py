@@ -1,4 +1,7 @@
-"""What the decision looks at, and what it asks for. A plan is carried out in the order of its fields; each part is idempotent."""
+"""What the decision looks at, and what it asks for.
+
+A plan is carried out in the order of its fields; each part is idempotent.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ class PlannedEvent:
 class CallSnapshot:
     """Everything that the next step of a call depends on.
 
-    ``server`` is the MCPServer that the call is for, if it exists. ``sent_at`` is when this process published the request, None if it
-    does not know of one.
+    ``server`` is the MCPServer that the call is for, if it exists. ``sent_at`` is when this process published the
+    request, None if it does not know of one.
     """
 
     call: TaskRunToolCall

@@ -25,7 +25,10 @@ _PENALTY = r"^-?(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
 
 
 class LLMParameters(KubeModel):
-    """Parameters of a call; decimal numbers are strings, because Kubernetes APIs avoid floats. Absent ones are not sent."""
+    """Parameters of a call;
+
+    decimal numbers are strings, because Kubernetes APIs avoid floats. Absent ones are not sent.
+    """
 
     model: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     base_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://.+")] | None = None
@@ -69,8 +72,10 @@ class LLMSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel(
-                "has(self.apiKeyFrom) || (self.provider == 'openai' && has(self.parameters) && has(self.parameters.baseUrl))",
-                "apiKeyFrom is required; only provider openai with parameters.baseUrl (a compatible server) works without a key",
+                "has(self.apiKeyFrom) || (self.provider == 'openai'"
+                " && has(self.parameters) && has(self.parameters.baseUrl))",
+                "apiKeyFrom is required; only provider openai with parameters.baseUrl (a compatible server)"
+                " works without a key",
             ),
             cel(
                 "self.provider != 'vertex' || has(self.vertex)", "vertex configuration is required for vertex provider"

@@ -83,7 +83,10 @@ class MCPServerSpec(KubeModel):
 
 
 class ToolAnnotations(KubeModel):
-    """Hints of the server about a tool: https://modelcontextprotocol.io/specification/draft/schema (ToolAnnotations)."""
+    """Hints of the server about a tool:
+
+    https://modelcontextprotocol.io/specification/draft/schema (ToolAnnotations).
+    """
 
     title: str | None = None
     read_only_hint: bool | None = None

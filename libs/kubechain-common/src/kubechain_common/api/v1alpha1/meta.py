@@ -1,7 +1,7 @@
 """What all kinds share: metadata, references, timestamps and the description of a CRD.
 
-Field names are snake_case here and camelCase on the wire. Models ignore unknown fields, because the API server may know newer ones
-than this process does; strictness is the CRD schema's job.
+Field names are snake_case here and camelCase on the wire. Models ignore unknown fields, because the API server may
+know newer ones than this process does; strictness is the CRD schema's job.
 """
 
 from __future__ import annotations

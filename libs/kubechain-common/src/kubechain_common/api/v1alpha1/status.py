@@ -43,7 +43,10 @@ def shorten(text: str, limit: int = MAX_DETAIL) -> str:
 
 
 def set_condition(conditions: list[Condition], new: Condition) -> list[Condition]:
-    """The conditions with ``new`` in place of the one of its type; lastTransitionTime moves only when its status does."""
+    """The conditions with ``new`` in place of the one of its type;
+
+    lastTransitionTime moves only when its status does.
+    """
     kept = [c for c in conditions if c.type != new.type]
     old = next((c for c in conditions if c.type == new.type), None)
     if old is not None and old.status == new.status:

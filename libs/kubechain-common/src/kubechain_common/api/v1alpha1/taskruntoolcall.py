@@ -1,6 +1,7 @@
 """TaskRunToolCall: one tool call of one turn of a Task.
 
-``spec.decision`` and ``spec.response`` are how a person answers with kubectl: the only fields that may change, each set once.
+``spec.decision`` and ``spec.response`` are how a person answers with kubectl: the only fields that may change, each
+set once.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ TERMINAL_PHASES = frozenset({ToolCallPhase.SUCCEEDED, ToolCallPhase.FAILED, Tool
 
 
 class ToolTarget(KubeModel):
-    """What the tool name of the model stood for when the call was made: an MCPServer and its tool, a channel, or an agent."""
+    """What the tool name of the model stood for when the call was made:
+
+    an MCPServer and its tool, a channel, or an agent.
+    """
 
     name: ObjectName
     tool: Annotated[str, Field(max_length=253)] | None = None
