@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 
-from kubechain_common.kube.controller import Controller
-from kubechain_common.kube.lease import LeaderElector
-from kubechain_common.messaging.consumer import Consumer
 from kubechain_common.runtime.service import ServiceContext, run_service
 
+from kubechain_common.kube.controller import Controller, Key
 from kubechain_common.messages import LLMResult
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS, LLM_RESULTS_CONSUMER
+from kubechain_common.messaging.consumer import Consumer
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
+from kubechain_common.runtime.leadership import run_led
 from kubechain_task_controller.agent_reconciler import AgentReconciler
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
@@ -25,43 +25,61 @@ NAME = "task-controller"
 
 
 class TaskController:
-    """The parts of the process, wired."""
+    """The parts of the process, wired. A term is one time of leading: its controllers begin and end with it."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
         self._watched = Watched.build(context.kube, context.settings.watch_namespace)
-        self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS)
-        self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda key: self._tasks.queue.add(key))
-        recorder = context.recorder
-        tasks = TaskReconciler(
-            context.kube, self._watched, self._dispatcher, self._inbox, recorder.for_component("task-controller")
-        )
-        agents = AgentReconciler(context.kube, self._watched, recorder.for_component("agent-controller"))
-        self._tasks = Controller("task", tasks.reconcile, workers=32)
-        self._agents = Controller("agent", agents.reconcile, workers=8)
-        self._watched.wake_tasks(self._tasks.queue.add)
-        self._watched.wake_agents(self._agents.queue.add)
+        self._term: Term | None = None
+        self._watched.wake_tasks(self._enqueue_task)
+        self._watched.wake_agents(self._enqueue_agent)
         context.bus.on_topology_lost(self._look_again)
 
     async def run(self) -> None:
         """Runs until the process is asked to stop."""
-        context = self._context
-        elector = LeaderElector(
-            context.kube, namespace=context.settings.namespace, name=f"kubechain-{NAME}", identity=context.identity
-        )
-        context.health.add_check("caches", lambda: all(i.has_synced.is_set() for i in self._watched.all()))
-        async with asyncio.TaskGroup() as group:
-            informers = [group.create_task(informer.run()) for informer in self._watched.all()]
-            for informer in self._watched.all():
-                await informer.wait_synced()
-            await elector.run(self._lead, context.stopping)
-            for informer in informers:
-                informer.cancel()
+        await run_led(self._context, NAME, self._watched.all(), self._lead)
 
     async def _lead(self) -> None:
+        self._term = Term(self._context, self._watched)
+        try:
+            await self._term.run()
+        finally:
+            self._term = None
+
+    def _enqueue_task(self, key: Key) -> None:
+        if self._term is not None:
+            self._term.tasks.queue.add(key)
+
+    def _enqueue_agent(self, key: Key) -> None:
+        if self._term is not None:
+            self._term.agents.queue.add(key)
+
+    def _look_again(self) -> None:
+        if self._term is not None:
+            self._term.look_again()
+
+
+class Term:
+    """What works while this process leads."""
+
+    def __init__(self, context: ServiceContext, watched: Watched) -> None:
+        self._context = context
+        self._watched = watched
+        self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS)
+        self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda key: self.tasks.queue.add(key))
+        recorder = context.recorder
+        tasks = TaskReconciler(
+            context.kube, watched, self._dispatcher, self._inbox, recorder.for_component("task-controller")
+        )
+        agents = AgentReconciler(context.kube, watched, recorder.for_component("agent-controller"))
+        self.tasks = Controller("task", tasks.reconcile, workers=32)
+        self.agents = Controller("agent", agents.reconcile, workers=8)
+
+    async def run(self) -> None:
+        """Looks at everything once, then at whatever changes."""
         for agent in self._watched.agents.list():
-            self._agents.queue.add(agent.key)
-        self._look_again()
+            self.agents.queue.add(agent.key)
+        self.look_again()
         results = Consumer(
             self._context.bus,
             LLM_RESULTS_CONSUMER,
@@ -70,15 +88,15 @@ class TaskController:
             concurrency=LLM_RESULTS_CONSUMER.max_ack_pending,
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tasks.run())
-            group.create_task(self._agents.run())
+            group.create_task(self.tasks.run())
+            group.create_task(self.agents.run())
             group.create_task(results.run(self._context.stopping))
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
         """What is on its way is not known any more: every Task finds out for itself."""
         self._dispatcher.forget_all()
         for task in self._watched.tasks.list():
-            self._tasks.queue.add(task.key)
+            self.tasks.queue.add(task.key)
 
 
 async def start(context: ServiceContext) -> None:

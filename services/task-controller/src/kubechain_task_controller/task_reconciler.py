@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import asyncio
 
-from kubechain_common.kube.controller import Result
-from kubechain_common.kube.event_recorder import EventRecorder
-from kubechain_common.kube.status_writer import write_status
 from kubechain_common.runtime.clock import now
-from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
 
 from kubechain_common.api.names import turn_key
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import AlreadyExistsError, InvalidError, NotFoundError
+from kubechain_common.kube.controller import Result
+from kubechain_common.kube.errors import AlreadyExistsError, InvalidError, NotFoundError, TooLargeError
+from kubechain_common.kube.event_recorder import EventRecorder
+from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import llm_request_subject, llm_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox, Parked
+from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
-from kubechain_task_controller.core.task_decision import decide_task
+from kubechain_task_controller.core.task_decision import decide_task, decide_too_large
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.watched import Watched
 
@@ -53,8 +53,12 @@ class TaskReconciler:
         if task is None:
             return None
         parked = self._inbox.first(task.uid)
-        plan = decide_task(await self._take_snapshot(task, parked.message if parked else None))
-        again = await self._carry_out(task, plan, parked)
+        snapshot = await self._take_snapshot(task, parked.message if parked else None)
+        plan = decide_task(snapshot)
+        try:
+            again = await self._carry_out(task, plan, parked)
+        except TooLargeError:
+            again = await self._carry_out(task, decide_too_large(snapshot), parked)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
 
     async def _take_snapshot(self, task: Task, result: LLMResult | None) -> TaskSnapshot:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
-
-from kubechain_common.kube.informer import Change, Informer
 
 from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.informer import Change, Informer, Key
 
-R = TypeVar("R", bound=Resource)
-
-Enqueue = Callable[[tuple[str, str]], None]
+Enqueue = Callable[[Key], None]
 
 BY_AGENT = "agent"
 BY_SOURCE = "source"
@@ -60,17 +56,17 @@ class Watched:
         """Every change that can move a Task on enqueues it."""
 
         def task_changed(change: Change[Task]) -> None:
-            task = _subject(change)
+            task = change.obj
             enqueue(task.key)
             if task.finished or change.new is None:
                 _enqueue_all(enqueue, self.tasks.by_index(BY_SOURCE, _index_key(task.namespace, task.name)))
 
         def agent_changed(change: Change[Agent]) -> None:
-            agent = _subject(change)
+            agent = change.obj
             _enqueue_all(enqueue, self.tasks.by_index(BY_AGENT, _index_key(agent.namespace, agent.name)))
 
         def call_changed(change: Change[TaskRunToolCall]) -> None:
-            call = _subject(change)
+            call = change.obj
             if change.new is None or call.finished:
                 enqueue((call.namespace, call.spec.task_run_ref.name))
 
@@ -81,23 +77,20 @@ class Watched:
     def wake_agents(self, enqueue: Enqueue) -> None:
         """Every change that can make an Agent ready or unready enqueues it."""
 
+        def agent_changed(change: Change[Agent]) -> None:
+            enqueue(change.obj.key)
+
         def llm_changed(change: Change[LLM]) -> None:
-            llm = _subject(change)
+            llm = change.obj
             _enqueue_all(enqueue, self.agents.by_index(BY_LLM, _index_key(llm.namespace, llm.name)))
 
         def server_changed(change: Change[MCPServer]) -> None:
-            server = _subject(change)
+            server = change.obj
             _enqueue_all(enqueue, self.agents.by_index(BY_SERVER, _index_key(server.namespace, server.name)))
 
-        self.agents.add_handler(lambda change: enqueue(_subject(change).key))
+        self.agents.add_handler(agent_changed)
         self.llms.add_handler(llm_changed)
         self.servers.add_handler(server_changed)
-
-
-def _subject(change: Change[R]) -> R:
-    obj = change.new or change.old
-    assert obj is not None  # a change has at least one side
-    return obj
 
 
 def _enqueue_all(enqueue: Enqueue, objects: Iterable[Resource]) -> None:

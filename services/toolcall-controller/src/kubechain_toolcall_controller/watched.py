@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kubechain_common.kube.informer import Change, Informer
-
 from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.informer import Change, Informer, Key
 
 BY_SERVER = "server"
 
@@ -37,19 +36,16 @@ class Watched:
     def all(self) -> tuple[Informer[TaskRunToolCall], Informer[MCPServer]]:
         return (self.calls, self.servers)
 
-    def wake_calls(self, enqueue: Callable[[tuple[str, str]], None]) -> None:
+    def wake_calls(self, enqueue: Callable[[Key], None]) -> None:
         """A change of a call, or of the server that it waits for, enqueues it."""
 
         def call_changed(change: Change[TaskRunToolCall]) -> None:
-            call = change.new or change.old
-            if call is not None and (change.new is None or not call.finished):
-                enqueue(call.key)
+            if change.new is None or not change.obj.finished:
+                enqueue(change.obj.key)
 
         def server_changed(change: Change[MCPServer]) -> None:
-            server = change.new or change.old
-            if server is not None:
-                for call in self.calls.by_index(BY_SERVER, f"{server.namespace}/{server.name}"):
-                    enqueue(call.key)
+            for call in self.calls.by_index(BY_SERVER, f"{change.obj.namespace}/{change.obj.name}"):
+                enqueue(call.key)
 
         self.calls.add_handler(call_changed)
         self.servers.add_handler(server_changed)

@@ -12,9 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from kubechain_common.messaging.consumer import Delivery
-
 from kubechain_common.messages import Envelope, ObjectRef
+from kubechain_common.messaging.consumer import Delivery
 
 M = TypeVar("M", bound=Envelope)
 

@@ -56,6 +56,12 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     return plan if left is None else _with_requeue(plan, left)
 
 
+def decide_too_large(snapshot: TaskSnapshot) -> TaskPlan:
+    """The plan when the API server would not take the next status, because the object would be too large."""
+    detail = "The context window does not fit into the Task object: use fewer or smaller tool results"
+    return _fail(snapshot, "ContextWindowTooLarge", detail, event="ContextWindowTooLarge")
+
+
 def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
     match snapshot.task.status.phase:
         case TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM:

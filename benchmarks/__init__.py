@@ -1,0 +1,1 @@
+"""Measures the running product against the budgets of the design: ``make bench``."""

@@ -1,0 +1,62 @@
+"""Budgets, and the table that sets each figure beside its own."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Budget:
+    """``first`` is what the next release must meet, ``then`` what comes after it."""
+
+    title: str
+    unit: str
+    first: float
+    then: float
+    more_is_better: bool = False
+
+    def is_met(self, value: float) -> bool:
+        return value >= self.first if self.more_is_better else value <= self.first
+
+
+BUDGETS = {
+    "plain_ms": Budget("plain Task, one after another, create -> FinalAnswer seen, p50", "ms", 25, 17),
+    "three_turns_ms": Budget("Task with 3 tool turns, p50", "ms", 150, 100),
+    "plain_burst": Budget("200 plain Tasks at once", "Tasks/s", 60, 110, more_is_better=True),
+    "turns_burst": Budget("100 Tasks with 3 tool turns at once", "Tasks/s", 20, 32, more_is_better=True),
+    "slow_llm_s": Budget("200 Tasks at once with a 1 s LLM, all done in", "s", 4, 2.5),
+    "writes_plain": Budget("writes to the API server per plain Task", "", 2, 2),
+    "writes_turn": Budget("writes per tool turn with one call", "", 4, 4),
+    "late_turn": Budget("100th turn against the 1st, 10 KB tool results", "x", 2, 1.3),
+    "rss_mb": Budget("idle services, RSS together", "MB", 450, 350),
+    "idle_cpu": Budget("idle services, CPU together", "% of a core", 2, 2),
+}
+
+
+def render(figures: dict[str, float]) -> str:
+    """A Markdown table."""
+    lines = ["| figure | measured | first | then | |", "|---|---|---|---|---|"]
+    for key, budget in BUDGETS.items():
+        value = figures[key]
+        mark = "met" if budget.is_met(value) else "not met"
+        measured = f"{value:.1f} {budget.unit}".rstrip()
+        lines.append(f"| {budget.title} | {measured} | {budget.first:g} | {budget.then:g} | {mark} |")
+    return "\n".join(lines)
+
+
+def write_results(path: Path, figures: dict[str, float], services: Sequence[str]) -> None:
+    """The table with what it was measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    machine = f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
+    path.write_text(
+        "# Benchmark results\n\n"
+        f"Measured {when} by `make bench` on {machine}; everything on one machine, a scripted LLM and an echo\n"
+        f"tool that answer in about a millisecond. Services: {', '.join(services)}.\n\n{render(figures)}\n",
+        encoding="utf-8",
+    )

@@ -1,0 +1,85 @@
+"""The dispatcher publishes a unit once, and after a restart only when neither its request nor its result is there."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from kubechain_common.messages import Envelope
+from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS
+from kubechain_common.messaging.bus import Bus
+from kubechain_common.messaging.dispatcher import Dispatcher
+
+
+class FakeBus:
+    """A bus that remembers what was asked of it."""
+
+    def __init__(self, present: set[str]) -> None:
+        self.present = present
+        self.asked: list[str] = []
+        self.published: list[tuple[str, str | None]] = []
+
+    async def has_message(self, stream: str, subject: str) -> bool:
+        self.asked.append(f"{stream}:{subject}")
+        return subject in self.present
+
+    async def publish(self, subject: str, message: Envelope, *, msg_id: str | None, trace: Any = None) -> None:
+        self.published.append((subject, msg_id))
+
+
+def dispatcher(bus: FakeBus) -> Dispatcher:
+    return Dispatcher(cast("Bus", bus), LLM_REQUESTS, LLM_RESULTS)
+
+
+async def publish(subject_of: Dispatcher, *, fresh: bool, subject: str = "req") -> None:
+    await subject_of.publish("u.1", Envelope(), subject=subject, result_subject="res", trace=None, fresh=fresh)
+
+
+async def test_a_fresh_unit_is_published_without_a_question() -> None:
+    bus = FakeBus(set())
+    await publish(dispatcher(bus), fresh=True)
+    assert bus.published == [("req", "u.1")]
+    assert bus.asked == []
+
+
+async def test_what_is_on_its_way_is_not_published_again() -> None:
+    bus = FakeBus(set())
+    unit = dispatcher(bus)
+    await publish(unit, fresh=True)
+    await publish(unit, fresh=False)
+    assert len(bus.published) == 1
+    assert unit.on_its_way("u.1")
+
+
+@pytest.mark.parametrize("present", ["req", "res"])
+async def test_after_a_restart_a_request_or_a_result_in_the_stream_is_enough(present: str) -> None:
+    bus = FakeBus({present})
+    unit = dispatcher(bus)
+    await publish(unit, fresh=False)
+    assert bus.published == []
+    assert unit.on_its_way("u.1")
+
+
+async def test_a_lost_unit_is_published_again_without_an_id_that_would_swallow_it() -> None:
+    bus = FakeBus(set())
+    await publish(dispatcher(bus), fresh=False)
+    assert bus.published == [("req", None)]
+    assert bus.asked == ["KUBECHAIN_LLM_REQUESTS:req", "KUBECHAIN_LLM_RESULTS:res"]  # in this order
+
+
+async def test_a_unit_whose_worker_was_replaced_goes_to_the_new_one() -> None:
+    bus = FakeBus(set())
+    unit = dispatcher(bus)
+    await publish(unit, fresh=True)
+    await publish(unit, fresh=False, subject="other")
+    assert bus.published == [("req", "u.1"), ("other", None)]
+
+
+async def test_after_the_storage_was_lost_the_dispatcher_looks_again() -> None:
+    bus = FakeBus(set())
+    unit = dispatcher(bus)
+    await publish(unit, fresh=True)
+    unit.forget_all()
+    await publish(unit, fresh=False)
+    assert len(bus.published) == 2
