@@ -28,9 +28,9 @@ def turn_key(task_uid: str, turn: int) -> str:
 
 
 def tool_call_name(task_name: str, task_uid: str, turn: int, index: int) -> str:
-    """``<task>-<7 hex>-tc-<NN>`` for call ``index`` (from 1) of a turn;
+    """``<task>-<7 hex>-tc-<NN>`` for call ``index`` (from 1) of a turn.
 
-    a long Task name is cut, the hash keeps it unique.
+    A long Task name is cut; the hash keeps it unique.
     """
     suffix = f"-{_digest(task_uid, turn)}-tc-{index:02d}"
     stem = task_name[: _MAX_NAME - len(suffix)].rstrip("-.")

@@ -25,10 +25,7 @@ _PENALTY = r"^-?(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
 
 
 class LLMParameters(KubeModel):
-    """Parameters of a call;
-
-    decimal numbers are strings, because Kubernetes APIs avoid floats. Absent ones are not sent.
-    """
+    """Parameters of a call, sent if present. Decimals are strings, because Kubernetes APIs avoid floats."""
 
     model: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     base_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://.+")] | None = None

@@ -83,9 +83,9 @@ class MCPServerSpec(KubeModel):
 
 
 class ToolAnnotations(KubeModel):
-    """Hints of the server about a tool:
+    """Hints of the server about a tool.
 
-    https://modelcontextprotocol.io/specification/draft/schema (ToolAnnotations).
+    https://modelcontextprotocol.io/specification/draft/schema (ToolAnnotations)
     """
 
     title: str | None = None

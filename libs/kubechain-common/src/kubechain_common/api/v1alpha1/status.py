@@ -33,8 +33,8 @@ Conditions = Annotated[
 class SpanContext(KubeModel):
     """The root span of a run, so that every process can join its trace."""
 
-    trace_id: str = Field(default="", alias="traceID")
-    span_id: str = Field(default="", alias="spanID")
+    trace_id: Annotated[str, Field(max_length=32)] = Field(default="", alias="traceID")
+    span_id: Annotated[str, Field(max_length=16)] = Field(default="", alias="spanID")
 
 
 def shorten(text: str, limit: int = MAX_DETAIL) -> str:
@@ -43,7 +43,7 @@ def shorten(text: str, limit: int = MAX_DETAIL) -> str:
 
 
 def set_condition(conditions: list[Condition], new: Condition) -> list[Condition]:
-    """The conditions with ``new`` in place of the one of its type;
+    """The conditions with ``new`` in place of the one of its type.
 
     lastTransitionTime moves only when its status does.
     """

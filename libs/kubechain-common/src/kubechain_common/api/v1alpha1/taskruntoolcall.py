@@ -43,10 +43,7 @@ TERMINAL_PHASES = frozenset({ToolCallPhase.SUCCEEDED, ToolCallPhase.FAILED, Tool
 
 
 class ToolTarget(KubeModel):
-    """What the tool name of the model stood for when the call was made:
-
-    an MCPServer and its tool, a channel, or an agent.
-    """
+    """What the model's tool name stood for when the call was made: a server and its tool, a channel, or an agent."""
 
     name: ObjectName
     tool: Annotated[str, Field(max_length=253)] | None = None

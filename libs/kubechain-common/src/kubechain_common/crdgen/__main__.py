@@ -1,0 +1,33 @@
+"""``python -m kubechain_common.crdgen crds/ [--check]``"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kubechain_common.crdgen import build_crds
+from kubechain_common.crdgen.files import build_files, find_drift, write_files
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the CRDs, or with ``--check`` exits with 1 and the names of the files that differ from the models."""
+    parser = argparse.ArgumentParser(
+        prog="python -m kubechain_common.crdgen", description="Write the CRDs from the API models."
+    )
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when a file differs")
+    arguments = parser.parse_args(argv)
+    files = build_files(build_crds())
+    if not arguments.check:
+        write_files(arguments.directory, files)
+        return 0
+    drift = find_drift(arguments.directory, files)
+    for name in drift:
+        print(f"{arguments.directory / name} differs from the models: run `make crds`", file=sys.stderr)
+    return 1 if drift else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,393 @@
+"""The CRDs on a real API server: what it takes, what it refuses and in which words, and what may change later.
+
+Every refusal has to be a sentence that names the field, because it is all that the person at kubectl sees.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Manifest = dict[str, Any]
+Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class ControlPlane(Protocol):
+    @property
+    def kubeconfig(self) -> Path | str: ...
+
+
+@pytest.fixture(scope="module")
+def kubectl(control_plane: ControlPlane) -> Kubectl:
+    """Runs kubectl against the control plane, with the CRDs of this tree installed."""
+    binary = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    assert binary, "kubectl comes with the development dependencies: run make setup"
+
+    def run(*arguments: str, manifest: Manifest | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [binary, "--kubeconfig", str(control_plane.kubeconfig), *arguments],
+            input=json.dumps(manifest) if manifest else None,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    applied = run("apply", "--server-side", "--force-conflicts", "-k", str(REPOSITORY / "crds"))
+    assert applied.returncode == 0, applied.stderr
+    established = run("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
+    assert established.returncode == 0, established.stderr
+    return run
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    name = f"crds-{uuid4().hex[:8]}"
+    created = kubectl("create", "namespace", name)
+    assert created.returncode == 0, created.stderr
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")
+
+
+def manifest(kind: str, spec: Any, name: str = "probe") -> Manifest:
+    return {"apiVersion": "kubechain.humanlayer.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+OPENAI_KEY = {"secretKeyRef": {"name": "openai", "key": "OPENAI_API_KEY"}}
+ANTHROPIC_KEY = {"secretKeyRef": {"name": "anthropic", "key": "ANTHROPIC_API_KEY"}}
+HUMANLAYER_KEY = {"secretKeyRef": {"name": "humanlayer", "key": "HUMANLAYER_API_KEY"}}
+SYSTEM = "You are a helpful assistant. Your job is to help the user with their tasks.\n"
+FETCH = {"transport": "stdio", "command": "uvx", "args": ["mcp-server-fetch"]}
+ASK = {"agentRef": {"name": "my-assistant"}, "userMessage": "What is the capital of the moon?"}
+USER = {"role": "user", "content": "hi"}
+EMAIL = {
+    "address": "approver@example.com",
+    "subject": "Approval Request from Kubechain",
+    "contextAboutUser": "Primary approver for web fetch operations",
+}
+CALL = {
+    "toolCallId": "call_1",
+    "taskRunRef": {"name": "fetch-task"},
+    "toolRef": {"name": "fetch__fetch"},
+    "arguments": '{"url":"https://swapi.dev/api/people/1"}',
+}
+
+GOOD: dict[str, Manifest] = {
+    "gpt-4o": manifest("LLM", {"provider": "openai", "parameters": {"model": "gpt-4o"}, "apiKeyFrom": OPENAI_KEY}),
+    "claude-3-5-sonnet": manifest(
+        "LLM",
+        {
+            "provider": "anthropic",
+            "parameters": {"model": "claude-3-5-sonnet-latest"},
+            "apiKeyFrom": ANTHROPIC_KEY,
+        },
+    ),
+    "keyless-llm-with-a-base-url": manifest(
+        "LLM", {"provider": "openai", "parameters": {"baseUrl": "http://localhost:11434/v1"}}
+    ),
+    "llm-with-every-parameter": manifest(
+        "LLM",
+        {
+            "provider": "openai",
+            "apiKeyFrom": OPENAI_KEY,
+            "openai": {"organization": "org", "apiType": "AZURE", "apiVersion": "2024-06-01"},
+            "parameters": {
+                "temperature": "0.7",
+                "maxTokens": 100,
+                "topP": "1.0",
+                "topK": 40,
+                "frequencyPenalty": "-1.5",
+                "presencePenalty": "2.0",
+            },
+        },
+    ),
+    "vertex": manifest(
+        "LLM",
+        {
+            "provider": "vertex",
+            "apiKeyFrom": OPENAI_KEY,
+            "vertex": {"cloudProject": "p", "cloudLocation": "us-central1"},
+        },
+    ),
+    "my-assistant": manifest("Agent", {"llmRef": {"name": "gpt-4o"}, "system": SYSTEM}),
+    "my-assistant-with-fetch": manifest(
+        "Agent", {"llmRef": {"name": "gpt-4o"}, "system": SYSTEM, "mcpServers": [{"name": "fetch"}]}
+    ),
+    "agent-with-everything": manifest(
+        "Agent",
+        {
+            "llmRef": {"name": "gpt-4o"},
+            "system": SYSTEM,
+            "description": "d",
+            "mcpServers": [{"name": "fetch", "tools": ["fetch"]}, {"name": "other"}],
+            "humanContactChannels": [{"name": "ask"}],
+            "subAgents": [{"name": "web-search"}],
+            "maxTurns": 5,
+        },
+    ),
+    "hello-world-1": manifest("Task", ASK),
+    "fetch-task": manifest(
+        "Task",
+        {
+            "agentRef": {"name": "my-assistant"},
+            "userMessage": "what is the data at https://swapi.dev/api/people/1? ",
+        },
+    ),
+    "claude-task": manifest(
+        "Task", {"agentRef": {"name": "claude"}, "userMessage": "What is your name and primary directive?"}
+    ),
+    "task-with-a-window": manifest(
+        "Task", {"agentRef": {"name": "a"}, "contextWindow": [{"role": "system", "content": "s"}, USER]}
+    ),
+    "task-with-the-longest-window": manifest("Task", {"agentRef": {"name": "a"}, "contextWindow": [USER] * 1000}),
+    "task-that-goes-on": manifest(
+        "Task", {**ASK, "contextWindowFrom": {"taskRef": {"name": "hello-world-1"}, "turn": 1}}
+    ),
+    "fetch": manifest("MCPServer", FETCH),
+    "fetch-with-approval": manifest("MCPServer", {**FETCH, "approvalContactChannel": {"name": "approval-channel"}}),
+    "server-with-env-and-limits": manifest(
+        "MCPServer",
+        {
+            **FETCH,
+            "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": OPENAI_KEY}],
+            "resources": {"limits": {"cpu": 1, "memory": "512Mi"}},
+            "requestTimeoutSeconds": 10,
+            "maxConcurrency": 2,
+            "onLostExecution": "Retry",
+        },
+    ),
+    "http-server": manifest(
+        "MCPServer",
+        {
+            "transport": "http",
+            "url": "https://example.com/mcp",
+            "headers": [{"name": "Authorization", "valueFrom": OPENAI_KEY}],
+        },
+    ),
+    "approval-channel": manifest("ContactChannel", {"type": "email", "apiKeyFrom": HUMANLAYER_KEY, "email": EMAIL}),
+    "slack-channel": manifest(
+        "ContactChannel", {"type": "slack", "apiKeyFrom": HUMANLAYER_KEY, "slack": {"channelOrUserID": "C0123ABC"}}
+    ),
+    "tool-call": manifest(
+        "TaskRunToolCall",
+        {
+            **CALL,
+            "toolType": "MCP",
+            "target": {"name": "fetch", "tool": "fetch"},
+            "requestedAt": "2025-04-01T16:09:02.123456Z",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_manifest_is_accepted(kubectl: Kubectl, name: str) -> None:
+    done = kubectl("create", "--dry-run=server", "-f", "-", manifest=GOOD[name])
+    assert done.returncode == 0, done.stderr
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("LLM", None, "spec: Required value"),
+    ("LLM", {"apiKeyFrom": OPENAI_KEY}, "spec.provider: Required value"),
+    (
+        "LLM",
+        {"provider": "acme", "apiKeyFrom": OPENAI_KEY},
+        'spec.provider: Unsupported value: "acme": supported values: "openai", "anthropic"',
+    ),
+    ("LLM", {"provider": "openai"}, "apiKeyFrom is required; only provider openai with parameters.baseUrl"),
+    ("LLM", {"provider": "anthropic", "parameters": {"baseUrl": "http://x"}}, "apiKeyFrom is required"),
+    (
+        "LLM",
+        {"provider": "openai", "apiKeyFrom": {"secretKeyRef": {"name": "openai"}}},
+        "spec.apiKeyFrom.secretKeyRef.key: Required value",
+    ),
+    (
+        "LLM",
+        {"provider": "openai", "apiKeyFrom": OPENAI_KEY, "parameters": {"temperature": "hot"}},
+        "spec.parameters.temperature",
+    ),
+    (
+        "LLM",
+        {"provider": "openai", "apiKeyFrom": OPENAI_KEY, "parameters": {"temperature": 0.5}},
+        "spec.parameters.temperature",
+    ),
+    (
+        "LLM",
+        {"provider": "openai", "apiKeyFrom": OPENAI_KEY, "parameters": {"maxTokens": 0}},
+        "spec.parameters.maxTokens: Invalid value: 0: spec.parameters.maxTokens in body should be greater than or "
+        "equal to 1",
+    ),
+    (
+        "LLM",
+        {"provider": "openai", "apiKeyFrom": OPENAI_KEY, "parameters": {"modle": "gpt-4o"}},
+        'unknown field "spec.parameters.modle"',
+    ),
+    ("LLM", {"provider": "vertex", "apiKeyFrom": OPENAI_KEY}, "vertex configuration is required for vertex provider"),
+    ("Agent", {"system": SYSTEM}, "spec.llmRef: Required value"),
+    ("Agent", {"llmRef": {"name": "x"}}, "spec.system: Required value"),
+    ("Agent", {"llmRef": {"name": "x"}, "system": ""}, "spec.system"),
+    (
+        "Agent",
+        {"llmRef": {"name": "x"}, "system": "s", "mcpServers": [{"name": "a"}, {"name": "a"}]},
+        'spec.mcpServers[1]: Duplicate value: {"name":"a"}',
+    ),
+    ("Agent", {"llmRef": {"name": "x"}, "system": "s", "maxTurns": 0}, "spec.maxTurns"),
+    ("Task", {"userMessage": "hi"}, "spec.agentRef: Required value"),
+    ("Task", {"agentRef": {"name": "a"}}, "set exactly one of userMessage and contextWindow"),
+    ("Task", {**ASK, "contextWindow": [USER]}, "set exactly one of userMessage and contextWindow"),
+    ("Task", {"agentRef": {"name": "a"}, "userMessage": ""}, "spec.userMessage"),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "contextWindow": [{"role": "system", "content": "s"}]},
+        "contextWindow needs at least one message with role user",
+    ),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "contextWindow": [{"role": "robot"}]},
+        'spec.contextWindow[0].role: Unsupported value: "robot"',
+    ),
+    (
+        "Task",
+        {
+            "agentRef": {"name": "a"},
+            "contextWindow": [USER],
+            "contextWindowFrom": {"taskRef": {"name": "b"}},
+        },
+        "contextWindowFrom needs a userMessage to go on with",
+    ),
+    ("Task", {**ASK, "activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds"),
+    ("MCPServer", {"transport": "carrier-pigeon"}, 'spec.transport: Unsupported value: "carrier-pigeon"'),
+    ("MCPServer", {"transport": "stdio"}, "command is required for transport stdio"),
+    ("MCPServer", {"transport": "http"}, "url is required for transport http"),
+    ("MCPServer", {**FETCH, "url": "http://x"}, "url is for transport http only"),
+    (
+        "MCPServer",
+        {"transport": "http", "url": "http://x", "args": ["a"]},
+        "command, args and env are for transport stdio only",
+    ),
+    ("MCPServer", {"transport": "http", "url": "ftp://x"}, "spec.url"),
+    ("MCPServer", {**FETCH, "headers": [{"name": "A", "value": "b"}]}, "headers are for transport http only"),
+    (
+        "MCPServer",
+        {**FETCH, "env": [{"name": "A", "value": "1", "valueFrom": OPENAI_KEY}]},
+        "spec.env[0]: Invalid value: set exactly one of value and valueFrom",
+    ),
+    (
+        "ContactChannel",
+        {"type": "email", "apiKeyFrom": HUMANLAYER_KEY},
+        "email is required for channel type email",
+    ),
+    (
+        "ContactChannel",
+        {"type": "slack", "apiKeyFrom": HUMANLAYER_KEY},
+        "slack is required for channel type slack",
+    ),
+    (
+        "ContactChannel",
+        {"type": "email", "apiKeyFrom": HUMANLAYER_KEY, "email": {"address": "nobody"}},
+        "spec.email.address",
+    ),
+    ("TaskRunToolCall", {**CALL, "toolType": "Magic"}, 'spec.toolType: Unsupported value: "Magic"'),
+    ("TaskRunToolCall", {k: v for k, v in CALL.items() if k != "arguments"}, "spec.arguments: Required value"),
+    ("TaskRunToolCall", {**CALL, "requestedAt": "yesterday"}, "spec.requestedAt"),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "complaint"), BAD, ids=[f"{kind}: {words}" for kind, _, words in BAD])
+def test_a_bad_manifest_is_refused_with_its_field(kubectl: Kubectl, kind: str, spec: Any, complaint: str) -> None:
+    bad = manifest(kind, spec)
+    if spec is None:
+        del bad["spec"]
+    refused = kubectl("create", "--dry-run=server", "-f", "-", manifest=bad)
+    assert refused.returncode != 0
+    assert complaint in refused.stderr
+
+
+CREATED: dict[str, Any] = {
+    "Task": {**ASK, "maxTurns": 5},
+    "TaskRunToolCall": CALL,
+}
+# Changes in the order a person would try them on one object: None = accepted, otherwise the words of the refusal.
+CHANGES: dict[str, list[tuple[Any, str | None]]] = {
+    "Task": [
+        ({"agentRef": {"name": "other"}}, "agentRef is immutable: create a new Task instead"),
+        ({"userMessage": "something else"}, "userMessage is immutable: create a new Task instead"),
+        ({"maxTurns": None}, "maxTurns is immutable: create a new Task instead"),
+        ({"activeDeadlineSeconds": 5}, "activeDeadlineSeconds is immutable: create a new Task instead"),
+        ({"contextWindowFrom": {"taskRef": {"name": "b"}}}, "contextWindowFrom is immutable"),
+        ({"userMessage": None, "contextWindow": [USER]}, "contextWindow is immutable"),
+        ({"ttlSecondsAfterFinished": 60}, None),
+        ({"ttlSecondsAfterFinished": 30}, None),
+        ({"cancel": False}, None),
+        ({"cancel": True}, None),
+        ({"cancel": False}, "a cancelled Task stays cancelled"),
+        ({"cancel": None}, "a cancelled Task stays cancelled"),
+    ],
+    "TaskRunToolCall": [
+        ({"arguments": "{}"}, "arguments is immutable"),
+        ({"toolRef": {"name": "other"}}, "toolRef is immutable"),
+        ({"toolCallId": "call_2"}, "toolCallId is immutable"),
+        ({"taskRunRef": {"name": "other"}}, "taskRunRef is immutable"),
+        ({"toolType": "MCP"}, "toolType is immutable"),
+        ({"target": {"name": "fetch"}}, "target is immutable"),
+        ({"spanContext": {"traceID": "d3fb"}}, "spanContext is immutable"),
+        ({"decision": {"comment": "hm"}}, "spec.decision.approved: Required value"),
+        ({"decision": {"approved": False, "comment": "not this site", "by": "me"}}, None),
+        ({"decision": {"approved": True}}, "decision was given already and can not be changed"),
+        ({"decision": None}, "decision was given already and can not be changed"),
+        ({"response": {"message": ""}}, "spec.response.message"),
+        ({"response": {"message": "blue"}}, None),
+        ({"response": {"message": "red"}}, "response was given already and can not be changed"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_only_the_open_fields_change_and_answers_are_set_once(kubectl: Kubectl, namespace: str, kind: str) -> None:
+    created = kubectl("-n", namespace, "create", "-f", "-", manifest=manifest(kind, CREATED[kind]))
+    assert created.returncode == 0, created.stderr
+    for spec, complaint in CHANGES[kind]:
+        body = json.dumps({"spec": spec})
+        done = kubectl("-n", namespace, "patch", kind, "probe", "--type=merge", "-p", body)
+        if complaint is None:
+            assert done.returncode == 0, f"{body}: {done.stderr}"
+        else:
+            assert done.returncode != 0, body
+            assert complaint in done.stderr
+
+
+def test_a_new_tool_call_reads_as_pending(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", manifest=manifest("TaskRunToolCall", CALL))
+    lines = kubectl("-n", namespace, "get", "trtc").stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["NAME", "PHASE", "TASKRUN", "TOOL"],
+        ["probe", "Pending", "fetch-task", "fetch__fetch"],
+    ]
+    watched = kubectl("-n", namespace, "get", "taskruntoolcall", "probe", "-o", "jsonpath={.status}")
+    assert json.loads(watched.stdout) == {"phase": "Pending"}
+
+
+def test_a_status_takes_known_words_only(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", manifest=manifest("Task", ASK))
+    body = json.dumps({"status": {"phase": "Thinking"}})
+    refused = kubectl("-n", namespace, "patch", "task", "probe", "--subresource=status", "--type=merge", "-p", body)
+    assert 'status.phase: Unsupported value: "Thinking": supported values: "Pending"' in refused.stderr
+
+
+def test_all_kinds_are_listed_by_their_category(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", manifest=GOOD["my-assistant"])
+    kubectl("-n", namespace, "create", "-f", "-", manifest=GOOD["gpt-4o"])
+    listed = kubectl("-n", namespace, "get", "kubechain", "-o", "name").stdout.split()
+    assert sorted(listed) == ["agent.kubechain.humanlayer.dev/probe", "llm.kubechain.humanlayer.dev/probe"]
