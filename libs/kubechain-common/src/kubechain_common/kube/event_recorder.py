@@ -1,0 +1,147 @@
+"""EventRecorder: tells people what happened, in ``kubectl describe`` and ``kubectl get events``.
+
+``event`` only puts into memory; two workers write. Events are best effort and never in the way of the work: the queue
+is bounded, repeats are counted rather than written, and what the API server refuses (the namespace is being deleted,
+RBAC) is dropped. While it is away they wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from kubechain_common.api.v1alpha1.meta import Resource
+from kubechain_common.kube.backoff import Backoff
+from kubechain_common.kube.client import MERGE_PATCH, KubeClient
+from kubechain_common.kube.errors import AlreadyExistsError, KubeError, NotFoundError
+from kubechain_common.kube.event_queue import EventQueue, EventType, PendingEvent, build_event
+from kubechain_common.kube.metrics import EVENTS_DROPPED
+from kubechain_common.kube.paths import core_path
+from kubechain_common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+_WORKERS = 2
+_CAPACITY = 10_000
+_MAX_KNOWN = 4096
+_MAX_ATTEMPTS = 20
+
+
+class EventRecorder:
+    """Records Events in the name of one component; ``for_component`` gives views that share queue and workers."""
+
+    def __init__(self, client: KubeClient, component: str) -> None:
+        self._component = component
+        self._writer = EventWriter(client)
+
+    def for_component(self, component: str) -> EventRecorder:
+        """The same recorder speaking as ``component``."""
+        view = EventRecorder.__new__(EventRecorder)
+        view._component = component
+        view._writer = self._writer
+        return view
+
+    def event(self, obj: Resource, event_type: EventType, reason: str, message: str) -> None:
+        """Records an Event about ``obj``; returns at once. ``reason`` is one CamelCase word, ``message`` a sentence."""
+        self._writer.put(build_event(obj, self._component, event_type, reason, message, datetime.now(UTC)))
+
+    async def run(self) -> None:
+        """Writes what was recorded, until cancelled."""
+        await self._writer.run()
+
+    async def flush(self, timeout: float) -> bool:
+        """Waits up to ``timeout`` seconds until all is written; False when something is left. Needs ``run``."""
+        return await self._writer.flush(timeout)
+
+
+class EventWriter:
+    """Writes Events, each name always by the same worker, so that two writes of one Event never race."""
+
+    def __init__(self, client: KubeClient, *, capacity: int = _CAPACITY, workers: int = _WORKERS) -> None:
+        self._client = client
+        self._queues = [EventQueue(capacity // workers) for _ in range(workers)]
+        self._filled = [asyncio.Event() for _ in range(workers)]
+        self._counts: OrderedDict[str, int] = OrderedDict()
+        self._unwritten = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def put(self, event: PendingEvent) -> None:
+        worker = hash(event.name) % len(self._queues)
+        if not self._queues[worker].put(event):
+            EVENTS_DROPPED.inc()
+        self._filled[worker].set()
+        self._idle.clear()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for queue, filled in zip(self._queues, self._filled, strict=True):
+                group.create_task(self._work(queue, filled))
+
+    async def flush(self, timeout: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        return self._idle.is_set()
+
+    async def _work(self, queue: EventQueue, filled: asyncio.Event) -> None:
+        while True:
+            await filled.wait()
+            while (event := queue.take()) is not None:
+                self._unwritten += 1
+                try:
+                    await self._write_patiently(event)
+                finally:
+                    self._unwritten -= 1
+            filled.clear()
+            if not self._unwritten and not any(self._queues):
+                self._idle.set()
+
+    async def _write_patiently(self, event: PendingEvent) -> None:
+        """Writes the event, waiting while the API server is away; gives up on one that is refused."""
+        backoff = Backoff(0.1, 5.0)
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                await self._write(event)
+            except KubeError as error:
+                if not error.retryable:
+                    log.debug("event refused", event_name=event.name, namespace=event.namespace, error=str(error))
+                    break
+                await asyncio.sleep(max(error.retry_after or 0.0, backoff.next()))
+            else:
+                return
+        EVENTS_DROPPED.inc()
+
+    async def _write(self, event: PendingEvent) -> None:
+        known = self._counts.get(event.name)
+        try:
+            if known is None:
+                await self._create(event)
+            else:
+                await self._bump(event, known)
+        except AlreadyExistsError:  # of an earlier life of this process, or of another replica
+            existing = await self._client.request("GET", core_path("events", event.namespace, event.name))
+            await self._bump(event, int(existing.get("count") or 1))
+        except NotFoundError:  # the API server forgets Events after an hour
+            if self._counts.pop(event.name, None) is None:
+                raise
+            await self._create(event)
+
+    async def _create(self, event: PendingEvent) -> None:
+        path = core_path("events", event.namespace)
+        self._remember(await self._client.request("POST", path, body=event.build_new()))
+
+    async def _bump(self, event: PendingEvent, known: int) -> None:
+        path = core_path("events", event.namespace, event.name)
+        patched = await self._client.request("PATCH", path, body=event.build_bump(known), content_type=MERGE_PATCH)
+        self._remember(patched)
+
+    def _remember(self, written: dict[str, Any]) -> None:
+        name = written["metadata"]["name"]
+        self._counts[name] = int(written.get("count") or 1)
+        self._counts.move_to_end(name)
+        if len(self._counts) > _MAX_KNOWN:
+            self._counts.popitem(last=False)

@@ -1,0 +1,208 @@
+"""Informer: keeps a Store of one kind in step with the API server and tells handlers what changed.
+
+List, then watch from the list's version; go on from the last version seen after a break, list again when that history
+is gone (410). A list is compared with the store, so deletions missed in a gap are found. The loop never ends by
+itself: every error of the API server is waited out, and an object that cannot be read is logged, counted and left
+out.
+
+``observe`` feeds in the answer to a write of our own, so that the next read sees it; the watch's echo of that write
+carries a version that is already known and is dropped before it is even parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from kubechain_common.api.v1alpha1.meta import Resource
+from kubechain_common.kube.backoff import Backoff
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import GoneError, KubeError
+from kubechain_common.kube.metrics import INFORMER_RELISTS, INFORMER_SKIPPED
+from kubechain_common.kube.paths import resource_path
+from kubechain_common.kube.store import OWNER_INDEX, Change, Indexer, Key, Objects, Store
+from kubechain_common.kube.watch import WatchEvent
+from kubechain_common.telemetry.logging import get_logger
+
+__all__ = ["Change", "Informer", "Key"]
+
+R = TypeVar("R", bound=Resource)
+Handler = Callable[[Change[R]], None]
+
+log = get_logger(__name__)
+
+PAGE_SIZE = 500
+# Below the server's own limit, and spread so that watches opened together do not end together.
+_WATCH_SECONDS = (270, 300)
+# A restarted API server is to be followed again within a second, and asking one that is away costs little.
+_BACKOFF = (0.05, 0.5)
+_HEALTHY_SECONDS = 1.0
+
+
+class Informer(Generic[R]):
+    """The local view of one kind, in one namespace or (by default) in all.
+
+    ``indexers`` map an object to the values under which ``by_index`` finds it. ``transform`` may thin out objects
+    before they are stored. Handlers are called synchronously, in the order of the changes, and must not block or raise.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        kind: type[R],
+        *,
+        namespace: str = "",
+        indexers: Mapping[str, Indexer[R]] | None = None,
+        transform: Callable[[R], R] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.has_synced = asyncio.Event()
+        self._client = client
+        self._path = resource_path(kind, namespace)
+        self._transform = transform
+        self._store: Store[R] = Store(indexers)
+        self._handlers: list[Handler[R]] = []
+        self._version = 0
+        self._needs_list = True
+        self._last_error = ""
+        self._log = log.bind(kind=kind.crd.kind)
+
+    # --- reading ---
+
+    def get(self, namespace: str, name: str) -> R | None:
+        return self._store.get((namespace, name))
+
+    def list(self) -> Objects[R]:
+        return self._store.list()
+
+    def by_index(self, index: str, value: str) -> Objects[R]:
+        """Objects by one of the indexers given at the start. Raises KeyError for an unknown index."""
+        return self._store.by_index(index, value)
+
+    def by_owner(self, uid: str) -> Objects[R]:
+        """Objects with an ownerReference to ``uid``."""
+        return self._store.by_index(OWNER_INDEX, uid)
+
+    def add_handler(self, handler: Handler[R]) -> None:
+        """Calls ``handler`` for every change from now on, and for every object that is already here."""
+        self._handlers.append(handler)
+        for obj in self._store.list():
+            self._call(handler, Change("added", None, obj))
+
+    async def wait_synced(self) -> None:
+        """Returns once the first list is in the store."""
+        await self.has_synced.wait()
+
+    # --- writing ---
+
+    def observe(self, obj: R) -> None:
+        """Takes the answer to a write of our own, if it is news."""
+        self._notify(self._store.upsert(self._prepare(obj)))
+
+    # --- following the API server ---
+
+    async def run(self) -> None:
+        """Follows the API server until cancelled."""
+        backoff = Backoff(*_BACKOFF)
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            delay, listing = 0.0, self._needs_list
+            try:
+                if listing:
+                    await self._list()
+                await self._watch()
+            except GoneError:
+                self._log.info("informer lost the history, listing again")
+                self._needs_list = True
+                if not listing:  # the server is there, so there is nothing to wait for; but never list in a hot loop
+                    backoff.reset()
+            except KubeError as error:
+                self._report(error)
+                delay = error.retry_after or 0.0
+            if loop.time() - started > _HEALTHY_SECONDS:
+                backoff.reset()
+            await asyncio.sleep(max(delay, backoff.next()))
+
+    async def _list(self) -> None:
+        alive: set[Key] = set()
+        token = ""
+        while True:
+            page = await self._client.list_page(self._path, limit=PAGE_SIZE, continue_token=token)
+            version = int(page.resource_version)
+            if version < self._version:
+                # Versions only grow, unless etcd was restored or replaced: nothing of what we know is true any more.
+                self._log.warning("informer found an older history, starting over")
+                self._version = 0
+                self._notify(self._store.clear())
+            for raw in page.items:
+                alive.add(_key(raw))
+                self._take(raw)
+            token = page.continue_token
+            if not token:
+                break
+        self._notify(self._store.prune(alive, version))
+        self._version = version
+        self._needs_list = False
+        INFORMER_RELISTS.labels(self.kind.crd.kind).inc()
+        if not self.has_synced.is_set():
+            self._log.debug("informer synced", objects=len(alive))
+            self.has_synced.set()
+
+    async def _watch(self) -> None:
+        params = {"resourceVersion": str(self._version), "timeoutSeconds": str(random.randint(*_WATCH_SECONDS))}
+        async with self._client.watch(self._path, params) as stream:
+            self._last_error = ""
+            async for event in stream:
+                self._handle_event(event)
+
+    def _handle_event(self, event: WatchEvent) -> None:
+        version = int(event.object["metadata"]["resourceVersion"])
+        if event.type == "DELETED":
+            self._notify(self._store.delete(_key(event.object), version))
+        elif event.type != "BOOKMARK":
+            self._take(event.object)
+        self._version = version
+
+    def _take(self, raw: dict[str, Any]) -> None:
+        if int(raw["metadata"]["resourceVersion"]) <= self._store.version(_key(raw)):
+            return
+        try:
+            changes = self._store.upsert(self._prepare(self.kind.model_validate(raw)))
+        except Exception as error:  # whatever is in an object, the informer goes on
+            INFORMER_SKIPPED.labels(self.kind.crd.kind).inc()
+            namespace, name = _key(raw)
+            # A ValidationError quotes the object's content, which does not belong in a log.
+            reason = type(error).__name__
+            self._log.error("informer skips an object it cannot read", namespace=namespace, name=name, error=reason)
+            return
+        self._notify(changes)
+
+    def _prepare(self, obj: R) -> R:
+        return self._transform(obj) if self._transform is not None else obj
+
+    # --- telling ---
+
+    def _notify(self, changes: Iterable[Change[R]]) -> None:
+        for change in changes:
+            for handler in self._handlers:
+                self._call(handler, change)
+
+    def _call(self, handler: Handler[R], change: Change[R]) -> None:
+        try:
+            handler(change)
+        except Exception:  # one bad handler must not starve the others
+            self._log.exception("informer handler failed", namespace=change.obj.namespace, name=change.obj.name)
+
+    def _report(self, error: KubeError) -> None:
+        """Logs an error once, not at every attempt."""
+        if str(error) != self._last_error:
+            self._last_error = str(error)
+            self._log.warning("informer cannot follow the API server, retrying", error=str(error))
+
+
+def _key(raw: Mapping[str, Any]) -> Key:
+    metadata = raw["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]

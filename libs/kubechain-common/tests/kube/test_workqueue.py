@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from kubechain_common.kube.workqueue import MAX_DELAY, QueueShutDown, Workqueue
+
+RunVirtual = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_a_key_waits_only_once(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        queue: Workqueue[str] = Workqueue()
+        for key in ("a", "b", "a"):
+            queue.add(key)
+        assert len(queue) == 2
+        assert [await queue.get(), await queue.get()] == ["a", "b"]
+
+    run_virtual(scenario())
+
+
+def test_a_key_is_never_with_two_workers(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        queue: Workqueue[str] = Workqueue()
+        queue.add("a")
+        assert await queue.get() == "a"
+        queue.add("a")
+        queue.add("a")
+        assert len(queue) == 0
+        queue.done("a")
+        assert len(queue) == 1
+        assert await queue.get() == "a"
+        queue.done("a")
+        assert queue.idle
+
+    run_virtual(scenario())
+
+
+def test_get_waits_for_the_delay(run_virtual: RunVirtual) -> None:
+    async def scenario() -> list[tuple[str, float]]:
+        queue: Workqueue[str] = Workqueue()
+        queue.add_after("late", 30)
+        queue.add_after("soon", 10)
+        queue.add_after("now", 0)
+        return [(await queue.get(), now()) for _ in range(3)]
+
+    assert run_virtual(scenario()) == [("now", 0), ("soon", 10), ("late", 30)]
+
+
+def test_of_several_delays_the_shortest_counts(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        queue: Workqueue[str] = Workqueue()
+        queue.add_after("a", 10)
+        queue.add_after("a", 5)
+        queue.add_after("a", 20)
+        assert (await queue.get(), now()) == ("a", 5)
+        queue.done("a")
+        await asyncio.sleep(60)
+        assert queue.idle
+
+    run_virtual(scenario())
+
+
+def test_back_off_grows_per_key_until_it_is_forgotten(run_virtual: RunVirtual) -> None:
+    async def delay(queue: Workqueue[str], key: str, at_least: float = 0.0) -> float:
+        started = now()
+        queue.add_rate_limited(key, at_least=at_least)
+        assert await queue.get() == key
+        queue.done(key)
+        return now() - started
+
+    async def scenario() -> None:
+        queue: Workqueue[str] = Workqueue()
+        delays = [await delay(queue, "a") for _ in range(20)]
+        assert delays[0] <= 0.005
+        assert MAX_DELAY / 2 <= delays[-1] <= MAX_DELAY
+        assert queue.num_requeues("a") == 20
+        assert await delay(queue, "b") <= 0.005
+        assert await delay(queue, "b", at_least=7.0) == pytest.approx(7.0)
+        queue.forget("a")
+        assert queue.num_requeues("a") == 0
+        assert await delay(queue, "a") <= 0.005
+
+    run_virtual(scenario())
+
+
+def test_shut_down_ends_waiting_workers_and_drops_what_waits(run_virtual: RunVirtual) -> None:
+    async def work(queue: Workqueue[str], got: list[str]) -> None:
+        try:
+            while True:
+                got.append(await queue.get())
+        except QueueShutDown:
+            got.append("end")
+
+    async def scenario() -> None:
+        queue: Workqueue[str] = Workqueue()
+        got: list[str] = []
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(work(queue, got))
+            await asyncio.sleep(1)
+            queue.add_after("never", 5)
+            queue.shut_down()
+            queue.add("never")
+        assert got == ["end"] * 3
+
+    run_virtual(scenario())
+
+
+def test_a_key_is_not_lost_with_the_worker_it_woke(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        queue: Workqueue[str] = Workqueue()
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(queue.get())
+            second = group.create_task(queue.get())
+            await asyncio.sleep(1)
+            queue.add("a")
+            first.cancel()
+            assert await second == "a"
+
+    run_virtual(scenario())

@@ -1,0 +1,108 @@
+"""A real control plane for the integration tests.
+
+Without more ado one is brought up for the session and taken down again. ``KUBECHAIN_TEST_STATE_DIR=DIR`` uses that of
+``kubechain up --detach --services none --state-dir DIR`` and saves its start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.state import ClusterState, read_running_state
+from kubechain_common.kube.client import KubeClient
+
+Eventually = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """The API server and NATS of a ``kubechain up``."""
+
+    state_dir: Path
+    kubeconfig: Path
+    nats_url: str
+
+    def kill(self, process: str) -> None:
+        """Kills a process of the control plane; its supervisor starts it again."""
+        pid = next(p.pid for p in _read_state(self.state_dir).processes if p.name == process)
+        assert pid is not None, f"{process} is not running"
+        os.kill(pid, signal.SIGKILL)
+
+    def is_ready(self) -> bool:
+        """Whether every process answers."""
+        return _read_state(self.state_dir).ready
+
+
+def _cli(*arguments: str) -> None:
+    command = [sys.executable, "-m", "kubechain_cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"kubechain {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}"
+
+
+def _read_state(state_dir: Path) -> ClusterState:
+    state = read_running_state(Layout.at(state_dir))
+    assert state is not None, f"no control plane runs in {state_dir}"
+    return state
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    reused = os.environ.get("KUBECHAIN_TEST_STATE_DIR")
+    state_dir = Path(reused) if reused else tmp_path_factory.mktemp("control-plane")
+    if not reused:
+        _cli("up", "--detach", "--services", "none", "--state-dir", str(state_dir))
+    try:
+        state = _read_state(state_dir)
+        yield ControlPlane(state_dir, Path(state.kubeconfig), state.nats_url)
+    finally:
+        if not reused:
+            _cli("down", "--state-dir", str(state_dir))
+
+
+@pytest.fixture
+async def kube(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubeClient]:
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    async with KubeClient.connect("kubechain-tests") as client:
+        await client.wait_until_ready()
+        yield client
+
+
+@pytest.fixture
+async def namespace(kube: KubeClient) -> AsyncIterator[str]:
+    """A namespace of the test's own."""
+    name = f"test-{uuid4().hex[:8]}"
+    await kube.request("POST", "/api/v1/namespaces", body={"metadata": {"name": name}})
+    yield name
+    await kube.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """``await eventually(condition)``: returns once the function (or coroutine function) says True.
+
+    Fails when it does not ``within`` so many seconds.
+    """
+
+    async def holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
+        answer = condition()
+        return answer if isinstance(answer, bool) else await answer
+
+    async def wait(condition: Callable[[], bool | Awaitable[bool]], *, within: float = 10.0) -> None:
+        deadline = time.monotonic() + within
+        while not await holds(condition):
+            assert time.monotonic() < deadline, f"still not true after {within} s"
+            await asyncio.sleep(0.005)
+
+    return wait
