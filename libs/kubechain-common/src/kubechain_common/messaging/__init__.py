@@ -1,0 +1,38 @@
+"""The work queue between the services: JetStream behind four nouns. The only package that imports nats.
+
+``Bus`` publishes units of work once and keeps the streams alive; ``Consumer`` runs a handler per message; ``Delivery``
+is what it gets; ``StartedCalls`` remembers which tool calls have begun. Nothing here is the record of anything: all of
+it may be lost and is made again.
+"""
+
+from kubechain_common.messaging.bus import Bus, PublishOutcome
+from kubechain_common.messaging.consumer import Consumer
+from kubechain_common.messaging.delivery import Delivery, Poison
+from kubechain_common.messaging.errors import (
+    BusClosedError,
+    BusUnavailableError,
+    MessagingError,
+    PayloadLostError,
+    PoisonMessage,
+    PublishRefusedError,
+    RetryLater,
+    TopologyError,
+)
+from kubechain_common.messaging.started_calls import StartedCalls
+
+__all__ = [
+    "Bus",
+    "BusClosedError",
+    "BusUnavailableError",
+    "Consumer",
+    "Delivery",
+    "MessagingError",
+    "PayloadLostError",
+    "Poison",
+    "PoisonMessage",
+    "PublishOutcome",
+    "PublishRefusedError",
+    "RetryLater",
+    "StartedCalls",
+    "TopologyError",
+]

@@ -1,0 +1,199 @@
+"""Publishing: each unit of work once, on a subject of its own.
+
+``publish(once=True)`` asks the server to take the message only while its subject has none. As long as the unit waits
+or is worked on, publishing it again is refused, which is success. Once it has been acknowledged the subject is free
+again; whether the unit is still wanted is then for the publisher to say. Nats-Msg-Id catches a second publish for two
+more minutes, also after the first message is gone: right for a first publish, wrong for one that replaces a lost
+message, which therefore has none (``msg_id=None``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Self, TypeVar
+
+import nats.js.errors
+from prometheus_client import Counter
+
+from kubechain_common.api.v1alpha1.status import SpanContext
+from kubechain_common.messages.envelope import Envelope
+from kubechain_common.messaging import codec, errors
+from kubechain_common.messaging.claims import ClaimStore
+from kubechain_common.messaging.connection import Connection
+from kubechain_common.messaging.started_calls import StartedCalls
+from kubechain_common.telemetry.logging import get_logger
+
+HEADER_MARGIN = 4096
+"""Bytes of max_payload that are left for headers."""
+
+T = TypeVar("T")
+
+_MAX_BACK_OFF = 5.0
+_PUBLISHED = Counter("kubechain_messages_published_total", "Messages published, by what came of it", ["outcome"])
+
+_log = get_logger(__name__)
+
+
+class PublishOutcome(StrEnum):
+    """Both are success."""
+
+    STORED = "stored"
+    ALREADY_THERE = "already_there"
+
+
+class Bus:
+    """What services do with NATS."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.claims = ClaimStore(connection.js)
+        self.started_calls = StartedCalls(connection.js, connection.ready, connection.ensure_topology)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str, name: str) -> AsyncIterator[Self]:
+        """A connected bus with its streams in place. Waits for NATS as long as it takes."""
+        async with Connection.open(url, name) as connection:
+            yield cls(connection)
+
+    @property
+    def connected(self) -> bool:
+        return self.connection.connected
+
+    def on_topology_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when streams were lost with everything in them: forget what was published. Returns a function
+        that ends it.
+        """
+        return self.connection.on_topology_lost(callback)
+
+    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back after each reconnect, once the streams are there. Returns a function that ends it."""
+        return self.connection.on_reconnect(callback)
+
+    async def ensure_topology(self) -> None:
+        """Create the streams and buckets that are missing. Raises MessagingError."""
+        await self.connection.ensure_topology()
+
+    async def publish(
+        self,
+        subject: str,
+        message: Envelope,
+        *,
+        msg_id: str | None,
+        trace: SpanContext | None = None,
+        once: bool = True,
+    ) -> PublishOutcome:
+        """Store the message in its stream; one round trip.
+
+        ``once``: only while the subject holds no message. ``msg_id``: refuse a second publish under this id for two
+        minutes, even after the first message is gone; None for a publish that replaces a lost one. Raises
+        MessagingError; after a retryable one the message may or may not be stored, and publishing it again is right in
+        both cases.
+        """
+        payload = codec.encode(message)
+        limit = int(self.connection.nc.max_payload) - HEADER_MARGIN
+        claim = await self._put_claim(subject, payload, limit) if len(payload) > limit else None
+        headers = codec.build_headers(msg_id=msg_id, trace=trace, once=once, claim=claim)
+        outcome = await self._publish(subject, b"" if claim else payload, headers)
+        if claim and outcome is PublishOutcome.ALREADY_THERE:
+            await self.claims.delete(claim)
+        _PUBLISHED.labels(outcome).inc()
+        return outcome
+
+    async def publish_until_stored(
+        self,
+        subject: str,
+        message: Envelope,
+        *,
+        msg_id: str | None,
+        trace: SpanContext | None = None,
+        once: bool = True,
+    ) -> PublishOutcome:
+        """``publish``, repeated with back-off for as long as NATS is unavailable: for results that must not be
+        thrown away.
+
+        Raises MessagingError that is not retryable.
+        """
+        back_off = 0.1
+        while True:
+            try:
+                return await self.publish(subject, message, msg_id=msg_id, trace=trace, once=once)
+            except errors.MessagingError as error:
+                if not error.retryable:
+                    raise
+                _log.warning("publishing again", subject=subject, error=str(error))
+            await asyncio.sleep(back_off * random.uniform(0.5, 1.0))
+            back_off = min(_MAX_BACK_OFF, back_off * 2)
+
+    async def has_message(self, stream: str, subject: str) -> bool:
+        """True while a message of exactly this subject waits in the stream or is being worked on. Raises
+        MessagingError.
+        """
+        try:
+            await self.connection.ready()
+            info = await self.connection.js.stream_info(stream, subjects_filter=subject)
+        except nats.js.errors.NotFoundError:
+            await self.ensure_topology()
+            return False
+        except errors.ANY as error:
+            raise errors.translate(error, f"looking for {subject}") from error
+        return bool(info.state.subjects)
+
+    async def purge(self, stream: str, subject: str) -> None:
+        """Drop the messages of a subject (wildcards allowed), also one that is being worked on. Raises
+        MessagingError.
+        """
+        try:
+            await self.connection.ready()
+            await self.connection.js.purge_stream(stream, subject=subject)
+        except nats.js.errors.NotFoundError:
+            return
+        except errors.ANY as error:
+            raise errors.translate(error, f"purging {subject}") from error
+
+    async def delete_consumer(self, stream: str, durable: str) -> None:
+        """Delete a durable consumer; no error when it is not there. Stop the Consumers that use it first, or they
+        bring it back.
+        """
+        try:
+            await self.connection.ready()
+            await self.connection.js.delete_consumer(stream, durable)
+        except nats.js.errors.NotFoundError:
+            return
+        except errors.ANY as error:
+            raise errors.translate(error, f"deleting the consumer {durable}") from error
+
+    async def _put_claim(self, subject: str, payload: bytes, limit: int) -> str:
+        return await self._with_streams(
+            lambda: self.claims.put(subject, payload, limit), f"storing the payload of {subject}"
+        )
+
+    async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> PublishOutcome:
+        async def publish() -> PublishOutcome:
+            try:
+                ack = await self.connection.js.publish(subject, payload, headers=headers or None)
+            except nats.js.errors.BadRequestError as error:
+                if errors.err_code(error) == errors.WRONG_LAST_SEQUENCE:
+                    return PublishOutcome.ALREADY_THERE
+                raise
+            return PublishOutcome.ALREADY_THERE if ack.duplicate else PublishOutcome.STORED
+
+        return await self._with_streams(publish, f"publishing {subject}")
+
+    async def _with_streams(self, operation: Callable[[], Awaitable[T]], doing: str) -> T:
+        """Run the operation; where its stream turns out to be missing, create the streams and run it once more."""
+        try:
+            await self.connection.ready()
+            try:
+                return await operation()
+            except errors.MISSING:
+                await self.ensure_topology()
+                return await operation()
+        except errors.MISSING as error:
+            raise errors.BusUnavailableError(f"The stream is missing for {doing}, though just created.") from error
+        except errors.ANY as error:
+            raise errors.translate(error, doing) from error

@@ -1,0 +1,356 @@
+"""Runs a handler for each message of a durable consumer.
+
+At most ``concurrency`` handlers run at a time, and only so many messages are ever asked for, so replicas share the
+work by capacity. A message belongs to this process until it is settled: acknowledged when the handler returns, given
+back when it raises or is cancelled. One timer per Consumer keeps all of its messages alive at the server while their
+handlers run.
+
+Three things make this exact:
+
+* A redelivery of a message whose handler still runs here (a heartbeat got lost, or the unit was published again after
+  the broker lost its storage) joins that handler instead of starting a second one, and the newest delivery is what
+  gets acknowledged.
+* A delivery of a consumer that no longer exists is never acknowledged: in a stream made anew its sequence belongs to
+  another message.
+* Stopping asks for nothing more first, then gives back what arrives late, then waits for the handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from nats.js import api
+from prometheus_client import Counter, Gauge, Histogram
+
+from kubechain_common.messages.envelope import Envelope
+from kubechain_common.messages.topology import ConsumerSpec
+from kubechain_common.messaging import codec, errors
+from kubechain_common.messaging.bus import Bus
+from kubechain_common.messaging.delivery import Delivery, Poison
+from kubechain_common.messaging.errors import BusUnavailableError, PoisonMessage, RetryLater
+from kubechain_common.messaging.in_flight import Entry, InFlight
+from kubechain_common.messaging.pull import CONSUMER_DELETED, Pull
+from kubechain_common.telemetry.logging import get_logger
+from kubechain_common.telemetry.metrics import LATENCY_BUCKETS
+
+M = TypeVar("M", bound=Envelope)
+Handler = Callable[[Delivery[M]], Awaitable[None]]
+PoisonHandler = Callable[[Poison], Awaitable[None]]
+
+__all__ = ["Consumer", "Delivery", "Poison", "nak_delay"]
+
+_MIN_BACK_OFF = 0.05
+_MAX_BACK_OFF = 5.0
+_MAX_NAK_DELAY = 60.0
+_ACK_TIMEOUT = 5.0
+_CANCELLED_TIMEOUT = 1.0
+
+_HANDLED = Counter("kubechain_messages_handled_total", "Messages handled, by what came of it", ["stream", "outcome"])
+_SECONDS = Histogram("kubechain_message_seconds", "Time a handler took", ["stream"], buckets=LATENCY_BUCKETS)
+_RUNNING = Gauge("kubechain_messages_in_flight", "Messages whose handler runs", ["stream"])
+
+_log = get_logger(__name__)
+
+
+class Consumer(Generic[M]):
+    """Pulls from ``spec`` and hands each message, decoded as ``model``, to ``handler``.
+
+    The handler returns: acknowledged (``confirm_ack``: and the server's word awaited). It raises RetryLater: delivered
+    again after its delay. PoisonMessage, or a message that does not parse: ``on_poison`` is told, then it is never
+    delivered again. Another exception: logged, and delivered again with back-off. ``grace``: seconds that running
+    handlers get when ``run`` is told to stop.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        spec: ConsumerSpec,
+        model: type[M],
+        handler: Handler[M],
+        *,
+        concurrency: int,
+        on_poison: PoisonHandler | None = None,
+        confirm_ack: bool = False,
+        grace: float = 20.0,
+    ) -> None:
+        self._bus = bus
+        self._spec = spec
+        self._model = model
+        self._handler = handler
+        self._concurrency = concurrency
+        self._on_poison = on_poison
+        self._confirm_ack = confirm_ack
+        self._grace = grace
+        self._heartbeat_interval = spec.ack_wait / 3
+        self._in_flight = InFlight()
+        self._pull: Pull | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._handlers: asyncio.TaskGroup
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Consume until ``stopping`` is set, then drain. Cancelling it gives every message back. One run at a time."""
+        self._stopping = False
+        unregister = [
+            self._bus.on_reconnect(self._handle_reconnect),
+            self._bus.on_topology_lost(self._handle_topology_lost),
+        ]
+        try:
+            async with asyncio.TaskGroup() as self._handlers:
+                waker = self._handlers.create_task(self._wake_on(stopping))
+                try:
+                    await self._consume(stopping)
+                finally:
+                    waker.cancel()
+                    self._stopping = True
+                    await self._close_pull()
+                await self._drain()
+        finally:
+            for end in unregister:
+                end()
+
+    async def _wake_on(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        self._wake.set()
+
+    # The pull
+
+    async def _consume(self, stopping: asyncio.Event) -> None:
+        back_off = _MIN_BACK_OFF
+        next_heartbeat = time.monotonic() + self._heartbeat_interval
+        while not stopping.is_set():
+            try:
+                await self._keep_pulling()
+                wait = next_heartbeat - time.monotonic()
+            except errors.FAILURES as error:
+                _log.warning("cannot consume; trying again", consumer=self._spec.durable, error=str(error))
+                await self._close_pull()
+                wait, back_off = back_off, min(_MAX_BACK_OFF, back_off * 2)
+            await self._sleep(wait)
+            if self._pull is not None and self._pull.proven:
+                back_off = _MIN_BACK_OFF
+            if time.monotonic() >= next_heartbeat:
+                next_heartbeat = time.monotonic() + self._heartbeat_interval
+                await self._send_heartbeats()
+                if self._pull is not None:
+                    self._pull.check_silence()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until woken, or until ``seconds`` have passed."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _keep_pulling(self) -> None:
+        """See to it that there is a pull and that it asks for as many messages as we have room for."""
+        if self._pull is not None and self._pull.lost:
+            reason, proven = self._pull.lost, self._pull.proven
+            _log.info("pull lost", consumer=self._spec.durable, reason=reason)
+            if reason == CONSUMER_DELETED:
+                self._in_flight.forget_deliveries()
+            await self._close_pull()
+            if not proven:
+                raise BusUnavailableError(reason)  # lost as soon as opened: the next one has to wait
+        if self._pull is None:
+            await self._open_pull()
+        await self._ask()
+
+    async def _open_pull(self) -> None:
+        await self._bus.connection.ready()
+        try:
+            await self._ensure_consumer()
+        except errors.MISSING:
+            await self._bus.ensure_topology()
+            await self._ensure_consumer()
+        pull = Pull(
+            self._bus.connection.nc, self._spec.stream, self._spec.durable, self._handle_message, self._wake.set
+        )
+        await pull.open()
+        self._pull = pull
+
+    async def _ensure_consumer(self) -> None:
+        config = api.ConsumerConfig(
+            name=self._spec.durable,
+            durable_name=self._spec.durable,
+            filter_subject=self._spec.filter_subject,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=self._spec.ack_wait,
+            max_ack_pending=self._spec.max_ack_pending,
+            max_deliver=-1,
+        )
+        await self._bus.connection.js.add_consumer(self._spec.stream, config)
+
+    async def _ask(self) -> None:
+        pull = self._pull
+        if pull is None or pull.lost or self._stopping:
+            return
+        room = self._concurrency - len(self._in_flight) - pull.outstanding
+        # Topping up one by one would cost a request per message; asking by halves keeps them coming just as well.
+        if room > 0 and (pull.outstanding == 0 or room * 2 >= self._concurrency):
+            await pull.request(room)
+
+    async def _close_pull(self) -> None:
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            await pull.close()
+
+    def _handle_reconnect(self) -> None:
+        # The server forgets pulls with their connection, and says nothing.
+        if self._pull is not None:
+            self._pull.mark_lost("reconnected")
+
+    def _handle_topology_lost(self) -> None:
+        self._in_flight.forget_deliveries()
+        if self._pull is not None:
+            self._pull.mark_lost("stream lost")
+
+    # A message
+
+    async def _handle_message(self, raw: Any) -> None:
+        """Called by the client for each message, in order; must not wait for a handler."""
+        if self._stopping:
+            await raw.nak()
+            return
+        entry = self._in_flight.add_or_join(raw)
+        if entry is None:
+            await self._ask()
+        else:
+            entry.task = self._handlers.create_task(self._run_handler(entry, raw))
+
+    async def _run_handler(self, entry: Entry, raw: Any) -> None:
+        started = time.monotonic()
+        _RUNNING.labels(self._spec.stream).inc()
+        outcome = "cancelled"
+        try:
+            outcome = await self._handle_and_settle(entry, raw)
+        except asyncio.CancelledError:
+            await self._settle(entry, lambda last: last.nak(), timeout=_CANCELLED_TIMEOUT)
+            raise
+        finally:
+            self._in_flight.remove(entry)
+            _RUNNING.labels(self._spec.stream).dec()
+            _SECONDS.labels(self._spec.stream).observe(time.monotonic() - started)
+            _HANDLED.labels(self._spec.stream, outcome).inc()
+        try:
+            await self._ask()
+        except errors.ANY:
+            self._wake.set()
+
+    async def _handle_and_settle(self, entry: Entry, raw: Any) -> str:
+        """Returns what came of it, for the metrics."""
+        attempt = int(raw.metadata.num_delivered)
+        try:
+            await self._handler(await self._open_delivery(entry, raw))
+        except RetryLater as signal:
+            delay = signal.delay
+            await self._settle(entry, lambda last: last.nak(delay))
+            return "retry"
+        except PoisonMessage as signal:
+            poison = Poison(entry.subject, entry.data, signal.reason, attempt, codec.trace_of(raw.headers))
+            return await self._handle_poison(entry, poison)
+        except Exception:
+            await self._retry_failed(entry, attempt, "handler failed; the message will come again")
+            return "error"
+        await self._acknowledge(entry)
+        return "ok"
+
+    async def _open_delivery(self, entry: Entry, raw: Any) -> Delivery[M]:
+        data = entry.data
+        claim = codec.claim_of(raw.headers)
+        if claim is not None:
+            try:
+                data = await self._bus.claims.get(claim)
+            except errors.PayloadLostError as error:
+                raise PoisonMessage(str(error)) from None
+        metadata = raw.metadata
+        return Delivery(
+            message=codec.decode(self._model, data),
+            attempt=metadata.num_delivered,
+            trace=codec.trace_of(raw.headers),
+            subject=entry.subject,
+            stored_at=metadata.timestamp,
+            sequence=metadata.sequence.stream,
+        )
+
+    async def _handle_poison(self, entry: Entry, poison: Poison) -> str:
+        _log.error("poison message", consumer=self._spec.durable, subject=poison.subject, reason=poison.reason)
+        try:
+            if self._on_poison is not None:
+                await self._on_poison(poison)
+        except Exception:
+            await self._retry_failed(entry, poison.attempt, "poison not reported; the message will come again")
+            return "error"
+        await self._settle(entry, lambda last: last.term())
+        await self._delete_claims(entry)
+        return "poison"
+
+    async def _retry_failed(self, entry: Entry, attempt: int, what: str) -> None:
+        delay = nak_delay(attempt)
+        _log.exception(what, consumer=self._spec.durable, subject=entry.subject, attempt=attempt, delay=delay)
+        await self._settle(entry, lambda last: last.nak(delay))
+
+    # Settling
+
+    async def _acknowledge(self, entry: Entry) -> None:
+        if not self._confirm_ack and not entry.claims:
+            await self._settle(entry, lambda last: last.ack())
+        elif await self._settle(entry, lambda last: last.ack_sync(timeout=_ACK_TIMEOUT)):
+            await self._delete_claims(entry)
+
+    async def _settle(
+        self, entry: Entry, how: Callable[[Any], Awaitable[Any]], timeout: float | None = None
+    ) -> bool:
+        """Tell the server what became of the message; False when it may not have heard and will deliver it again.
+
+        Waits for the connection: until then the entry stays, and a redelivery joins it instead of doing the work twice.
+        """
+        try:
+            await self._bus.connection.ready(timeout)
+            if entry.raw is None:
+                return False
+            await how(entry.raw)
+        except errors.FAILURES as error:
+            _log.warning(
+                "message not settled; it will come again",
+                consumer=self._spec.durable,
+                subject=entry.subject,
+                error=str(error),
+            )
+            return False
+        return True
+
+    async def _delete_claims(self, entry: Entry) -> None:
+        for claim in entry.claims:
+            await self._bus.claims.delete(claim)
+
+    async def _send_heartbeats(self) -> None:
+        if not len(self._in_flight) or not self._bus.connected:
+            return
+        try:
+            await self._bus.connection.ready()
+            for entry in self._in_flight:
+                if entry.raw is not None and not entry.raw.is_acked:
+                    await entry.raw.in_progress()
+        except errors.FAILURES as error:
+            _log.debug("heartbeats not sent", consumer=self._spec.durable, error=str(error))
+
+    async def _drain(self) -> None:
+        """Wait for the handlers, at most ``grace`` seconds, keeping their messages alive; then cancel the rest."""
+        deadline = time.monotonic() + self._grace
+        while (tasks := self._in_flight.tasks()) and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(tasks, timeout=min(left, self._heartbeat_interval))
+            await self._send_heartbeats()
+        for task in self._in_flight.tasks():
+            task.cancel()
+
+
+def nak_delay(attempt: int) -> float:
+    """Seconds before a failed message is delivered again: 0.1 s doubling to a minute, with jitter."""
+    return min(_MAX_NAK_DELAY, 0.1 * float(2 ** min(attempt - 1, 16))) * random.uniform(0.75, 1.0)

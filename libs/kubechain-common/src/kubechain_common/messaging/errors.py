@@ -1,0 +1,107 @@
+"""What goes wrong on the bus, and what a handler says about its message.
+
+    MessagingError                 carries ``retryable``
+    +-- BusUnavailableError        no connection, no answer in time, JetStream not ready          retryable
+    +-- BusClosedError             the server refused us for good (credentials), or we closed      not retryable
+    +-- PublishRefusedError        the server will never take this message                         not retryable
+    +-- TopologyError              a stream of ours exists with a configuration we cannot change   not retryable
+    +-- PayloadLostError           the object behind a claim check is gone                         not retryable
+
+    HandlerSignal                  raised by handlers, never by the bus
+    +-- RetryLater(delay)          deliver the message again after ``delay`` seconds
+    +-- PoisonMessage(reason)      never deliver it again
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+
+WRONG_LAST_SEQUENCE = 10071
+STREAM_CONFIG_DIFFERS = 10058
+
+
+class MessagingError(Exception):
+    """Base of the errors of the bus. ``retryable``: the same call may succeed later."""
+
+    retryable = False
+
+
+class BusUnavailableError(MessagingError):
+    """NATS cannot be reached or does not answer; what was asked may or may not have happened."""
+
+    retryable = True
+
+
+class BusClosedError(MessagingError):
+    """The connection is closed for good."""
+
+
+class PublishRefusedError(MessagingError):
+    """The server refused the message itself."""
+
+
+class TopologyError(MessagingError):
+    """A stream or bucket cannot be brought into the shape that we need."""
+
+
+class PayloadLostError(MessagingError):
+    """A message points at an object that is no longer in the object store."""
+
+
+class HandlerSignal(Exception):
+    """What a handler raises to decide about its message."""
+
+
+class RetryLater(HandlerSignal):
+    """Deliver again after ``delay`` seconds, here or elsewhere."""
+
+    def __init__(self, delay: float, reason: str = "") -> None:
+        super().__init__(reason or f"retry in {delay:g} s")
+        self.delay = delay
+
+
+class PoisonMessage(HandlerSignal):
+    """The message can never be handled; ``reason`` is a sentence."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+# Tuples, so that callers need no import of nats. Its TimeoutError is asyncio's as well.
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    nats.errors.TimeoutError,
+    nats.errors.NoRespondersError,
+    nats.errors.StaleConnectionError,
+    nats.errors.OutboundBufferLimitError,
+    nats.errors.NoServersError,
+    nats.errors.ConnectionReconnectingError,
+    nats.js.errors.ServiceUnavailableError,
+    nats.js.errors.ServerError,
+    OSError,
+    TimeoutError,
+)
+CLOSED: tuple[type[Exception], ...] = (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError)
+MISSING: tuple[type[Exception], ...] = (nats.js.errors.NoStreamResponseError, nats.js.errors.NotFoundError)
+ANY: tuple[type[Exception], ...] = (nats.errors.Error, OSError, TimeoutError)
+FAILURES: tuple[type[Exception], ...] = (MessagingError, *ANY)
+
+
+def err_code(error: BaseException) -> int | None:
+    """JetStream's own error code, where the error carries one."""
+    code: Any = getattr(error, "err_code", None)
+    return code if isinstance(code, int) else None
+
+
+def translate(error: Exception, doing: str) -> MessagingError:
+    """The error of our tree for one of the client's, with a sentence that says what we were doing."""
+    if isinstance(error, MessagingError):
+        return error
+    if isinstance(error, CLOSED):
+        return BusClosedError(f"The connection to NATS is closed: {doing} was not done.")
+    if isinstance(error, UNAVAILABLE):
+        return BusUnavailableError(f"NATS did not answer in time while {doing} ({type(error).__name__}).")
+    return PublishRefusedError(f"NATS refused {doing}: {error}")

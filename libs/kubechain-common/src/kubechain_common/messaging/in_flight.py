@@ -1,0 +1,70 @@
+"""The messages whose handlers run in this process, by subject."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from kubechain_common.messaging.codec import claim_of
+
+
+class Entry:
+    """One message. ``raw`` is its newest delivery: the one to settle; None when no living consumer has delivered it."""
+
+    __slots__ = ("claims", "data", "raw", "subject", "task")
+
+    def __init__(self, raw: Any) -> None:
+        claim = claim_of(raw.headers)
+        self.raw: Any = raw
+        self.subject: str = raw.subject
+        self.data: bytes = raw.data
+        self.claims: set[str] = {claim} if claim else set()
+        self.task: asyncio.Task[None] | None = None
+
+    def joins(self, raw: Any) -> bool:
+        """Take over the delivery if it is of this very message: same subject, same contents."""
+        claim = claim_of(raw.headers)
+        if self.data != raw.data or (claim is not None and claim not in self.claims):
+            return False
+        self.raw = raw
+        return True
+
+
+class InFlight:
+    """All entries. A subject normally has one; different messages may share it all the same."""
+
+    def __init__(self) -> None:
+        self._by_subject: dict[str, list[Entry]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter([entry for entries in self._by_subject.values() for entry in entries])
+
+    def add_or_join(self, raw: Any) -> Entry | None:
+        """A new entry for the delivery, or None when it joined the entry of a message that is being handled already."""
+        entries = self._by_subject.setdefault(raw.subject, [])
+        if any(entry.joins(raw) for entry in entries):
+            return None
+        entry = Entry(raw)
+        entries.append(entry)
+        self._count += 1
+        return entry
+
+    def remove(self, entry: Entry) -> None:
+        entries = self._by_subject[entry.subject]
+        entries.remove(entry)
+        self._count -= 1
+        if not entries:
+            del self._by_subject[entry.subject]
+
+    def forget_deliveries(self) -> None:
+        """The consumer or its stream is gone: nothing delivered so far may be settled."""
+        for entry in self:
+            entry.raw = None
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [entry.task for entry in self if entry.task is not None]

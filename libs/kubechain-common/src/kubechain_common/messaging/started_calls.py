@@ -1,0 +1,81 @@
+"""Which tool calls have begun: one key per call, created before the tool runs.
+
+A call whose key exists has started, here or elsewhere, and is not started again. The bucket may be lost with the
+broker, so its word counts only for calls younger than itself: claim first, then compare with ``created_at``. In this
+order a bucket that is made anew in between errs on the safe side.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import nats.js.errors
+
+from kubechain_common.messages.topology import STARTED_CALLS_BUCKET
+from kubechain_common.messaging import errors
+from kubechain_common.messaging.codec import build_headers
+from kubechain_common.messaging.streams import STARTED_CALLS_STREAM
+
+_ATTEMPTS = 3
+
+
+class StartedCalls:
+    """The bucket. A key is created by a publish that the server refuses when the subject has a message already."""
+
+    def __init__(self, js: Any, ready: Callable[[], Awaitable[None]], ensure: Callable[[], Awaitable[None]]) -> None:
+        self._js = js
+        self._ready = ready
+        self._ensure = ensure
+
+    async def claim(self, call_uid: str) -> bool:
+        """True when this is the first claim of the call. Raises BusUnavailableError when nobody can tell.
+
+        A claim whose answer got lost is known by its token, so that a retry does not mistake itself for somebody else.
+        """
+        token = secrets.token_hex(8).encode()
+        doing = f"claiming tool call {call_uid}"
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await self._ready()
+                await self._js.publish(_subject(call_uid), token, headers=build_headers(once=True))
+            except nats.js.errors.NoStreamResponseError:
+                await self._ensure()
+            except errors.ANY as error:
+                if errors.err_code(error) == errors.WRONG_LAST_SEQUENCE:
+                    return attempt > 1 and await self._value(call_uid) == token
+                if not isinstance(error, errors.UNAVAILABLE) or attempt == _ATTEMPTS:
+                    raise errors.translate(error, doing) from error
+            else:
+                return True
+        raise errors.BusUnavailableError(f"The bucket {STARTED_CALLS_BUCKET} keeps disappearing while {doing}.")
+
+    async def created_at(self) -> datetime:
+        """When the bucket came into being; asked of the server each time. Raises BusUnavailableError."""
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._ready()
+                info = await self._js.stream_info(STARTED_CALLS_STREAM)
+            except nats.js.errors.NotFoundError:
+                await self._ensure()
+            except errors.ANY as error:
+                raise errors.translate(error, "reading the age of the started calls") from error
+            else:
+                created: datetime = info.created
+                return created.astimezone(UTC)
+        raise errors.BusUnavailableError(f"The bucket {STARTED_CALLS_BUCKET} keeps disappearing.")
+
+    async def _value(self, call_uid: str) -> bytes | None:
+        try:
+            entry = await self._js.get_last_msg(STARTED_CALLS_STREAM, _subject(call_uid))
+        except nats.js.errors.NotFoundError:
+            return None
+        except errors.ANY as error:
+            raise errors.translate(error, f"reading the claim of tool call {call_uid}") from error
+        return bytes(entry.data or b"")
+
+
+def _subject(call_uid: str) -> str:
+    return f"$KV.{STARTED_CALLS_BUCKET}.{call_uid}"

@@ -1,0 +1,116 @@
+"""Brings the streams and buckets of the topology table into being, and notices when they were lost.
+
+A stream that is missing is created; who finds it missing does not matter, for creating twice is harmless. A stream
+whose creation time is not the one we knew was lost with everything in it and made anew, by us or by somebody else:
+whoever remembers what it published has to forget it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import nats.js.errors
+from nats.js import api
+
+from kubechain_common.messages.topology import CLAIMS_BUCKET, STARTED_CALLS_BUCKET, STREAMS, StreamSpec
+from kubechain_common.messaging import errors
+from kubechain_common.telemetry.logging import get_logger
+
+DUPLICATE_WINDOW = 120.0
+BUCKET_TTL = 7 * 24 * 3600.0
+"""Seconds after which a started call or an orphaned payload is dropped."""
+
+STARTED_CALLS_STREAM = f"KV_{STARTED_CALLS_BUCKET}"
+CLAIMS_STREAM = f"OBJ_{CLAIMS_BUCKET}"
+ALL_STREAMS = (*(spec.name for spec in STREAMS), STARTED_CALLS_STREAM, CLAIMS_STREAM)
+
+_log = get_logger(__name__)
+
+
+def _work_queue(spec: StreamSpec) -> api.StreamConfig:
+    return api.StreamConfig(
+        name=spec.name,
+        subjects=list(spec.subjects),
+        retention=api.RetentionPolicy.WORK_QUEUE,
+        storage=api.StorageType.FILE,
+        duplicate_window=DUPLICATE_WINDOW,
+    )
+
+
+def _started_calls() -> api.StreamConfig:
+    # A key-value bucket by the conventions of NATS, so that `nats kv` can read it.
+    return api.StreamConfig(
+        name=STARTED_CALLS_STREAM,
+        subjects=[f"$KV.{STARTED_CALLS_BUCKET}.>"],
+        retention=api.RetentionPolicy.LIMITS,
+        storage=api.StorageType.FILE,
+        duplicate_window=DUPLICATE_WINDOW,
+        max_age=BUCKET_TTL,
+        max_msgs_per_subject=1,
+        discard=api.DiscardPolicy.NEW,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_direct=True,
+    )
+
+
+def _claims() -> api.StreamConfig:
+    # An object store by the conventions of NATS, so that `nats object` can read it.
+    return api.StreamConfig(
+        name=CLAIMS_STREAM,
+        subjects=[f"$O.{CLAIMS_BUCKET}.C.>", f"$O.{CLAIMS_BUCKET}.M.>"],
+        retention=api.RetentionPolicy.LIMITS,
+        storage=api.StorageType.FILE,
+        duplicate_window=DUPLICATE_WINDOW,
+        max_age=BUCKET_TTL,
+        discard=api.DiscardPolicy.NEW,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+    )
+
+
+class Streams:
+    """The streams on the server that we are connected to."""
+
+    def __init__(self) -> None:
+        self._created: dict[str, datetime] = {}
+
+    async def ensure(self, js: Any) -> bool:
+        """Create what is missing. True when something that we knew has been lost since.
+
+        Raises the client's errors, and TopologyError when a stream exists with a configuration that cannot become ours.
+        """
+        lost = False
+        for config in (*map(_work_queue, STREAMS), _started_calls(), _claims()):
+            info = await _ensure_stream(js, config)
+            known = self._created.get(config.name)
+            self._created[config.name] = info.created
+            if known is not None and known != info.created:
+                _log.warning("stream was lost and made anew", stream=config.name)
+                lost = True
+        return lost
+
+
+async def _ensure_stream(js: Any, config: Any) -> Any:
+    try:
+        return await js.add_stream(config)
+    except nats.js.errors.BadRequestError as error:
+        if errors.err_code(error) != errors.STREAM_CONFIG_DIFFERS:
+            raise errors.TopologyError(f"The stream {config.name} cannot be made: {error.description}.") from error
+    return await _adapt_stream(js, config)
+
+
+async def _adapt_stream(js: Any, wanted: Any) -> Any:
+    """Change only what our messages depend on: limits and replicas are the operator's to choose."""
+    info = await js.stream_info(wanted.name)
+    current = info.config
+    if current.retention != wanted.retention:
+        raise errors.TopologyError(
+            f"The stream {wanted.name} exists with retention {current.retention} instead of {wanted.retention}: "
+            "it was not made by KubeChain. Delete it, or use another NATS account."
+        )
+    if set(current.subjects) == set(wanted.subjects) and current.duplicate_window == wanted.duplicate_window:
+        return info
+    current.subjects, current.duplicate_window = wanted.subjects, wanted.duplicate_window
+    return await js.update_stream(current)

@@ -1,0 +1,10 @@
+"""Wall-clock time, in one place so that tests can replace it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(UTC)
