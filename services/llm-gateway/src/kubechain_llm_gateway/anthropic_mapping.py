@@ -1,0 +1,197 @@
+"""Our conversation <-> the Messages API, as pure functions over plain JSON values.
+
+The API wants user and assistant by turns: neighbours of one role become one message, so the results of parallel calls
+arrive together, before any text. System messages, wherever they stand, are joined into the top-level ``system``. Empty
+text blocks are refused by the API: an empty assistant message is left out, an empty user message says so.
+
+Blocks that we do not model (thinking and its signature, citations) are kept in ``provider_data`` and sent back
+untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
+from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.messages import ToolDefinition
+from kubechain_llm_gateway.providers.base import Completion
+from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
+from kubechain_llm_gateway.wire_ids import fit_id
+from kubechain_llm_gateway.wire_json import encode_text, parse_arguments
+
+DEFAULT_MAX_TOKENS = 4096
+"""Sent when parameters.maxTokens is absent, because the API requires a limit."""
+
+EMPTY_USER_TEXT = "(empty message)"
+_MAX_ID = 64
+_ERROR_PREFIX = "Error: "
+
+Block = dict[str, Any]
+
+
+def build_request(
+    messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+) -> dict[str, Any]:
+    """The body of POST /v1/messages; a parameter that is not set is not in it, max_tokens excepted."""
+    turns = _build_turns(messages)
+    body: dict[str, Any] = {
+        "model": parameters.model,
+        "max_tokens": parameters.max_tokens if parameters.max_tokens is not None else DEFAULT_MAX_TOKENS,
+        "messages": turns,
+    }
+    system = "\n\n".join(m.content for m in messages if m.role == "system" and m.content.strip())
+    if system:
+        body["system"] = system
+    body.update(_build_tools(tools, turns))
+    if parameters.temperature is not None:
+        body["temperature"] = float(parameters.temperature)
+    if parameters.top_p is not None:
+        body["top_p"] = float(parameters.top_p)
+    if parameters.top_k is not None:
+        body["top_k"] = parameters.top_k
+    return body
+
+
+def _build_tools(tools: Sequence[ToolDefinition], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if tools:
+        return {"tools": [_build_tool(tool) for tool in tools]}
+    # A conversation with tool blocks is refused without definitions, though the Agent may have lost its tools since.
+    used = {b["name"] for turn in turns for b in turn["content"] if b["type"] == "tool_use"}
+    if not used:
+        return {}
+    return {"tools": [_build_tool(ToolDefinition(name=name)) for name in sorted(used)], "tool_choice": {"type": "none"}}
+
+
+def _build_tool(tool: ToolDefinition) -> dict[str, Any]:
+    wire: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **tool.parameters}}
+    if tool.description:
+        wire["description"] = tool.description
+    return wire
+
+
+def _build_turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "system":
+            continue
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = _build_blocks(message)
+        if not blocks:
+            continue
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"].extend(blocks)
+        else:
+            turns.append({"role": role, "content": blocks})
+    if turns and turns[0]["role"] == "assistant":  # the API wants the user to begin
+        turns.insert(0, {"role": "user", "content": [_text(EMPTY_USER_TEXT)]})
+    return turns
+
+
+def _build_blocks(message: Message) -> list[Block]:
+    match message.role:
+        case "tool":
+            return [_build_tool_result(message)]
+        case "assistant":
+            return _own_blocks(message) or _build_assistant_blocks(message)
+        case _:
+            return [_text(message.content if message.content.strip() else EMPTY_USER_TEXT)]
+
+
+def _build_tool_result(message: Message) -> Block:
+    block: Block = {"type": "tool_result", "tool_use_id": fit_id(message.tool_call_id or "", _MAX_ID)}
+    if message.content:
+        block["content"] = message.content
+    if message.content.startswith(_ERROR_PREFIX):
+        block["is_error"] = True
+    return block
+
+
+def _build_assistant_blocks(message: Message) -> list[Block]:
+    text = [_text(message.content)] if message.content.strip() else []
+    return text + [_build_tool_use(call) for call in message.tool_calls or ()]
+
+
+def _build_tool_use(call: MessageToolCall) -> Block:
+    return {
+        "type": "tool_use",
+        "id": fit_id(call.id, _MAX_ID),
+        "name": call.function.name,
+        "input": parse_arguments(call.function.arguments),
+    }
+
+
+def _text(text: str) -> Block:
+    return {"type": "text", "text": text}
+
+
+def _own_blocks(message: Message) -> list[Block]:
+    """The blocks that this provider itself gave us for the message, if they say more than we model."""
+    data = message.provider_data or {}
+    blocks = data.get("content") if data.get("provider") == "anthropic" else None
+    return list(blocks) if isinstance(blocks, list) and all(_is_block(b) for b in blocks) else []
+
+
+def _is_block(value: Any) -> bool:
+    return isinstance(value, Mapping) and "type" in value
+
+
+def parse_reply(reply: Any) -> Completion:
+    """The completion in a reply.
+
+    Raises:
+        BrokenReplyError: it is no Messages reply.
+        UnusableReplyError: it says nothing.
+    """
+    content = reply.get("content") if isinstance(reply, Mapping) else None
+    if not isinstance(content, list) or not all(_is_block(b) for b in content):
+        raise BrokenReplyError("the provider's reply holds no content blocks: is this a Messages API?")
+    blocks = [_without_defaults(block) for block in content]
+    text = "".join(str(b.get("text", "")) for b in blocks if b["type"] == "text")
+    calls = [_parse_tool_use(b) for b in blocks if b["type"] == "tool_use"]
+    stop_reason = str(reply.get("stop_reason") or "")
+    if not text.strip() and not calls:
+        raise UnusableReplyError(_why_empty(stop_reason))
+    message = Message(role="assistant", content=text, tool_calls=calls or None)
+    if _build_assistant_blocks(message) != blocks:
+        message.provider_data = {"provider": "anthropic", "content": blocks}
+    return Completion(message, _parse_usage(reply.get("usage")), stop_reason)
+
+
+def _without_defaults(block: Mapping[str, Any]) -> Block:
+    """The block without fields that say nothing, so that a plain one is recognised as such."""
+    return {k: v for k, v in block.items() if v is not None and not (k == "caller" and v == {"type": "direct"})}
+
+
+def _parse_tool_use(block: Mapping[str, Any]) -> MessageToolCall:
+    if not block.get("id") or not block.get("name"):
+        raise BrokenReplyError("the provider's reply has a tool call without an id or a name")
+    arguments = encode_text(block.get("input") or {})
+    return MessageToolCall(id=str(block["id"]), function=ToolCallFunction(name=str(block["name"]), arguments=arguments))
+
+
+def _why_empty(stop_reason: str) -> str:
+    match stop_reason:
+        case "max_tokens":
+            return "the model reached its token limit before it wrote any text: raise parameters.maxTokens"
+        case "refusal":
+            return "the model refused to answer"
+        case "model_context_window_exceeded":
+            return "the conversation fills the model's context window: nothing is left for an answer"
+        case _:
+            return f"the model answered with neither text nor tool calls (stop_reason {stop_reason or 'not given'})"
+
+
+def _parse_usage(usage: Any) -> TokenUsage:
+    """Cached input counts as input, as the provider bills it."""
+    if not isinstance(usage, Mapping):
+        return TokenUsage()
+    parts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+    prompt = sum(_count(usage.get(part)) for part in parts)
+    output = _count(usage.get("output_tokens"))
+    return TokenUsage(input_tokens=prompt, output_tokens=output, total_tokens=prompt + output)
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) else 0

@@ -1,0 +1,162 @@
+"""The parts of the service and how they hang together.
+
+LLM informer --+--> LLMReconciler (leader)          Secret watch --+--> LLMReconciler (leader)
+               +--> ConsumerSet (every replica)                    +--> LLMAccess: waiting calls look again
+               +--> ConsumerCleanup (leader)
+               +--> SecretWatcher: which Secrets are referred to
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.llm import LLMStatus
+from kubechain_common.kube.controller import Controller
+from kubechain_common.kube.informer import Change, Informer
+from kubechain_common.kube.lease import LeaderElector
+from kubechain_common.kube.secrets import SecretWatcher
+from kubechain_common.kube.status_writer import write_status
+from kubechain_common.messages import LLMRequest
+from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT, llm_consumer, llm_result_subject
+from kubechain_common.messaging.consumer import Consumer
+from kubechain_common.messaging.delivery import Poison
+from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.service import ServiceContext
+from kubechain_llm_gateway.consumer_cleanup import ConsumerCleanup
+from kubechain_llm_gateway.consumer_set import ConsumerSet
+from kubechain_llm_gateway.credentials import secret_of
+from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.llm_reconciler import LLMReconciler
+from kubechain_llm_gateway.providers.registry import ProviderRegistry
+from kubechain_llm_gateway.request_worker import RequestWorker
+from kubechain_llm_gateway.results import build_poison_result
+from kubechain_llm_gateway.task_probe import TaskProbe
+
+LEASE = "kubechain-llm-gateway"
+_DRAIN_MARGIN = 2.0
+"""Seconds of the drain that are left to hand the lease over and flush events."""
+
+_BY_SECRET = "secret"
+_BY_UID = "uid"
+
+
+class Gateway:
+    """One replica of llm-gateway."""
+
+    def __init__(self, ctx: ServiceContext) -> None:
+        self._ctx = ctx
+        self._llms = Informer(
+            ctx.kube,
+            LLM,
+            namespace=ctx.settings.watch_namespace,
+            indexers={_BY_SECRET: _index_secret, _BY_UID: _index_uid},
+        )
+        self._secrets = SecretWatcher(ctx.kube)
+        self._registry = ProviderRegistry()
+        self._access = LLMAccess(self._llms, self._secrets, self._registry)
+        self._worker = RequestWorker(ctx.bus, self._access, TaskProbe(ctx.bus, ctx.kube), ctx.stopping)
+        self._consumers = ConsumerSet(lambda: [llm.uid for llm in self._llms.list()], self._consume)
+        self._cleanup = ConsumerCleanup(ctx.bus, lambda uid: bool(self._llms.by_index(_BY_UID, uid)))
+        self._reconciling: Controller | None = None
+        self._llms.add_handler(self._handle_llm_change)
+        self._secrets.add_handler(self._handle_secret_change)
+        ctx.health.add_check("llm-informer", self._llms.has_synced.is_set)
+
+    async def run(self) -> None:
+        """Serve until the context says stop; calls under way end first."""
+        ctx = self._ctx
+        elector = LeaderElector(ctx.kube, namespace=ctx.settings.namespace, name=LEASE, identity=ctx.identity)
+        try:
+            async with asyncio.TaskGroup() as watching:
+                watches = [watching.create_task(self._llms.run()), watching.create_task(self._secrets.run())]
+                async with asyncio.TaskGroup() as working:
+                    working.create_task(elector.run(self._lead, ctx.stopping))
+                    working.create_task(self._consumers.run(ctx.stopping))
+                for watch in watches:
+                    watch.cancel()
+        finally:
+            await self._registry.aclose()
+
+    # --- leading ---
+
+    async def _lead(self) -> None:
+        await self._llms.wait_synced()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._reconcile_llms())
+            group.create_task(self._cleanup.lead())
+
+    async def _reconcile_llms(self) -> None:
+        events = self._ctx.recorder.for_component("llm-controller")
+        reconciler = LLMReconciler(self._llms, self._access, self._write_status, events, now)
+        controller = Controller("llm", reconciler.reconcile)
+        for llm in self._llms.list():
+            controller.queue.add(llm.key)
+        self._reconciling = controller
+        try:
+            await controller.run()
+        finally:
+            self._reconciling = None
+
+    async def _write_status(self, llm: LLM, status: LLMStatus) -> LLM:
+        return await write_status(self._ctx.kube, self._llms, llm, status)
+
+    # --- what changes set off ---
+
+    def _handle_llm_change(self, change: Change[LLM]) -> None:
+        llm = change.obj
+        if change.kind == "deleted":
+            self._secrets.set_references(llm.uid, set())
+            self._access.forget(llm.uid)
+            self._cleanup.note_deleted(llm.namespace, llm.uid)
+        else:
+            secret = secret_of(llm)
+            self._secrets.set_references(llm.uid, {secret} if secret else set())
+            self._access.notify_changed()
+        if change.kind != "modified":
+            self._consumers.notify_changed()
+        if self._reconciling is not None:
+            self._reconciling.queue.add(llm.key)
+
+    def _handle_secret_change(self, namespace: str, name: str) -> None:
+        self._access.notify_changed()
+        if self._reconciling is not None:
+            for llm in self._llms.by_index(_BY_SECRET, _secret_index(namespace, name)):
+                self._reconciling.queue.add(llm.key)
+
+    # --- calls ---
+
+    async def _consume(self, uid: str, stopping: asyncio.Event) -> None:
+        """Takes the requests of one LLM. Its SDK is imported first, so that the first call need not wait for that."""
+        for llm in self._llms.by_index(_BY_UID, uid):
+            await self._registry.preload(llm.spec)
+        consumer = Consumer(
+            self._ctx.bus,
+            llm_consumer(uid),
+            LLMRequest,
+            self._worker.handle_request,
+            concurrency=LLM_MAX_IN_FLIGHT,
+            on_poison=self._handle_poison,
+            confirm_ack=True,
+            grace=max(0.5, self._ctx.settings.drain_seconds - _DRAIN_MARGIN),
+        )
+        await consumer.run(stopping)
+
+    async def _handle_poison(self, poison: Poison) -> None:
+        result = build_poison_result(poison)
+        if result is not None:
+            subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)
+            await self._ctx.bus.publish(subject, result, msg_id=None, trace=poison.trace)
+
+
+def _secret_index(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}"
+
+
+def _index_secret(llm: LLM) -> list[str]:
+    secret = secret_of(llm)
+    return [_secret_index(*secret)] if secret else []
+
+
+def _index_uid(llm: LLM) -> list[str]:
+    return [llm.uid]

@@ -1,0 +1,217 @@
+"""Our conversation <-> the Chat Completions API, as pure functions over plain JSON values.
+
+Everything that a message holds goes out, and everything that the model says comes back: text beside tool calls,
+parallel calls, argument text exactly as written. Fields of a reply that we do not model (``reasoning_content`` and the
+like) are kept as ``provider_data`` and sent back to the same host with the tool calls that they belong to, because some
+servers insist on them.
+
+api.openai.com and the many servers that imitate it differ in a few points; ``Dialect`` names them.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
+from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.messages import ToolDefinition
+from kubechain_llm_gateway.providers.base import Completion
+from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
+from kubechain_llm_gateway.wire_ids import fit_id
+from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
+
+_NAME = re.compile(r"[^\s<|\\/>]{1,64}")
+_MODELLED = frozenset({"role", "content", "tool_calls", "refusal", "annotations", "audio", "function_call"})
+_MODELLED_CALL = frozenset({"id", "type", "function", "index"})
+_NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a host wants Chat Completions.
+
+    The official API refuses ``max_tokens`` for its newer models and ids over 40 characters. Compatible servers know
+    ``max_tokens`` only, and several parse the arguments of earlier tool calls, so text that is no JSON object must be
+    wrapped for them.
+    """
+
+    host: str
+    official: bool
+
+    @property
+    def max_tokens_field(self) -> str:
+        return "max_completion_tokens" if self.official else "max_tokens"
+
+    def fit_call_id(self, call_id: str) -> str:
+        return fit_id(call_id, 40) if self.official and len(call_id) > 40 else call_id
+
+    def fit_arguments(self, text: str) -> str:
+        if self.official:
+            return text
+        parsed = parse_arguments(text)
+        return encode_text(parsed) if UNPARSABLE in parsed or not parsed else text
+
+
+def build_request(
+    messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters, dialect: Dialect
+) -> dict[str, Any]:
+    """The body of POST /chat/completions; a parameter that is not set is not in it."""
+    body: dict[str, Any] = {"model": parameters.model, "messages": [_build_message(m, dialect) for m in messages]}
+    if tools:
+        body["tools"] = [_build_tool(tool) for tool in tools]
+    if parameters.max_tokens is not None:
+        body[dialect.max_tokens_field] = parameters.max_tokens
+    for name in _NUMBERS:
+        value = getattr(parameters, name)
+        if value is not None:
+            body[name] = float(value)
+    if parameters.top_k is not None:
+        body["top_k"] = parameters.top_k
+    return body
+
+
+def _build_tool(tool: ToolDefinition) -> dict[str, Any]:
+    function: dict[str, Any] = {
+        "name": tool.name,
+        "parameters": tool.parameters or {"type": "object", "properties": {}},
+    }
+    if tool.description:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
+
+
+def _build_message(message: Message, dialect: Dialect) -> dict[str, Any]:
+    if message.role == "tool":
+        call_id = dialect.fit_call_id(message.tool_call_id or "")
+        return {"role": "tool", "tool_call_id": call_id, "content": message.content}
+    wire: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name and _NAME.fullmatch(message.name):
+        wire["name"] = message.name
+    if message.tool_calls:
+        extras = _own_data(message, dialect)
+        call_extras = _mapping(extras.get("toolCalls"))
+        wire["content"] = message.content or None
+        wire["tool_calls"] = [_build_call(c, _mapping(call_extras.get(c.id)), dialect) for c in message.tool_calls]
+        wire = {**_mapping(extras.get("message")), **wire}
+    return wire
+
+
+def _build_call(call: MessageToolCall, extras: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    function = {"name": call.function.name, "arguments": dialect.fit_arguments(call.function.arguments)}
+    return {**extras, "id": dialect.fit_call_id(call.id), "type": call.type or "function", "function": function}
+
+
+def _own_data(message: Message, dialect: Dialect) -> Mapping[str, Any]:
+    """What this very host gave us with the message."""
+    data = message.provider_data or {}
+    return data if data.get("provider") == "openai" and data.get("host") == dialect.host else {}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """``value``, should it be a mapping: provider_data may have been written by hand."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def parse_reply(reply: Any, dialect: Dialect) -> Completion:
+    """The completion in a reply.
+
+    Raises:
+        BrokenReplyError: it is no Chat Completions reply.
+        UnusableReplyError: it says nothing.
+    """
+    choice = _first_choice(reply)
+    stop_reason = str(choice.get("finish_reason") or "")
+    wire = choice.get("message")
+    if not isinstance(wire, Mapping):
+        raise BrokenReplyError("the provider's reply has a choice without a message")
+    content = _text_of(wire.get("content")) or _text_of(wire.get("refusal"))
+    calls = list(_parse_calls(wire.get("tool_calls")))
+    if not content.strip() and not calls:
+        raise UnusableReplyError(_why_empty(stop_reason))
+    message = Message(
+        role="assistant",
+        content=content,
+        tool_calls=[call for call, _ in calls] or None,
+        provider_data=_keep_extras(wire, calls, dialect),
+    )
+    return Completion(message, _parse_usage(reply.get("usage")), stop_reason)
+
+
+def _first_choice(reply: Any) -> Mapping[str, Any]:
+    choices = reply.get("choices") if isinstance(reply, Mapping) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
+        raise BrokenReplyError("the provider's reply holds no choices: is this a Chat Completions API?")
+    return choices[0]
+
+
+def _text_of(content: Any) -> str:
+    """Content as text; some servers send it as a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(p["text"] for p in content if isinstance(p, Mapping) and isinstance(p.get("text"), str))
+    return ""
+
+
+def _parse_calls(wire_calls: Any) -> Iterable[tuple[MessageToolCall, dict[str, Any]]]:
+    """The calls with their unmodelled fields; a missing or repeated id, which some servers send, is replaced."""
+    seen: set[str] = set()
+    for wire in wire_calls if isinstance(wire_calls, list) else []:
+        function = wire.get("function") if isinstance(wire, Mapping) else None
+        if not isinstance(function, Mapping) or not function.get("name"):
+            raise BrokenReplyError("the provider's reply has a tool call without a function name")
+        call_id = str(wire.get("id") or "")
+        if not call_id or call_id in seen:
+            call_id = f"call_{uuid.uuid4().hex[:24]}"
+        seen.add(call_id)
+        arguments = function.get("arguments")
+        text = arguments if isinstance(arguments, str) else encode_text(arguments if arguments is not None else {})
+        call = MessageToolCall(id=call_id, function=ToolCallFunction(name=str(function["name"]), arguments=text))
+        yield call, _unmodelled(wire, _MODELLED_CALL)
+
+
+def _keep_extras(
+    wire: Mapping[str, Any], calls: Sequence[tuple[MessageToolCall, dict[str, Any]]], dialect: Dialect
+) -> dict[str, Any] | None:
+    if not calls:  # nothing goes on from a final answer, and some servers refuse their own reasoning there
+        return None
+    message_extras = _unmodelled(wire, _MODELLED)
+    call_extras = {call.id: extras for call, extras in calls if extras}
+    if not message_extras and not call_extras:
+        return None
+    data: dict[str, Any] = {"provider": "openai", "host": dialect.host}
+    if message_extras:
+        data["message"] = message_extras
+    if call_extras:
+        data["toolCalls"] = call_extras
+    return data
+
+
+def _unmodelled(wire: Mapping[str, Any], modelled: frozenset[str]) -> dict[str, Any]:
+    return {k: v for k, v in wire.items() if k not in modelled and v not in (None, "", [], {})}
+
+
+def _why_empty(stop_reason: str) -> str:
+    match stop_reason:
+        case "length":
+            return "the model reached its token limit before it wrote any text: raise parameters.maxTokens"
+        case "content_filter":
+            return "the provider's content filter withheld the answer"
+        case _:
+            return f"the model answered with neither text nor tool calls (finish_reason {stop_reason or 'not given'})"
+
+
+def _parse_usage(usage: Any) -> TokenUsage:
+    if not isinstance(usage, Mapping):
+        return TokenUsage()
+    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    total = _count(usage.get("total_tokens")) or prompt + completion
+    return TokenUsage(input_tokens=prompt, output_tokens=completion, total_tokens=total)
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) else 0

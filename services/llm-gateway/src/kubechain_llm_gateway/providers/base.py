@@ -1,0 +1,56 @@
+"""What the gateway asks of a provider, whoever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
+from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.messages import ToolDefinition
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds until a TCP and TLS connection must stand."""
+
+CALL_TIMEOUT = 600.0
+"""Seconds that a whole completion may take."""
+
+VALIDATION_TIMEOUT = 15.0
+"""Seconds that checking a key may take."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The model's next message. ``stop_reason`` is the provider's own word for why it stopped."""
+
+    message: Message
+    usage: TokenUsage
+    stop_reason: str
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The provider is there; ``detail`` says whether its word on the key could be had."""
+
+    detail: str
+
+
+class Provider(Protocol):
+    """One provider with one key; safe for concurrent calls. Its connections are the pool's, so it needs no closing."""
+
+    async def validate(self) -> Validation:
+        """Check the key without paying for a completion.
+
+        Raises:
+            ProviderError: the key is refused, or the provider could not be asked.
+        """
+
+    async def complete(
+        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+    ) -> Completion:
+        """The model's answer to the conversation.
+
+        Raises:
+            ProviderError: no answer, or none that can be used.
+        """

@@ -1,0 +1,199 @@
+"""Handles one LLMRequest: call the model, publish what came of it, and only then let the request go.
+
+    the model answers            -> result Message, once, on the turn's own subject
+    it never will (4xx, empty)   -> result Error with the provider's sentence
+    it may later (429, 5xx, ..)  -> notice Retrying, and delivered again after a back-off; gives up in the end
+    the LLM is not usable        -> notice Retrying, and waits here until the LLM or its Secret changes
+
+The delivery count is the attempt count, so it survives restarts; waiting here, not by redelivery, keeps it honest. A
+notice has a subject of its own for every attempt, because the result's subject takes one message only. Results carry no
+Nats-Msg-Id: one that replaces a lost one must not be taken for its duplicate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from datetime import datetime
+from typing import Protocol
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.api.v1alpha1.status import SpanContext
+from kubechain_common.kube.errors import KubeError
+from kubechain_common.messages import Envelope, LLMCallError, LLMRequest, LLMResult
+from kubechain_common.messages.topology import llm_result_subject
+from kubechain_common.messaging.delivery import Delivery
+from kubechain_common.messaging.errors import MessagingError, RetryLater
+from kubechain_common.telemetry.logging import bound, get_logger
+from kubechain_llm_gateway.instrumentation import observe_call
+from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
+from kubechain_llm_gateway.providers.base import Completion, Provider
+from kubechain_llm_gateway.providers.errors import ProviderError
+from kubechain_llm_gateway.results import build_answer, build_failure, build_notice, notice_subject
+from kubechain_llm_gateway.retry_policy import RetryPolicy
+from kubechain_llm_gateway.waiting import wait_any
+
+log = get_logger(__name__)
+
+_REMEMBERED = 4096
+_LLM_GONE_DELAY = 5.0
+_API_SERVER_DELAY = 2.0
+
+_Delivery = Delivery[LLMRequest]
+
+
+class ResultBus(Protocol):
+    """The part of the Bus that results need."""
+
+    async def publish(
+        self,
+        subject: str,
+        message: Envelope,
+        *,
+        msg_id: str | None,
+        trace: SpanContext | None = None,
+        once: bool = True,
+    ) -> object: ...
+
+    async def publish_until_stored(
+        self,
+        subject: str,
+        message: Envelope,
+        *,
+        msg_id: str | None,
+        trace: SpanContext | None = None,
+        once: bool = True,
+    ) -> object: ...
+
+
+class Wanted(Protocol):
+    """See ``task_probe``."""
+
+    async def is_wanted(self, request: LLMRequest) -> bool: ...
+
+
+class _UnexpectedError(ProviderError):
+    """A defect of our own; tried again, and visible in the Task in the end."""
+
+    retryable = True
+
+
+class RequestWorker:
+    """Stateless but for what it answered lately, which saves a second call when an acknowledgement got lost."""
+
+    def __init__(
+        self,
+        bus: ResultBus,
+        access: LLMAccess,
+        probe: Wanted,
+        stopping: asyncio.Event,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._bus = bus
+        self._access = access
+        self._probe = probe
+        self._stopping = stopping
+        self._policy = policy or RetryPolicy()
+        self._answered: OrderedDict[tuple[str, datetime], None] = OrderedDict()
+
+    async def handle_request(self, delivery: _Delivery) -> None:
+        """Returns when the request is dealt with.
+
+        Raises:
+            RetryLater: it is to be delivered again.
+            MessagingError: the bus failed; also to be delivered again.
+        """
+        request = delivery.message
+        with bound(namespace=request.task.namespace, task=request.task.name, turn=request.turn, llm=request.llm.name):
+            if not await self._is_settled(delivery):
+                await self._answer(delivery)
+
+    async def _is_settled(self, delivery: _Delivery) -> bool:
+        if _identity(delivery) in self._answered:
+            return True
+        if delivery.attempt == 1 or await self._probe.is_wanted(delivery.message):
+            return False
+        log.info("llm request is settled already", attempt=delivery.attempt)
+        return True
+
+    async def _answer(self, delivery: _Delivery) -> None:
+        llm, provider = await self._open(delivery)
+        try:
+            completion = await observe_call(llm, delivery.trace, lambda: _call(provider, llm, delivery.message))
+        except ProviderError as error:
+            await self._handle_failure(delivery, error)
+        except Exception as error:
+            log.exception("llm call failed unexpectedly", attempt=delivery.attempt)
+            await self._handle_failure(
+                delivery, _UnexpectedError(f"llm-gateway failed unexpectedly ({type(error).__name__})")
+            )
+        else:
+            await self._publish_result(delivery, build_answer(delivery, completion))
+
+    async def _open(self, delivery: _Delivery) -> tuple[LLM, Provider]:
+        """The LLM and its client; waits for as long as the LLM cannot be used."""
+        told = ""
+        while True:
+            changed = self._access.changed  # taken before the look, so that no change falls in between
+            try:
+                return await self._try_open(delivery)
+            except LLMNotUsableError as error:
+                problem = str(error)
+            except KubeError as error:
+                log.warning("cannot read the llm's secret", error=str(error))
+                raise RetryLater(error.retry_after or _API_SERVER_DELAY) from error
+            if problem != told:
+                log.warning("llm cannot be used, waiting", error=problem)
+                await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), None)
+                told = problem
+            await wait_any(changed, self._stopping)
+            if self._stopping.is_set():
+                raise RetryLater(0)
+
+    async def _try_open(self, delivery: _Delivery) -> tuple[LLM, Provider]:
+        ref = delivery.message.llm
+        llm = self._access.find(ref)
+        if llm is not None:
+            return llm, await self._access.open_provider(llm)
+        # It is gone, or our view of it is older than the request. Nothing waits here for it: the consumer goes with its
+        # LLM.
+        problem = f'LLM "{ref.name}" not found: it was deleted'
+        await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), _LLM_GONE_DELAY)
+        raise RetryLater(_LLM_GONE_DELAY)
+
+    async def _handle_failure(self, delivery: _Delivery, error: ProviderError) -> None:
+        attempt = delivery.attempt
+        problem = LLMCallError(message=error.message, status_code=error.status_code, retryable=error.retryable)
+        log.warning("llm call failed", attempt=attempt, status_code=error.status_code, error=error.message)
+        if error.retryable and self._policy.may_retry(attempt):
+            delay = self._policy.delay(attempt, error.retry_after)
+            await self._publish_notice(delivery, problem, delay)
+            raise RetryLater(delay)
+        if error.retryable:
+            problem.message = f"gave up after {attempt} attempts: {error.message}"
+        await self._publish_result(delivery, build_failure(delivery, problem))
+
+    async def _publish_result(self, delivery: _Delivery, result: LLMResult) -> None:
+        subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)
+        await self._bus.publish_until_stored(subject, result, msg_id=None, trace=delivery.trace)
+        self._answered[_identity(delivery)] = None
+        if len(self._answered) > _REMEMBERED:
+            self._answered.popitem(last=False)
+
+    async def _publish_notice(self, delivery: _Delivery, problem: LLMCallError, retry_in: float | None) -> None:
+        """Best effort: a notice informs, nothing depends on it."""
+        notice = build_notice(delivery, problem, retry_in)
+        try:
+            await self._bus.publish(notice_subject(notice), notice, msg_id=None, trace=delivery.trace)
+        except MessagingError as error:
+            log.warning("cannot publish a retry notice", error=str(error))
+
+
+async def _call(provider: Provider, llm: LLM, request: LLMRequest) -> Completion:
+    return await provider.complete(request.messages, request.tools, llm.spec.parameters or LLMParameters())
+
+
+def _identity(delivery: _Delivery) -> tuple[str, datetime]:
+    """Tells a redelivery from a new publish of the same turn, also across a loss of the stream."""
+    return delivery.subject, delivery.stored_at

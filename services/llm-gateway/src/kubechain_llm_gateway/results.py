@@ -1,0 +1,65 @@
+"""The messages that the gateway sends back. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kubechain_common.messages import LLMCallError, LLMRequest, LLMResult, ObjectRef
+from kubechain_common.messages.topology import llm_result_subject
+from kubechain_common.messaging.delivery import Delivery, Poison
+from kubechain_llm_gateway.providers.base import Completion
+
+
+def build_answer(delivery: Delivery[LLMRequest], completion: Completion) -> LLMResult:
+    """What the model said."""
+    request = delivery.message
+    return LLMResult(
+        task=request.task,
+        turn=request.turn,
+        outcome="Message",
+        message=completion.message,
+        usage=completion.usage,
+        stop_reason=completion.stop_reason,
+        attempt=delivery.attempt,
+    )
+
+
+def build_failure(delivery: Delivery[LLMRequest], problem: LLMCallError) -> LLMResult:
+    """Why there is no answer, and will be none."""
+    request = delivery.message
+    return LLMResult(task=request.task, turn=request.turn, outcome="Error", error=problem, attempt=delivery.attempt)
+
+
+def build_notice(delivery: Delivery[LLMRequest], problem: LLMCallError, retry_in: float | None) -> LLMResult:
+    """Why there is no answer yet.
+
+    ``retry_in`` seconds, or None when a change of the LLM or its Secret is waited for.
+    """
+    failure = build_failure(delivery, problem)
+    return failure.model_copy(update={"outcome": "Retrying", "retry_in_seconds": retry_in})
+
+
+def notice_subject(notice: LLMResult) -> str:
+    """Below the result's own subject, which a notice must not occupy."""
+    return f"{llm_result_subject(notice.task.namespace, notice.task.uid, notice.turn)}.retry.{notice.attempt}"
+
+
+def build_poison_result(poison: Poison) -> LLMResult | None:
+    """The failure for a request that cannot be read, as far as its subject tells whose it is."""
+    parts = poison.subject.split(".")
+    if len(parts) != 7 or not parts[6].isdigit():
+        return None
+    namespace, uid, turn = parts[4], parts[5], int(parts[6])
+    problem = LLMCallError(message=f"llm-gateway cannot read the request: {poison.reason}")
+    task = ObjectRef(namespace=namespace, name=_task_name(poison.data), uid=uid)
+    return LLMResult(task=task, turn=turn, outcome="Error", error=problem, attempt=poison.attempt)
+
+
+def _task_name(data: bytes) -> str:
+    """The name in the payload, if that much of it can be read; whoever gets the result can go by the uid."""
+    try:
+        payload: Any = json.loads(data)
+        return str(payload["task"]["name"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""

@@ -1,0 +1,64 @@
+"""Is an answer still wanted? Asked before a call that may have been made already, so that nothing is paid for twice.
+
+A delivery after the first may follow a crash between the call and its acknowledgement. Then either the result is still
+in its stream, or the task-controller has taken it and moved the Task on; and a Task that was cancelled or deleted
+meanwhile wants nothing at all. The order matters: the controller writes the Task before it takes the result off the
+stream.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.api.v1alpha1.task import TaskPhase
+from kubechain_common.kube.errors import KubeError, NotFoundError
+from kubechain_common.messages import LLMRequest
+from kubechain_common.messages.topology import LLM_RESULTS, llm_result_subject
+from kubechain_common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+
+class TaskReader(Protocol):
+    """Reads Tasks from the API server, not from a cache."""
+
+    async def get(self, kind: type[Task], namespace: str, name: str) -> Task: ...
+
+
+class ResultLookup(Protocol):
+    async def has_message(self, stream: str, subject: str) -> bool: ...
+
+
+class TaskProbe:
+    """Answers from the results stream first, then from the Task itself."""
+
+    def __init__(self, bus: ResultLookup, kube: TaskReader) -> None:
+        self._bus = bus
+        self._kube = kube
+
+    async def is_wanted(self, request: LLMRequest) -> bool:
+        """False when the turn has its answer or needs none; when in doubt, True."""
+        ref = request.task
+        if await self._bus.has_message(LLM_RESULTS.name, llm_result_subject(ref.namespace, ref.uid, request.turn)):
+            return False
+        try:
+            task = await self._kube.get(Task, ref.namespace, ref.name)
+        except NotFoundError:
+            return False
+        except KubeError as error:
+            log.warning(
+                "cannot ask for the task, calling the model", namespace=ref.namespace, task=ref.name, error=str(error)
+            )
+            return True
+        return task.uid == ref.uid and is_waiting_for(task, request.turn)
+
+
+def is_waiting_for(task: Task, turn: int) -> bool:
+    """Does the Task wait for the answer to this turn? Pure."""
+    return (
+        not task.metadata.deleting
+        and not task.spec.cancel
+        and task.status.phase == TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM
+        and task.status.turn == turn
+    )

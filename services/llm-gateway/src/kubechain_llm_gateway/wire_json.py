@@ -1,0 +1,71 @@
+"""JSON to and from providers, fast where it can be and right where orjson gives up.
+
+orjson refuses lone surrogates and integers over 64 bits, both of which models do write; the standard library takes
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import orjson
+
+UNPARSABLE = "_unparsable_arguments"
+"""The field that carries a tool call's argument text when it is no JSON object."""
+
+
+def encode(value: Any) -> bytes:
+    """The value as JSON text in UTF-8."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def encode_text(value: Any) -> str:
+    return encode(value).decode()
+
+
+def decode(raw: bytes) -> Any:
+    """The value of a JSON text; half a surrogate pair, which no UTF-8 text can hold, becomes U+FFFD.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    value = json.loads(raw)
+    return _repair(value) if b"\\ud" in raw or b"\\uD" in raw else value
+
+
+def _repair(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        case list():
+            return [_repair(item) for item in value]
+        case dict():
+            return {_repair(key): _repair(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """A tool call's arguments as an object; text that is not one is kept whole under ``_unparsable_arguments``."""
+    if not text.strip():
+        return {}
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return {UNPARSABLE: text}
+    return value if isinstance(value, dict) else {UNPARSABLE: text}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text} is out of range")
+    return value

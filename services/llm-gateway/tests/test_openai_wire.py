@@ -1,0 +1,225 @@
+"""The real openai SDK against a scripted server: what is really on the wire, and what errors become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import unused_port
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.conversation import Message
+from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.messages import ToolDefinition
+from kubechain_llm_gateway.providers.errors import (
+    BrokenReplyError,
+    KeyRefusedError,
+    ProviderError,
+    RejectedRequestError,
+    TransientProviderError,
+    UnreachableProviderError,
+    UnusableReplyError,
+)
+from kubechain_llm_gateway.providers.openai_chat import OpenAIChat
+from kubechain_llm_gateway.providers.transport import HTTPPool
+
+KEY = "sk-test-0123456789"
+REPLY = {
+    "id": "r",
+    "object": "chat.completion",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hello"}}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+HI = [Message(role="user", content="hi")]
+PLAIN = LLMParameters(model="gpt-4o")
+
+BuildLLM = Callable[..., LLM]
+
+
+@pytest.fixture
+def chat(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> OpenAIChat:
+    return OpenAIChat(build_llm(parameters={"model": "gpt-4o", "baseUrl": provider.url}).spec, KEY, pool)
+
+
+async def test_a_call_carries_key_model_and_conversation_and_nothing_else(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer(REPLY)
+    completion = await chat.complete(HI, [], PLAIN)
+    seen = provider.seen[0]
+    assert (seen.method, seen.path) == ("POST", "/v1/chat/completions")
+    assert seen.headers["authorization"] == f"Bearer {KEY}"
+    assert seen.headers["content-type"] == "application/json"
+    assert "openai-organization" not in seen.headers
+    assert seen.body == {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    assert completion.message == Message(role="assistant", content="hello")
+    assert completion.usage.total_tokens == 7
+    assert completion.stop_reason == "stop"
+
+
+async def test_every_parameter_is_sent(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer(REPLY)
+    parameters = LLMParameters(
+        model="m",
+        temperature="0.7",
+        max_tokens=99,
+        top_p="0.5",
+        top_k=7,
+        frequency_penalty="-1.5",
+        presence_penalty="2",
+    )
+    await chat.complete(HI, [ToolDefinition(name="t")], parameters)
+    body = provider.seen[0].body
+    assert {name: body[name] for name in body if name not in ("messages", "tools")} == {
+        "model": "m",
+        "temperature": 0.7,
+        "max_tokens": 99,
+        "top_p": 0.5,
+        "top_k": 7,
+        "frequency_penalty": -1.5,
+        "presence_penalty": 2.0,
+    }
+
+
+async def test_the_official_api_gets_max_completion_tokens(pool: HTTPPool, build_llm: BuildLLM) -> None:
+    chat = OpenAIChat(build_llm().spec, KEY, pool)
+    assert chat._dialect.official
+    assert chat._dialect.max_tokens_field == "max_completion_tokens"
+
+
+async def test_the_organization_of_the_llm_is_sent_and_that_of_the_environment_is_not(
+    provider: Any, pool: HTTPPool, build_llm: BuildLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.setenv(name, "of-the-gateway")
+    parameters = {"model": "m", "baseUrl": provider.url}
+    for openai in (None, {"organization": "org-1"}):
+        provider.answer(REPLY)
+        await OpenAIChat(build_llm(parameters=parameters, openai=openai).spec, KEY, pool).complete(HI, [], PLAIN)
+    first, second = provider.seen
+    assert "of-the-gateway" not in str(first.headers)
+    assert second.headers["openai-organization"] == "org-1"
+
+
+async def test_a_keyless_server_gets_no_authorization(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> None:
+    spec = build_llm(apiKeyFrom=None, parameters={"model": "m", "baseUrl": provider.url}).spec
+    chat = OpenAIChat(spec, None, pool)
+    provider.answer({"data": []})
+    provider.answer(REPLY)
+    assert "no API key is used" in (await chat.validate()).detail
+    await chat.complete(HI, [], PLAIN)
+    assert all("authorization" not in seen.headers for seen in provider.seen)
+
+
+async def test_validation_lists_models(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer({"object": "list", "data": []})
+    assert (await chat.validate()).detail == "OpenAI API key validated successfully"
+    assert (provider.seen[0].method, provider.seen[0].path) == ("GET", "/v1/models")
+    assert provider.seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "detail"),
+    [
+        (404, {"detail": "Not Found"}, "could not be checked"),
+        (403, {"error": {"message": "Missing scopes: api.model.read"}}, "may not list models"),
+    ],
+)
+async def test_a_server_that_lists_no_models_counts_as_reachable(
+    chat: OpenAIChat, provider: Any, status: int, body: Any, detail: str
+) -> None:
+    provider.answer(body, status=status)
+    assert detail in (await chat.validate()).detail
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, RejectedRequestError),
+        (401, KeyRefusedError),
+        (403, KeyRefusedError),
+        (404, RejectedRequestError),
+        (408, TransientProviderError),
+        (409, TransientProviderError),
+        (422, RejectedRequestError),
+        (429, TransientProviderError),
+        (500, TransientProviderError),
+        (503, TransientProviderError),
+        (529, TransientProviderError),
+    ],
+)
+async def test_statuses_become_our_errors_after_one_try(
+    chat: OpenAIChat, provider: Any, status: int, kind: type[ProviderError]
+) -> None:
+    provider.answer({"error": {"message": f"No, {KEY} will not do."}}, status=status, headers={"Retry-After": "7"})
+    with pytest.raises(ProviderError) as raised:
+        await chat.complete(HI, [], PLAIN)
+    error = raised.value
+    assert type(error) is kind
+    assert error.message == "No, *** will not do."
+    assert (error.status_code, error.retry_after) == (status, 7.0)
+    assert len(provider.seen) == 1
+
+
+async def test_a_failure_in_the_body_of_a_200_is_a_failure(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer({"error": {"message": "upstream is busy", "code": 429}})
+    with pytest.raises(TransientProviderError, match="upstream is busy"):
+        await chat.complete(HI, [], PLAIN)
+
+
+async def test_what_is_not_json_is_a_broken_reply(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer("<html>hello</html>")
+    with pytest.raises(BrokenReplyError, match="not JSON"):
+        await chat.complete(HI, [], PLAIN)
+
+
+async def test_an_answer_over_our_limits_is_unusable(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer({"choices": [{"message": {"content": "x" * 1_100_000}}]})
+    with pytest.raises(UnusableReplyError, match="over our limits"):
+        await chat.complete(HI, [], PLAIN)
+
+
+async def test_a_dropped_connection_is_unreachable(chat: OpenAIChat, provider: Any) -> None:
+    provider.hang_up()
+    with pytest.raises(UnreachableProviderError, match=r"cannot reach http://127\.0\.0\.1:\d+: "):
+        await chat.complete(HI, [], PLAIN)
+
+
+async def test_a_closed_port_is_unreachable(pool: HTTPPool, build_llm: BuildLLM) -> None:
+    spec = build_llm(parameters={"model": "m", "baseUrl": f"http://127.0.0.1:{unused_port()}/v1"}).spec
+    with pytest.raises(UnreachableProviderError, match="Cannot connect") as raised:
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+    assert raised.value.retryable
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+
+
+async def test_no_answer_in_time_is_unreachable(
+    chat: OpenAIChat, provider: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubechain_llm_gateway.providers.sdk_call.CALL_TIMEOUT", 0.05)
+    provider.hang()
+    with pytest.raises(UnreachableProviderError, match=r"did not answer within 0\.05 s"):
+        await chat.complete(HI, [], PLAIN)
+
+
+async def test_text_of_any_kind_arrives_as_it_is(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer({"choices": [{"message": {"content": "ok 😀"}}]})
+    said = "żółć 😀 \u2028 \x00"
+    completion = await chat.complete([Message(role="user", content=said)], [], PLAIN)
+    assert provider.seen[0].body["messages"][0]["content"] == said
+    assert completion.message.content == "ok 😀"
+
+
+async def test_proxies_of_the_environment_are_used_except_where_it_says_not_to(
+    provider: Any, build_llm: BuildLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", provider.url.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    pool = HTTPPool()
+    try:
+        for base_url in ("http://llm.invalid/v1", provider.url):
+            provider.answer(REPLY)
+            spec = build_llm(parameters={"model": "m", "baseUrl": base_url}).spec
+            await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+    finally:
+        await pool.aclose()
+    assert [seen.headers["host"].partition(":")[0] for seen in provider.seen] == ["llm.invalid", "127.0.0.1"]

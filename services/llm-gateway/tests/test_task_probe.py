@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.kube.errors import ForbiddenError, NotFoundError, UnavailableError
+from kubechain_common.messages import LLMRequest
+from kubechain_common.messaging.delivery import Delivery
+from kubechain_llm_gateway.task_probe import TaskProbe
+
+
+class World:
+    def __init__(self, task: Task | Exception, *, has_result: bool = False) -> None:
+        self._task = task
+        self._has_result = has_result
+
+    async def has_message(self, stream: str, subject: str) -> bool:
+        assert (stream, subject) == ("KUBECHAIN_LLM_RESULTS", "kubechain.llm.result.default.task-uid.1")
+        return self._has_result
+
+    async def get(self, kind: type[Task], namespace: str, name: str) -> Task:
+        assert (kind, namespace, name) == (Task, "default", "hello")
+        if isinstance(self._task, Exception):
+            raise self._task
+        return self._task
+
+
+def build_task(*, uid: str = "task-uid", cancel: bool = False, deleting: bool = False, **status: Any) -> Task:
+    metadata: dict[str, Any] = {"name": "hello", "namespace": "default", "uid": uid}
+    if deleting:
+        metadata["deletionTimestamp"] = "2026-11-23T00:00:00Z"
+    spec = {"agentRef": {"name": "a"}, "userMessage": "hi", "cancel": cancel}
+    return Task.model_validate({"metadata": metadata, "spec": spec, "status": status})
+
+
+WAITING: dict[str, Any] = {"phase": "SendContextWindowToLLM", "turn": 1}
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        (build_task(**WAITING), True),
+        (build_task(phase="SendContextWindowToLLM", turn=2), False),
+        (build_task(phase="ToolCallsPending", turn=1), False),
+        (build_task(phase="FinalAnswer", turn=1), False),
+        (build_task(uid="another", **WAITING), False),
+        (build_task(cancel=True, **WAITING), False),
+        (build_task(deleting=True, **WAITING), False),
+        (NotFoundError("gone"), False),
+        (UnavailableError("down"), True),
+        (ForbiddenError("may not"), True),
+    ],
+)
+async def test_an_answer_is_wanted_while_the_task_waits_for_it(
+    task: Task | Exception, wanted: bool, build_delivery: Callable[..., Delivery[LLMRequest]]
+) -> None:
+    world = World(task)
+    assert await TaskProbe(world, world).is_wanted(build_delivery().message) is wanted
+
+
+async def test_a_result_on_its_way_is_enough(build_delivery: Callable[..., Delivery[LLMRequest]]) -> None:
+    world = World(build_task(**WAITING), has_result=True)
+    assert await TaskProbe(world, world).is_wanted(build_delivery().message) is False
