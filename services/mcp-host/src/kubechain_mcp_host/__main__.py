@@ -1,0 +1,64 @@
+"""mcp-host: keeps MCP servers connected, executes tool calls, and reports both.
+
+Every replica has all connections and takes calls; the one with the Lease writes the status of the MCPServers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from kubechain_common.api.v1alpha1 import MCPServer
+from kubechain_common.kube.informer import Informer
+from kubechain_common.kube.secrets import SecretWatcher
+from kubechain_common.runtime.leadership import run_led
+from kubechain_common.runtime.service import ServiceContext, run_service
+from kubechain_mcp_host.call_handler import CallHandler
+from kubechain_mcp_host.call_worker import CallWorkers
+from kubechain_mcp_host.connection_pool import ConnectionPool
+from kubechain_mcp_host.environment import build_base_environment, parse_patterns
+from kubechain_mcp_host.mcpserver_reconciler import MCPServerReconciler
+from kubechain_mcp_host.settings import MCPHostSettings
+
+NAME = "mcp-host"
+CLOSING_SECONDS = 5.0
+"""What is left of the time to drain for the servers' processes, once their last calls have ended."""
+
+
+def main() -> None:
+    """The console script."""
+    run_service(NAME, start)
+
+
+async def start(context: ServiceContext) -> None:
+    """Runs until ``context.stopping``, then lets running calls end before it closes the connections that they use."""
+    quieten_sdk()
+    environment = build_base_environment(os.environ, parse_patterns(MCPHostSettings().env_passthrough))
+    secrets = SecretWatcher(context.kube)
+    informer = Informer(context.kube, MCPServer, namespace=context.settings.watch_namespace)
+    pool = ConnectionPool(secrets, environment)
+    grace = max(1.0, context.settings.drain_seconds - CLOSING_SECONDS)
+    workers = CallWorkers(context.bus, CallHandler(context.bus, pool), grace=grace)
+    informer.add_handler(pool.handle_change)
+    informer.add_handler(workers.handle_change)
+    reconciler = MCPServerReconciler(context.kube, informer, pool, context.recorder)
+    closing = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(secrets.run())
+        leading = group.create_task(run_led(context, NAME, [informer], reconciler.lead))
+        group.create_task(pool.run(closing))
+        await workers.run(context.stopping)
+        await asyncio.wait({leading})
+        closing.set()
+        watching.cancel()
+
+
+def quieten_sdk() -> None:
+    """The SDK logs what a server sends and where it is reached, word for word; none of that belongs in our log."""
+    for name in ("mcp", "client", "httpx2"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""One consumer of tool requests per MCPServer, for as long as the server exists.
+
+Of its own, so that a slow server holds up nobody else, and shared by all replicas, so that ``maxConcurrency`` holds
+over all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from kubechain_common.api.v1alpha1 import MCPServer
+from kubechain_common.api.v1alpha1.mcpserver import DEFAULT_MAX_CONCURRENCY
+from kubechain_common.kube.informer import Change
+from kubechain_common.messages import ToolRequest
+from kubechain_common.messages.topology import mcp_consumer
+from kubechain_common.messaging import Bus, Consumer, MessagingError
+from kubechain_common.telemetry.logging import get_logger
+from kubechain_mcp_host.call_handler import CallHandler
+
+log = get_logger(__name__)
+
+FAREWELL_SECONDS = 5.0
+"""How long the requests of a deleted server are still answered (by "it was deleted")."""
+
+
+class ServerWorker:
+    """Takes one server's requests until it is deleted, then removes the durable consumer."""
+
+    def __init__(self, bus: Bus, handler: CallHandler, uid: str, concurrency: int, grace: float) -> None:
+        self._bus = bus
+        self._handler = handler
+        self._uid = uid
+        self._concurrency = concurrency
+        self._grace = grace
+        self._stop_consumer = asyncio.Event()
+        self._deleted = asyncio.Event()
+
+    def set_concurrency(self, concurrency: int) -> None:
+        if concurrency != self._concurrency:
+            self._concurrency = concurrency
+            self._stop_consumer.set()
+
+    def mark_deleted(self) -> None:
+        self._deleted.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            bell = group.create_task(self._stop_when(stopping))
+            farewell = group.create_task(self._say_farewell())
+            while not (stopping.is_set() or farewell.done()):
+                self._stop_consumer.clear()
+                await self._consume()
+            bell.cancel()
+            farewell.cancel()
+        if farewell.done() and not farewell.cancelled():
+            await self._delete_consumer()
+
+    async def _consume(self) -> None:
+        consumer = Consumer(
+            self._bus,
+            mcp_consumer(self._uid, self._concurrency),
+            ToolRequest,
+            self._handler.handle,
+            concurrency=self._concurrency,
+            on_poison=self._handler.handle_poison,
+            confirm_ack=True,
+            grace=self._grace,
+        )
+        await consumer.run(self._stop_consumer)
+
+    async def _stop_when(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        self._stop_consumer.set()
+
+    async def _say_farewell(self) -> None:
+        await self._deleted.wait()
+        await asyncio.sleep(FAREWELL_SECONDS)
+        self._stop_consumer.set()
+
+    async def _delete_consumer(self) -> None:
+        spec = mcp_consumer(self._uid, self._concurrency)
+        try:
+            await self._bus.delete_consumer(spec.stream, spec.durable)
+        except MessagingError as error:
+            # Harmless: nobody publishes to it any more.
+            log.warning("the consumer of a deleted server stays behind", consumer=spec.durable, error=str(error))
+
+
+class CallWorkers:
+    """Follows the MCPServers (``handle_change``) and runs a worker for each."""
+
+    def __init__(self, bus: Bus, handler: CallHandler, *, grace: float) -> None:
+        self._bus = bus
+        self._handler = handler
+        self._grace = grace
+        self._workers: dict[str, ServerWorker] = {}
+        self._new: asyncio.Queue[ServerWorker] = asyncio.Queue()
+
+    def handle_change(self, change: Change[MCPServer]) -> None:
+        """Informer handler."""
+        server = change.new
+        if server is None or server.metadata.deleting:
+            worker = self._workers.pop(change.obj.uid, None)
+            if worker is not None:
+                worker.mark_deleted()
+            return
+        concurrency = server.spec.max_concurrency or DEFAULT_MAX_CONCURRENCY
+        worker = self._workers.get(server.uid)
+        if worker is not None:
+            worker.set_concurrency(concurrency)
+            return
+        worker = self._workers[server.uid] = ServerWorker(
+            self._bus, self._handler, server.uid, concurrency, self._grace
+        )
+        self._new.put_nowait(worker)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until ``stopping`` is set and the running calls have ended, or their grace has."""
+        async with asyncio.TaskGroup() as group:
+            starter = group.create_task(self._start_all(group, stopping))
+            await stopping.wait()
+            starter.cancel()
+
+    async def _start_all(self, group: asyncio.TaskGroup, stopping: asyncio.Event) -> None:
+        while True:
+            worker = await self._new.get()
+            group.create_task(worker.run(stopping))

@@ -1,0 +1,76 @@
+"""Whether a tool call may run, here and now (pure).
+
+A tool runs at most once, unless the server says that twice does no harm (readOnlyHint, idempotentHint) or the
+MCPServer's owner says so (onLostExecution: Retry). What is known of earlier runs is one key per call in a bucket that
+may be lost with the broker: its silence counts only for calls that are younger than the bucket itself.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from kubechain_common.api.v1alpha1.mcpserver import MCPTool
+
+UNKNOWN_AFTER_HOST_DEATH = (
+    "The outcome of the call is unknown: the tool was started, but its host died before the result was recorded. "
+    "It may or may not have taken effect."
+)
+UNKNOWN_AFTER_LOST_CONNECTION = (
+    "The outcome of the call is unknown: the connection to the MCP server was lost while the tool was running. "
+    "It may or may not have taken effect."
+)
+
+
+class Execution(StrEnum):
+    RUN = "Run"
+    RUN_AGAIN = "RunAgain"
+    OUTCOME_UNKNOWN = "OutcomeUnknown"
+
+
+class InvalidArgumentsError(ValueError):
+    """The model's arguments are no JSON object; the message says where."""
+
+
+def may_run_again(tool: MCPTool, on_lost_execution: Literal["Fail", "Retry"] | None) -> bool:
+    """Whether a call that may have run already does no harm by running again."""
+    hints = tool.annotations
+    declared = hints is not None and bool(hints.read_only_hint or hints.idempotent_hint)
+    return declared or on_lost_execution == "Retry"
+
+
+def decide_execution(
+    *, first_claim: bool, requested_at: datetime, record_created_at: datetime, repeatable: bool
+) -> Execution:
+    """What to do with a call whose claim was granted (``first_claim``) or found taken.
+
+    A granted claim proves nothing for a call that is older than the record of claims: it counts as started.
+    """
+    if first_claim and requested_at >= record_created_at:
+        return Execution.RUN
+    return Execution.RUN_AGAIN if repeatable else Execution.OUTCOME_UNKNOWN
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call; models write nothing at all for a tool that takes none. Raises InvalidArgumentsError."""
+    if not text.strip():
+        return {}
+    try:
+        arguments = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgumentsError(f"The arguments are not valid JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidArgumentsError(f"The arguments have to be a JSON object, not {_json_type(arguments)}.")
+    return arguments
+
+
+def _refuse_constant(name: str) -> Any:
+    # Python's parser lets these pass, and no server could read them.
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _json_type(value: Any) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

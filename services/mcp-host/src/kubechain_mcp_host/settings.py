@@ -1,0 +1,15 @@
+"""Settings of this service beside those that all services share."""
+
+from __future__ import annotations
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kubechain_mcp_host.environment import DEFAULT_PASSTHROUGH
+
+
+class MCPHostSettings(BaseSettings):
+    """``KUBECHAIN_MCP_ENV_PASSTHROUGH``: comma-separated patterns of the variables that stdio servers get from ours."""
+
+    model_config = SettingsConfigDict(env_prefix="KUBECHAIN_MCP_", extra="ignore")
+
+    env_passthrough: str = ",".join(DEFAULT_PASSTHROUGH)

@@ -1,0 +1,192 @@
+"""Runs one tool call, from its arguments to its result: at most once, and never without an answer.
+
+The claim on the call is made as late as possible, when the tool is known and its server connected: from then on a
+death of this process makes the outcome unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from mcp import MCPError
+
+from kubechain_common.api.v1alpha1 import MCPServer
+from kubechain_common.api.v1alpha1.mcpserver import DEFAULT_REQUEST_TIMEOUT_SECONDS, MCPTool
+from kubechain_common.messages import ToolRequest, ToolResult
+from kubechain_common.messages.tool import (
+    REASON_INVALID_ARGUMENTS,
+    REASON_OUTCOME_UNKNOWN,
+    REASON_SERVER_UNAVAILABLE,
+    REASON_TIMEOUT,
+    REASON_TOOL_ERROR,
+    REASON_TOOL_NOT_FOUND,
+)
+from kubechain_common.messaging import BusUnavailableError
+from kubechain_common.runtime.clock import now
+from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
+from kubechain_mcp_host.execution_decision import (
+    UNKNOWN_AFTER_HOST_DEATH,
+    UNKNOWN_AFTER_LOST_CONNECTION,
+    Execution,
+    InvalidArgumentsError,
+    decide_execution,
+    may_run_again,
+    parse_arguments,
+)
+from kubechain_mcp_host.tool_result import MAX_ERROR_CHARACTERS, cap, render_result
+from kubechain_mcp_host.tool_session import ToolSession
+
+IDEMPOTENCY_KEY = "kubechain.humanlayer.dev/idempotency-key"
+"""Where a server finds the call's uid in ``_meta``: the same one when the call is made again."""
+
+_MAX_LISTED_TOOLS = 50
+_RECORD_RETRY_SECONDS = 0.5
+
+
+class StartedRecord(Protocol):
+    """Who started what (messaging.StartedCalls)."""
+
+    async def claim(self, call_uid: str) -> bool: ...
+    async def created_at(self) -> datetime: ...
+
+
+WaitSession = Callable[[float], Awaitable[ToolSession]]
+
+
+class _Refused(Exception):
+    """The call can not run, for ``reason``; the message is the sentence for the model."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+@dataclass
+class ToolCall:
+    """One call to one server, as this delivery of its request asks for it."""
+
+    request: ToolRequest
+    server: MCPServer
+    wait_session: WaitSession
+    record: StartedRecord
+    redelivered: bool
+    meta: Mapping[str, str]
+    started_at: datetime | None = None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds."""
+        return float(self.server.spec.request_timeout_seconds or DEFAULT_REQUEST_TIMEOUT_SECONDS)
+
+    async def run(self) -> ToolResult:
+        """The call's result, whatever happens. Raises only when the record of started calls fails: nothing ran then."""
+        try:
+            arguments = parse_arguments(self.request.arguments)
+        except InvalidArgumentsError as error:
+            return self._failed(REASON_INVALID_ARGUMENTS, str(error))
+        try:
+            session, tool = await self._find_tool()
+        except _Refused as refusal:
+            # An earlier delivery may have got further than this one: then "it did not run" would be a lie.
+            if self.redelivered and not await self.record.claim(self.request.call.uid):
+                return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
+            return self._failed(refusal.reason, str(refusal))
+        if await self._decide(tool) is Execution.OUTCOME_UNKNOWN:
+            return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
+        self.started_at = now()
+        return await self._execute(session, tool, arguments)
+
+    async def _find_tool(self) -> tuple[ToolSession, MCPTool]:
+        try:
+            session = await self.wait_session(self.timeout)
+        except ServerUnavailableError as error:
+            raise _Refused(REASON_SERVER_UNAVAILABLE, str(error)) from error
+        tool = session.find(self.request.tool)
+        if tool is None:
+            raise _Refused(REASON_TOOL_NOT_FOUND, self._not_found(session))
+        return session, tool
+
+    async def _decide(self, tool: MCPTool) -> Execution:
+        repeatable = may_run_again(tool, self.server.spec.on_lost_execution)
+        first = await self.record.claim(self.request.call.uid)
+        if repeatable:
+            return Execution.RUN if first else Execution.RUN_AGAIN
+        if not first:
+            return Execution.OUTCOME_UNKNOWN
+        # Asked after the claim: a bucket that was made anew in between then errs on the safe side.
+        return decide_execution(
+            first_claim=True,
+            requested_at=self.request.requested_at,
+            record_created_at=await self._record_created_at(),
+            repeatable=False,
+        )
+
+    async def _record_created_at(self) -> datetime:
+        """Patient: to give up now would leave a claim behind for a call that never ran."""
+        while True:
+            try:
+                return await self.record.created_at()
+            except BusUnavailableError:
+                await asyncio.sleep(_RECORD_RETRY_SECONDS)
+
+    async def _execute(self, session: ToolSession, tool: MCPTool, arguments: dict[str, Any]) -> ToolResult:
+        try:
+            return await self._attempt(session, arguments)
+        except ConnectionLostError:
+            if not may_run_again(tool, self.server.spec.on_lost_execution):
+                return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_LOST_CONNECTION)
+        try:
+            session = await self.wait_session(self.timeout)
+            return await self._attempt(session, arguments)
+        except ConnectionLostError:
+            return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_LOST_CONNECTION)
+        except ServerUnavailableError as error:
+            return self._failed(REASON_OUTCOME_UNKNOWN, f"{UNKNOWN_AFTER_LOST_CONNECTION} {error}")
+
+    async def _attempt(self, session: ToolSession, arguments: dict[str, Any]) -> ToolResult:
+        """Raises ConnectionLostError only."""
+        scrub = session.scrubber.scrub_result
+        try:
+            async with asyncio.timeout(self.timeout):
+                result = await session.call(
+                    self.request.tool, arguments, {**self.meta, IDEMPOTENCY_KEY: self.request.call.uid}
+                )
+        except TimeoutError:
+            return self._failed(REASON_TIMEOUT, self._too_slow())
+        except MCPError as error:
+            sentence = f'MCPServer "{self.server.name}" refused the call: {error.message}'
+            return self._failed(REASON_TOOL_ERROR, scrub(sentence))
+        except ConnectionLostError:
+            raise
+        except Exception as error:
+            # The SDK checks results against the protocol and the tool's own output schema.
+            sentence = f'The answer of MCPServer "{self.server.name}" can not be used: {error}'
+            return self._failed(REASON_TOOL_ERROR, scrub(sentence))
+        text = scrub(render_result(result))
+        if result.is_error:
+            return self._failed(REASON_TOOL_ERROR, text)
+        return self._result("Succeeded", content=cap(text))
+
+    def _failed(self, reason: str, sentence: str) -> ToolResult:
+        return self._result("Failed", reason=reason, error=cap(sentence, MAX_ERROR_CHARACTERS))
+
+    def _result(self, outcome: Any, **fields: Any) -> ToolResult:
+        return ToolResult(
+            call=self.request.call, outcome=outcome, started_at=self.started_at, completed_at=now(), **fields
+        )
+
+    def _too_slow(self) -> str:
+        return (
+            f'The tool "{self.request.tool}" of MCPServer "{self.server.name}" did not answer within '
+            f"{self.timeout:g} seconds (spec.requestTimeoutSeconds). It may or may not have taken effect."
+        )
+
+    def _not_found(self, session: ToolSession) -> str:
+        names = [tool.name for tool in session.tools]
+        listed = ", ".join(names[:_MAX_LISTED_TOOLS]) or "none"
+        more = f" and {len(names) - _MAX_LISTED_TOOLS} more" if len(names) > _MAX_LISTED_TOOLS else ""
+        return f'MCPServer "{self.server.name}" has no tool "{self.request.tool}". Available tools: {listed}{more}.'

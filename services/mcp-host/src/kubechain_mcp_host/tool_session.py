@@ -1,0 +1,101 @@
+"""One open connection to a server: its tools, and calls to them.
+
+A call's outcome is known (a result, an MCPError of the server, a timeout) or it is not (ConnectionLostError): whoever
+calls must be able to tell the two apart, because only then it is clear whether the tool may be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, cast
+
+from mcp import Client, MCPError
+from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, CallToolResult, RequestParamsMeta, Tool
+
+from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
+from kubechain_mcp_host.errors import ConnectionLostError
+from kubechain_mcp_host.scrubber import Scrubber
+from kubechain_mcp_host.transports import Watch
+
+_MAX_TOOL_NAME = 253
+_MAX_PAGES = 1000
+_SESSION_GONE = "Session terminated"
+
+
+class ToolSession:
+    """Valid until its connection breaks; ``call`` may be used by many tasks at once."""
+
+    def __init__(self, client: Client, watch: Watch, scrubber: Scrubber, tools: tuple[MCPTool, ...]) -> None:
+        self._client = client
+        self._watch = watch
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.scrubber = scrubber
+        self.tools = tools
+
+    @property
+    def protocol_version(self) -> str:
+        return self._client.protocol_version
+
+    @property
+    def open(self) -> bool:
+        """False once the server has hung up."""
+        return not self._watch.closed
+
+    def find(self, tool: str) -> MCPTool | None:
+        return next((t for t in self.tools if t.name == tool), None)
+
+    async def wait_idle(self) -> None:
+        await self._idle.wait()
+
+    async def call(self, tool: str, arguments: dict[str, Any], meta: Mapping[str, str]) -> CallToolResult:
+        """Calls a tool, for as long as the caller cares to wait: cancelling tells the server so.
+
+        Raises ConnectionLostError when nobody can say whether the tool ran, MCPError when the server refused the call.
+        """
+        self._running += 1
+        self._idle.clear()
+        try:
+            return await self._client.call_tool(tool, arguments, meta=cast("RequestParamsMeta", dict(meta)))
+        except MCPError as error:
+            if _connection_is_gone(error):
+                self._watch.mark_closed()
+                raise ConnectionLostError(
+                    "The connection to the MCP server was lost while the tool was running."
+                ) from error
+            raise
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+
+def _connection_is_gone(error: MCPError) -> bool:
+    return error.code == CONNECTION_CLOSED or (error.code == INVALID_REQUEST and error.message == _SESSION_GONE)
+
+
+async def list_tools(client: Client) -> tuple[MCPTool, ...]:
+    """All pages of the server's tools, in its order; tools that a resource can not hold are left out."""
+    if client.server_capabilities.tools is None:
+        return ()
+    found: dict[str, MCPTool] = {}
+    cursor: str | None = None
+    for _ in range(_MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        found |= {tool.name: _to_api(tool) for tool in page.tools if 0 < len(tool.name) <= _MAX_TOOL_NAME}
+        cursor = page.next_cursor
+        if not cursor:
+            break
+    return tuple(found.values())
+
+
+def _to_api(tool: Tool) -> MCPTool:
+    annotations = tool.annotations.model_dump(by_alias=True, exclude_none=True) if tool.annotations else None
+    return MCPTool(
+        name=tool.name,
+        description=tool.description,
+        input_schema=tool.input_schema,
+        annotations=ToolAnnotations.model_validate(annotations) if annotations else None,
+    )

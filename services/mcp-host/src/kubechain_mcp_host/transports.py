@@ -1,0 +1,167 @@
+"""The three ways to a server, as transports for ``mcp.Client``: a child process, streamable HTTP, and HTTP with SSE.
+
+Beside the SDK's streams each one fills a Watch in: whether the server has hung up (the SDK tells that only to the
+next caller) and what there is to say about a failure. All resources belong to the transport's own context, so a
+failed attempt leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import Context
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx2
+from mcp import StdioServerParameters, stdio_client
+from mcp.client._transport import ReadStream, TransportStreams
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.message import SessionMessage
+
+from kubechain_mcp_host import stdio_guard
+from kubechain_mcp_host.connection_spec import ConnectionSpec
+from kubechain_mcp_host.errors import ConnectFailedError
+from kubechain_mcp_host.stderr_tail import StderrTail
+
+_Item = SessionMessage | Exception
+HTTP_CONNECT_SECONDS = 30.0
+
+
+class Watch:
+    """What is known of one connection from outside the SDK."""
+
+    def __init__(self, on_close: Callable[[], None]) -> None:
+        self.closed = False
+        self.stderr: StderrTail | None = None
+        self.http_status: int | None = None
+        self._on_close = on_close
+
+    def mark_closed(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._on_close()
+
+    @property
+    def last_words(self) -> str:
+        """The tail of a server's stderr; empty for HTTP."""
+        return "" if self.stderr is None else self.stderr.text()
+
+    async def note_status(self, response: httpx2.Response) -> None:
+        """Response hook: the SDK has the same words for every HTTP error, and the status tells them apart."""
+        if response.request.method == "POST":
+            self.http_status = response.status_code
+
+
+class _WatchedStream:
+    """The SDK's read stream, which tells its Watch when it ends."""
+
+    def __init__(self, inner: ReadStream[_Item], watch: Watch) -> None:
+        self._inner = inner
+        self._watch = watch
+
+    @property
+    def last_context(self) -> Context | None:
+        return getattr(self._inner, "last_context", None)
+
+    async def receive(self) -> _Item:
+        try:
+            return await self._inner.receive()
+        except BaseException:
+            self._watch.mark_closed()
+            raise
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> _Item:
+        try:
+            return await self._inner.__anext__()
+        except BaseException:
+            self._watch.mark_closed()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._inner.__aexit__(exc_type, exc, traceback)
+
+
+@asynccontextmanager
+async def _watched(
+    inner: AbstractAsyncContextManager[TransportStreams], watch: Watch
+) -> AsyncIterator[TransportStreams]:
+    try:
+        async with inner as (read, write):
+            yield _WatchedStream(read, watch), write
+    finally:
+        watch.mark_closed()
+
+
+@asynccontextmanager
+async def stdio_transport(
+    spec: ConnectionSpec, base_environment: Mapping[str, str], watch: Watch
+) -> AsyncIterator[TransportStreams]:
+    """Starts the server under the guard. Raises ConnectFailedError when there is no such command."""
+    environment = {**base_environment, **dict(spec.env)}
+    if shutil.which(spec.command, path=environment.get("PATH")) is None:
+        where = "is not an executable file" if "/" in spec.command else "was not found in PATH"
+        raise ConnectFailedError(f'command "{spec.command}" {where}.')
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        # -I and -S: neither the server's PYTHON* variables nor our packages concern the guard, and it starts in 15 ms.
+        args=["-I", "-S", str(Path(stdio_guard.__file__)), spec.command, *spec.args],
+        env=environment,
+        # A server that prints something else than text must not end its connection by it.
+        encoding_error_handler="replace",
+    )
+    watch.stderr = StderrTail()
+    async with (
+        watch.stderr.pipe() as child_stderr,
+        _watched(stdio_client(parameters, errlog=child_stderr), watch) as streams,
+    ):
+        child_stderr.close()
+        yield streams
+
+
+@asynccontextmanager
+async def streamable_http_transport(spec: ConnectionSpec, watch: Watch) -> AsyncIterator[TransportStreams]:
+    async with (
+        _http_client(dict(spec.headers), watch) as client,
+        _watched(streamable_http_client(spec.url, http_client=client), watch) as streams,
+    ):
+        yield streams
+
+
+@asynccontextmanager
+async def sse_transport(spec: ConnectionSpec, watch: Watch) -> AsyncIterator[TransportStreams]:
+    def build_client(
+        headers: dict[str, str] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
+    ) -> httpx2.AsyncClient:
+        return _http_client(headers or {}, watch)
+
+    async with _watched(
+        sse_client(spec.url, headers=dict(spec.headers), httpx_client_factory=build_client), watch
+    ) as streams:
+        yield streams
+
+
+def _http_client(headers: dict[str, str], watch: Watch) -> httpx2.AsyncClient:
+    # No read timeout: event streams are silent for as long as nothing happens, and every call has a deadline of its
+    # own.
+    return httpx2.AsyncClient(
+        headers=headers,
+        timeout=httpx2.Timeout(HTTP_CONNECT_SECONDS, read=None),
+        event_hooks={"response": [watch.note_status]},
+    )

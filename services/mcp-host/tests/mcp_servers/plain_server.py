@@ -1,0 +1,104 @@
+"""A stdio MCP server of the older protocol in plain Python: it starts at once, and misbehaves on demand."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--garbage", action="store_true", help="print what is neither JSON-RPC nor even text")
+parser.add_argument("--say", default="", help="print this to stderr at the start")
+parser.add_argument("--exit", type=int, help="end with this status before answering anything")
+parser.add_argument("--mute", action="store_true", help="never answer")
+parser.add_argument("--stubborn", action="store_true", help="stay when stdin closes and when told to leave")
+parser.add_argument("--offspring", help="start two children that outlive their parent; write all pids to this file")
+options = parser.parse_args()
+
+SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+tools = ["echo", "env", "pid", "die", "slow", "grow", "fail"]
+lock = threading.Lock()
+
+
+def send(message):
+    with lock:
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.flush()
+
+
+def describe(name):
+    hints = {"readOnlyHint": True, "title": "Echo"} if name == "echo" else None
+    tool = {
+        "name": name,
+        "description": f"does {name}",
+        "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}},
+    }
+    return {**tool, "annotations": hints} if hints else tool
+
+
+def run_tool(name, arguments, meta):
+    if name == "echo":
+        return arguments.get("text", ""), False
+    if name == "env":
+        return json.dumps(dict(os.environ)), False
+    if name == "pid":
+        return str(os.getpid()), False
+    if name == "slow":
+        time.sleep(arguments.get("seconds", 600))
+        return "slept", False
+    if name == "grow":
+        tools.append("new")
+        send({"method": "notifications/tools/list_changed"})
+        return "grown", False
+    if name == "fail":
+        return f"it broke, meta {json.dumps(meta)}", True
+    os._exit(3)
+
+
+def call(message):
+    parameters = message["params"]
+    text, failed = run_tool(parameters["name"], parameters.get("arguments") or {}, parameters.get("_meta"))
+    send({"id": message["id"], "result": {"content": [{"type": "text", "text": text}], "isError": failed}})
+
+
+def handle(message):
+    method = message.get("method")
+    if options.mute or "id" not in message:
+        return
+    if method == "initialize":
+        answer = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {"tools": {"listChanged": True}},
+            "serverInfo": {"name": "plain", "version": "1"},
+        }
+        send({"id": message["id"], "result": answer})
+    elif method == "tools/list":
+        send({"id": message["id"], "result": {"tools": [describe(t) for t in tools]}})
+    elif method == "tools/call":
+        threading.Thread(target=call, args=(message,), daemon=True).start()
+    else:
+        send({"id": message["id"], "error": {"code": -32601, "message": f"no method {method}"}})
+
+
+if options.say:
+    print(options.say, file=sys.stderr, flush=True)
+if options.exit is not None:
+    sys.exit(options.exit)
+if options.stubborn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if options.offspring:
+    same_group = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    own_session = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
+    with open(options.offspring + ".part", "w") as file:
+        file.write(f"{os.getpid()} {same_group.pid} {own_session.pid}")
+    os.rename(options.offspring + ".part", options.offspring)
+if options.garbage:
+    sys.stdout.buffer.write(b'Listening on port 8080...\n\xff\xfe\x00\x80 not text\n{"json": "but not rpc"}\n[]\n')
+    sys.stdout.flush()
+for line in sys.stdin:
+    handle(json.loads(line))
+while options.stubborn:
+    time.sleep(1)

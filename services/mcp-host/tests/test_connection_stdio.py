@@ -1,0 +1,174 @@
+"""Connections to stdio servers: real processes, real pipes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from mcp_testbed import FAST, connect, eventually, is_alive, plain_server, sdk_server
+
+from kubechain_common.testing.builders import build_mcp_server
+from kubechain_mcp_host.connection_state import Phase
+from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
+
+
+async def test_lists_the_tools_with_schemas_and_annotations() -> None:
+    async with connect(plain_server()) as harness:
+        await harness.connected()
+        tools = {tool.name: tool for tool in harness.state.tools}
+        assert list(tools) == ["echo", "env", "pid", "die", "slow", "grow", "fail"]
+        assert tools["echo"].input_schema == {"type": "object", "properties": {"text": {"type": "string"}}}
+        assert tools["echo"].annotations is not None
+        assert tools["echo"].annotations.read_only_hint is True
+        assert tools["echo"].annotations.title == "Echo"
+        assert tools["pid"].annotations is None
+        assert harness.state.protocol_version == "2025-06-18"
+
+
+async def test_speaks_the_newest_protocol_with_the_sdk() -> None:
+    async with connect(sdk_server()) as harness:
+        await harness.connected()
+        assert harness.state.protocol_version == "2026-07-28"
+        assert await harness.call("echo", text="hi") == "hi"
+        assert "'key': 'call-1'" in await harness.call("meta")
+
+
+async def test_tells_the_older_protocols_news_of_tools() -> None:
+    async with connect(plain_server()) as harness:
+        assert await harness.call("grow") == "grown"
+        await eventually(lambda: harness.state.tools[-1].name == "new")
+
+
+async def test_tells_the_newer_protocols_news_of_tools() -> None:
+    async with connect(sdk_server()) as harness:
+        assert await harness.call("grow") == "grown"
+        await eventually(lambda: harness.state.tools[-1].name == "new")
+
+
+async def test_notices_the_death_of_an_idle_server_and_reconnects() -> None:
+    async with connect(plain_server()) as harness:
+        first = int(await harness.call("pid"))
+        with pytest.raises(ConnectionLostError):
+            await harness.call("die")
+        lost = await harness.failed()
+        assert lost.lost
+        assert lost.last_output == "the process exited with status 3"
+        assert int(await harness.call("pid")) != first
+
+
+async def test_survives_garbage_on_stdout() -> None:
+    async with connect(plain_server("--garbage")) as harness:
+        assert await harness.call("echo", text="still here") == "still here"
+
+
+async def test_a_failure_carries_the_last_words_of_the_process() -> None:
+    async with connect(plain_server("--say", "cannot open database", "--exit", "7")) as harness:
+        failure = await harness.failed()
+        assert failure.error == "the server process ended, or closed its output, before it answered."
+        assert failure.last_output == "cannot open database\nthe process exited with status 7"
+        assert not failure.lost
+
+
+async def test_secrets_do_not_show_in_a_failure() -> None:
+    env = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "token"}}}]
+    server = plain_server("--say", "bad token s3cr3t-value", "--exit", "1", env=env)
+    async with connect(server, {"creds": {"token": "s3cr3t-value\n"}}) as harness:
+        failure = await harness.failed()
+        assert "bad token ***" in failure.last_output
+
+
+async def test_a_missing_command_is_named() -> None:
+    async with connect(build_mcp_server(command="no-such-command", args=[])) as harness:
+        failure = await harness.failed()
+        assert failure.error == 'command "no-such-command" was not found in PATH.'
+
+
+async def test_a_mute_server_is_given_up() -> None:
+    timing = type(FAST)(stdio_connect=0.5, first_retry=30.0)
+    async with connect(plain_server("--mute", "--say", "thinking"), timing=timing) as harness:
+        failure = await harness.failed()
+        assert failure.error == "the server did not answer within 0.5 seconds."
+        assert failure.last_output == "thinking"
+        with pytest.raises(ServerUnavailableError, match="did not answer within"):
+            await harness.connection.wait_session(0.1)
+
+
+async def test_a_missing_secret_blocks_and_its_arrival_heals() -> None:
+    env = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "token"}}}]
+    async with connect(plain_server(env=env)) as harness:
+        await eventually(lambda: harness.state.phase is Phase.BLOCKED)
+        assert harness.state.error.startswith('Secret "creds" was not found (needed for "TOKEN")')
+        harness.secrets["creds"] = {"other": "x"}
+        harness.connection.secrets_changed()
+        await eventually(lambda: 'Secret "creds" has no key "token"' in harness.state.error)
+        harness.secrets["creds"] = {"token": "abc"}
+        harness.connection.secrets_changed()
+        assert json.loads(await harness.call("env"))["TOKEN"] == "abc"
+
+
+async def test_a_changed_secret_restarts_the_server() -> None:
+    env = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "creds", "key": "token"}}}]
+    async with connect(plain_server(env=env), {"creds": {"token": "old"}}) as harness:
+        first = await harness.call("pid")
+        harness.secrets["creds"] = {"token": "new"}
+        harness.connection.secrets_changed()
+        await eventually(lambda: harness.states[-1].phase is Phase.CONNECTING)
+        assert json.loads(await harness.call("env"))["TOKEN"] == "new"
+        assert not is_alive(int(first))
+
+
+async def test_only_a_change_that_concerns_the_connection_restarts_it() -> None:
+    server = plain_server()
+    async with connect(server) as harness:
+        first = await harness.call("pid")
+        other = plain_server(maxConcurrency=3, requestTimeoutSeconds=5)
+        other.metadata.generation = 2
+        harness.connection.update(other)
+        await eventually(lambda: harness.state.generation == 2)
+        assert harness.state.phase is Phase.CONNECTED
+        assert await harness.call("pid") == first
+        third = plain_server("--say", "x")
+        third.metadata.generation = 3
+        harness.connection.update(third)
+        await eventually(lambda: harness.state.phase is Phase.CONNECTED and harness.state.generation == 3)
+        assert await harness.call("pid") != first
+
+
+async def test_a_running_call_may_end_before_a_restart() -> None:
+    async with connect(plain_server()) as harness:
+        await harness.connected()
+        slow = harness.call("slow", seconds=0.5)
+        harness_update = plain_server("--say", "x")
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(slow)
+            await eventually(lambda: harness.connection._session is not None and harness.connection._session._running)
+            harness.connection.update(harness_update)
+        assert task.result() == "slept"
+
+
+async def test_a_new_spec_ends_a_hanging_attempt() -> None:
+    async with connect(plain_server("--mute")) as harness:
+        await eventually(lambda: harness.connection._scope is not None)
+        harness.connection.update(plain_server())
+        await harness.connected()
+
+
+async def test_the_environment_is_an_allow_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "no_proxy", "UV_INDEX_URL", "KUBECHAIN_NATS_URL", "KUBECONFIG", "MY_SECRET"):
+        monkeypatch.setenv(name, "x")
+    async with connect(plain_server(env=[{"name": "OWN", "value": "1"}])) as harness:
+        seen = json.loads(await harness.call("env"))
+    assert {"HTTPS_PROXY", "no_proxy", "UV_INDEX_URL", "OWN", "PATH", "HOME"} <= seen.keys()
+    assert not {"KUBECHAIN_NATS_URL", "KUBECONFIG", "MY_SECRET"} & seen.keys()
+
+
+async def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    async with connect(plain_server("--stubborn", "--offspring", str(pids))) as harness:
+        await harness.connected()
+        await eventually(pids.exists)
+        family = [int(pid) for pid in pids.read_text().split()]
+        assert all(is_alive(pid) for pid in family)
+    await eventually(lambda: not any(is_alive(pid) for pid in family), 2.0)

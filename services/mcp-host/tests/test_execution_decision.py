@@ -1,0 +1,76 @@
+"""May a call run, here and now?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
+from kubechain_mcp_host.execution_decision import (
+    Execution,
+    InvalidArgumentsError,
+    decide_execution,
+    may_run_again,
+    parse_arguments,
+)
+
+RECORD = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("first", "age", "repeatable", "expected"),
+    [
+        (True, 0, False, Execution.RUN),
+        (True, 1, False, Execution.RUN),
+        (True, -1, False, Execution.OUTCOME_UNKNOWN),
+        (True, -1, True, Execution.RUN_AGAIN),
+        (False, 1, False, Execution.OUTCOME_UNKNOWN),
+        (False, 1, True, Execution.RUN_AGAIN),
+    ],
+)
+def test_decide_execution(first: bool, age: int, repeatable: bool, expected: Execution) -> None:
+    requested = RECORD + timedelta(microseconds=age)
+    assert (
+        decide_execution(first_claim=first, requested_at=requested, record_created_at=RECORD, repeatable=repeatable)
+        is expected
+    )
+
+
+def test_who_may_run_again() -> None:
+    def tool(**hints: bool) -> MCPTool:
+        return MCPTool(name="t", annotations=ToolAnnotations(**hints) if hints else None)
+
+    assert not may_run_again(tool(), None)
+    assert not may_run_again(tool(), "Fail")
+    assert not may_run_again(tool(read_only_hint=False, destructive_hint=True), None)
+    assert may_run_again(tool(), "Retry")
+    assert may_run_again(tool(read_only_hint=True), "Fail")
+    assert may_run_again(tool(idempotent_hint=True), None)
+
+
+def test_arguments() -> None:
+    assert parse_arguments('{"a": [1]}') == {"a": [1]}
+    assert parse_arguments(" ") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"a": NaN}', "not valid JSON: NaN is not a JSON value"),
+        ('{"a": ', "not valid JSON: Expecting value: line 1 column 7"),
+        ("[1]", "have to be a JSON object, not an array."),
+        ('"x"', "have to be a JSON object, not a string."),
+        ("true", "have to be a JSON object, not a boolean."),
+        ("1.5", "have to be a JSON object, not a number."),
+        ("null", "have to be a JSON object, not null."),
+    ],
+)
+def test_bad_arguments_are_explained(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidArgumentsError, match=sentence):
+        parse_arguments(text)
+
+
+def test_absurdly_deep_arguments_are_refused() -> None:
+    with pytest.raises(InvalidArgumentsError):
+        parse_arguments("[" * 100_000)
