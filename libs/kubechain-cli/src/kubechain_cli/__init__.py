@@ -1,0 +1,1 @@
+"""The kubechain command and the local control plane behind it."""

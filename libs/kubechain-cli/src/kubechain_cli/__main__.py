@@ -1,0 +1,7 @@
+"""`python -m kubechain_cli` is the same as `kubechain`."""
+
+from __future__ import annotations
+
+from kubechain_cli.main import main
+
+main()

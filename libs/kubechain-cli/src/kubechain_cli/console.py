@@ -1,0 +1,103 @@
+"""What the cluster commands show in a terminal. Progress goes to stderr, so that stdout carries only the answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from kubechain_cli.localcluster.layout import Layout
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from kubechain_cli.localcluster.state import ClusterState
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """A console that breaks no long path when it is not a terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, highlight=False, soft_wrap=True)
+
+
+def print_error(text: object) -> None:
+    """One error for the user, on stderr."""
+    new_console(stderr=True).print(f"[red]Error:[/red] {escape(str(text))}")
+
+
+class TerminalProgress:
+    """`localcluster.sources.progress.Progress` as rich progress bars."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def note(self, text: str) -> None:
+        self._console.print(escape(text))
+
+    @contextmanager
+    def step(self, title: str, *, size: bool = False) -> Iterator[TerminalStep]:
+        from rich import progress as bars
+
+        columns: list[bars.ProgressColumn] = [
+            bars.SpinnerColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(bar_width=24),
+            bars.DownloadColumn() if size else bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("{task.fields[detail]}", style="dim"),
+        ]
+        if not self._console.is_terminal:
+            self._console.print(f"{title} ...")
+        with bars.Progress(*columns, console=self._console, transient=True) as progress:
+            yield TerminalStep(progress, progress.add_task(title, total=None, detail=""))
+
+
+class TerminalStep:
+    """One bar."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, done: float, total: float | None, detail: str = "") -> None:
+        self._progress.update(self._task, completed=done, total=total, detail=escape(detail))
+
+
+def print_event(console: Console, event: dict[str, Any]) -> None:
+    """One line for what the supervisor reports."""
+    if "ready" in event:
+        console.print(f"[green]✓[/green] {event['ready']} [dim]{event['seconds']:.1f} s[/dim]")
+    elif "died" in event:
+        console.print(
+            f"[yellow]![/yellow] {event['died']} ended with exit code {event['exit']}, "
+            f"starting it again in {event['delay']:g} s"
+        )
+
+
+def print_cluster(console: Console, state: ClusterState) -> None:
+    """The table of processes, and how to reach the cluster."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("NAME", "READY", "PID", "PORT", "RESTARTS"):
+        table.add_column(heading, no_wrap=True)
+    for process in state.processes:
+        ready = "[green]true[/green]" if process.ready else "[red]false[/red]"
+        pid, port = str(process.pid or "-"), str(process.port or "-")
+        table.add_row(process.name, ready, pid, port, str(process.restarts))
+    console.print(table)
+    console.print(f"Logs: {escape(str(Layout.at(Path(state.state_dir)).logs))}")
+    console.print(f"NATS: {state.nats_url}")
+    print_hint(console, state.kubeconfig)
+
+
+def print_hint(console: Console, kubeconfig: str) -> None:
+    """How to point kubectl at the cluster."""
+    import shlex
+
+    console.print(f"export KUBECONFIG={escape(shlex.quote(kubeconfig))}")

@@ -1,0 +1,82 @@
+"""Starting the supervisor in the background, listening to it until the cluster is up, and stopping it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import ProcessFailedError
+from .files import tail
+from .layout import Layout
+from .leftovers import end_leftovers
+from .state import ClusterState, is_alive, read_state
+
+
+def start_supervisor(layout: Layout) -> int:
+    """Start the supervisor in a session of its own; returns the read end of its notify pipe."""
+    read_end, write_end = os.pipe()
+    command = [sys.executable, "-m", "kubechain_cli.localcluster.supervisor", "--state-dir", str(layout.root)]
+    with layout.supervisor_log.open("ab") as log:
+        subprocess.Popen(
+            [*command, "--notify-fd", str(write_end)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[write_end],
+            start_new_session=True,
+        )
+    os.close(write_end)
+    return read_end
+
+
+def follow(read_end: int, layout: Layout, timeout: float) -> Iterator[dict[str, Any]]:
+    """What the supervisor reports, up to {"up"} or {"failed"}; ends without either after `timeout` seconds.
+
+    Raises ProcessFailedError when the supervisor goes away without a word.
+    """
+    deadline, buffer = time.monotonic() + timeout, b""
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
+        while (left := deadline - time.monotonic()) > 0:
+            if not select.select([pipe], [], [], left)[0]:
+                return
+            chunk = pipe.read(65_536)
+            if not chunk:
+                raise ProcessFailedError(
+                    f"The supervisor ended. The end of {layout.supervisor_log}:\n{tail(layout.supervisor_log)}"
+                )
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                event: dict[str, Any] = json.loads(line)
+                yield event
+                if "up" in event or "failed" in event:
+                    return
+
+
+def stop_cluster(layout: Layout, *, timeout: float = 40.0) -> ClusterState | None:
+    """Stop the supervisor and whatever it may have left; returns the state it had, or None when nothing ran."""
+    import psutil
+
+    state = read_state(layout)
+    if state is None:
+        return None
+    running = is_alive(state.supervisor_pid, state.supervisor_started_at)
+    if running:
+        try:
+            supervisor = psutil.Process(state.supervisor_pid)
+            supervisor.terminate()
+            try:
+                supervisor.wait(timeout)
+            except psutil.TimeoutExpired:
+                supervisor.kill()
+                supervisor.wait(5)
+        except psutil.NoSuchProcess:
+            pass
+    left = end_leftovers(read_state(layout) or state)
+    layout.state.unlink(missing_ok=True)
+    return state if running or left else None

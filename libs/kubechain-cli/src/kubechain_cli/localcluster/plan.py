@@ -1,0 +1,149 @@
+"""What one cluster runs: written by `up`, read by the supervisor, turned into process specifications.
+
+With a context of the user's own there is no control plane of ours: only NATS and the services.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import control_plane
+from .files import write_atomic
+from .layout import Layout
+from .nats import build_nats_command
+from .pki import Pki
+from .probes import HttpProbe
+from .processes import ProcessSpec, StopStage
+from .services import build_service
+
+ADMIN = "admin"
+CONTROLLER_MANAGER = "controller-manager"
+IDENTITIES = (ADMIN, CONTROLLER_MANAGER)
+CONTROL_PLANE_PORTS = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager")
+NATS_PORTS = ("nats", "nats-monitor")
+# Requests in flight have drained by then; the rest of its second is spent on flushing what nobody here configured.
+API_SERVER_STOP_GRACE = 0.6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`context` is the user's own kubeconfig context, or None for a local control plane."""
+
+    binaries: dict[str, str]
+    ports: dict[str, int]
+    services: tuple[str, ...]
+    context: str | None = None
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://127.0.0.1:{self.ports['nats']}"
+
+    @property
+    def server_url(self) -> str:
+        """The address of the local API server."""
+        return f"https://127.0.0.1:{self.ports['kube-apiserver']}"
+
+    def binary(self, name: str) -> Path:
+        return Path(self.binaries[name])
+
+
+def port_names(services: tuple[str, ...], *, local: bool) -> tuple[str, ...]:
+    """Every port that a plan with these services needs."""
+    return (*(CONTROL_PLANE_PORTS if local else ()), *NATS_PORTS, *services)
+
+
+def write_plan(layout: Layout, plan: Plan) -> None:
+    """Store the plan for the supervisor."""
+    write_atomic(layout.plan, json.dumps(asdict(plan), indent=2) + "\n")
+
+
+def read_plan(layout: Layout) -> Plan:
+    """The plan that `up` stored."""
+    raw = json.loads(layout.plan.read_text())
+    return Plan(**{**raw, "services": tuple(raw["services"])})
+
+
+def nats_config(layout: Layout) -> Path:
+    return layout.root / "nats.conf"
+
+
+def controller_manager_kubeconfig(layout: Layout) -> Path:
+    return layout.pki / "controller-manager.kubeconfig"
+
+
+def build_processes(layout: Layout, plan: Plan) -> list[ProcessSpec]:
+    """All processes of the plan, each naming what it has to wait for."""
+    specs = [] if plan.context else _build_control_plane(layout, plan)
+    specs.append(_build_nats(layout, plan))
+    for name in plan.services:
+        port = plan.ports[name]
+        specs.append(build_service(layout, name, kubeconfig=layout.kubeconfig, nats_url=plan.nats_url, port=port))
+    return specs
+
+
+def _build_control_plane(layout: Layout, plan: Plan) -> list[ProcessSpec]:
+    pki, ports, cert_dir = Pki(layout.pki), plan.ports, layout.pki
+    etcd = ProcessSpec(
+        name="etcd",
+        argv=control_plane.build_etcd_command(
+            plan.binary("etcd"),
+            data_dir=layout.data / "etcd",
+            client_port=ports["etcd"],
+            peer_port=ports["etcd-peer"],
+        ),
+        log_file=layout.log_file("etcd"),
+        port=ports["etcd"],
+        probe=HttpProbe(ports["etcd"], "/readyz"),
+        stage=StopStage.STORAGE,
+    )
+    api_server = ProcessSpec(
+        name="kube-apiserver",
+        argv=control_plane.build_api_server_command(
+            plan.binary("kube-apiserver"),
+            pki=pki,
+            port=ports["kube-apiserver"],
+            etcd_port=ports["etcd"],
+            cert_dir=cert_dir,
+        ),
+        log_file=layout.log_file("kube-apiserver"),
+        port=ports["kube-apiserver"],
+        probe=HttpProbe(ports["kube-apiserver"], "/readyz", pki.ca_cert),
+        stage=StopStage.API,
+        after=("etcd",),
+        stop_grace=API_SERVER_STOP_GRACE,
+    )
+    controller_manager = ProcessSpec(
+        name="kube-controller-manager",
+        argv=control_plane.build_controller_manager_command(
+            plan.binary("kube-controller-manager"),
+            pki=pki,
+            port=ports["kube-controller-manager"],
+            kubeconfig=controller_manager_kubeconfig(layout),
+            cert_dir=cert_dir,
+        ),
+        log_file=layout.log_file("kube-controller-manager"),
+        port=ports["kube-controller-manager"],
+        probe=HttpProbe(ports["kube-controller-manager"], "/healthz", pki.ca_cert),
+        stage=StopStage.API,
+        # The garbage collector looks for new kinds every 30 seconds only: started after the CRDs it knows them at once.
+        after=("crds",),
+    )
+    return [etcd, api_server, controller_manager]
+
+
+def _build_nats(layout: Layout, plan: Plan) -> ProcessSpec:
+    return ProcessSpec(
+        name="nats",
+        argv=build_nats_command(
+            plan.binary("nats-server"),
+            config=nats_config(layout),
+            store_dir=layout.data / "nats",
+            port=plan.ports["nats"],
+        ),
+        log_file=layout.log_file("nats"),
+        port=plan.ports["nats"],
+        probe=HttpProbe(plan.ports["nats-monitor"], "/healthz"),
+        stage=StopStage.STORAGE,
+    )

@@ -1,0 +1,58 @@
+"""Everything `up` does before the supervisor starts: ports, keys, kubeconfig, configuration files, the plan."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from .certificates import ensure_pki
+from .errors import ClusterApiError
+from .files import write_atomic
+from .kubeconfig import write_kubeconfig
+from .layout import Layout
+from .nats import write_nats_config
+from .plan import (
+    ADMIN,
+    CONTROLLER_MANAGER,
+    IDENTITIES,
+    Plan,
+    controller_manager_kubeconfig,
+    nats_config,
+    port_names,
+    write_plan,
+)
+from .ports import assign_ports
+from .services import service_script
+
+
+def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, ...], context: str | None) -> Plan:
+    """Write all that the plan's processes read, then the plan itself.
+
+    Raises LocalClusterError when a service is not installed, no port is free or the context cannot be read.
+    """
+    for name in services:
+        service_script(name)
+    layout.create()
+    ports = assign_ports(layout.ports, port_names(services, local=context is None))
+    plan = Plan({name: str(path) for name, path in binaries.items()}, ports, services, context)
+    if context is None:
+        pki = ensure_pki(layout.pki, IDENTITIES)
+        write_kubeconfig(layout.kubeconfig, plan.server_url, pki, ADMIN)
+        write_kubeconfig(controller_manager_kubeconfig(layout), plan.server_url, pki, CONTROLLER_MANAGER)
+    else:
+        write_atomic(layout.kubeconfig, read_context(binaries["kubectl"], context))
+    write_nats_config(nats_config(layout), ports["nats-monitor"])
+    write_plan(layout, plan)
+    return plan
+
+
+def read_context(kubectl: Path, context: str) -> str:
+    """A kubeconfig with this context of the user's KUBECONFIG alone. Raises ClusterApiError when there is none such."""
+    command = [str(kubectl), "config", "view", "--minify", "--flatten", "--raw", f"--context={context}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise ClusterApiError(
+            f"The context {context!r} cannot be read: {result.stderr.strip()}. "
+            "`kubectl config get-contexts` lists those there are."
+        )
+    return result.stdout

@@ -1,0 +1,40 @@
+"""The specification of one child process. Data only: `child` runs it, `plan` and `services` write it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+from .backoff import RestartBackoff
+from .probes import Probe
+
+
+class StopStage(IntEnum):
+    """Lower stages stop first, so that everyone can still say goodbye to what he depends on."""
+
+    SERVICE = 0
+    API = 1
+    STORAGE = 2
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """One process: what to run, when, and how to know that it is ready.
+
+    `after` names processes and steps that have to be ready first. `essential` ones fail the whole start when they do
+    not come up; the others are only reported. `stop_grace` is the time in seconds between SIGTERM and SIGKILL.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    log_file: Path
+    stage: StopStage
+    port: int | None = None
+    probe: Probe | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
+    essential: bool = True
+    stop_grace: float = 3.0
+    backoff: RestartBackoff = RestartBackoff()

@@ -1,0 +1,79 @@
+"""KubeChain's own services as child processes, started through their console scripts as in any deployment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from .errors import LocalClusterError
+from .layout import Layout
+from .probes import HttpProbe
+from .processes import ProcessSpec, StopStage
+
+SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host")
+# A service drains for up to 20 seconds; after that it is stuck.
+SERVICE_STOP_GRACE = 22.0
+
+
+def scripts_dir() -> Path:
+    """Where console scripts of this Python environment lie; the link to python itself must not be followed."""
+    return Path(sys.executable).parent
+
+
+def parse_services(text: str) -> tuple[str, ...]:
+    """`all`, `none`, or names separated by commas. Raises LocalClusterError for a name that is none of ours."""
+    if text == "all":
+        return SERVICES
+    if text == "none":
+        return ()
+    names = tuple(dict.fromkeys(name.strip().removeprefix("kubechain-") for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown or not names:
+        raise LocalClusterError(
+            f"Unknown service in --services {text!r}. Give `all`, `none`, or some of {', '.join(SERVICES)}."
+        )
+    return names
+
+
+def service_script(name: str, directory: Path | None = None) -> Path:
+    """The console script of a service. Raises LocalClusterError when its package is not installed."""
+    script = (directory or scripts_dir()) / f"kubechain-{name}"
+    if not script.is_file():
+        raise LocalClusterError(
+            f"{script.name} is not beside {sys.executable}. Install the package {script.name} into this environment, "
+            "or leave the service out with --services."
+        )
+    return script
+
+
+def build_service_env(
+    name: str, *, kubeconfig: Path, nats_url: str, port: int, base: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """What a service is told through its environment, on top of the caller's own variables."""
+    return {
+        "KUBECONFIG": str(kubeconfig),
+        "KUBECHAIN_NATS_URL": nats_url,
+        "KUBECHAIN_HTTP_PORT": str(port),
+        "KUBECHAIN_POD_NAME": f"{name}-0",
+        # mcp-host starts `uvx` and the like: those of this environment come first.
+        "PATH": os.pathsep.join(part for part in (str(scripts_dir()), base.get("PATH", os.defpath)) if part),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def build_service(layout: Layout, name: str, *, kubeconfig: Path, nats_url: str, port: int) -> ProcessSpec:
+    """The specification of one service. Raises LocalClusterError when its package is not installed."""
+    return ProcessSpec(
+        name=name,
+        argv=(str(service_script(name)),),
+        env=build_service_env(name, kubeconfig=kubeconfig, nats_url=nats_url, port=port),
+        log_file=layout.log_file(name),
+        port=port,
+        probe=HttpProbe(port, "/readyz"),
+        stage=StopStage.SERVICE,
+        after=("crds", "nats"),
+        essential=False,
+        stop_grace=SERVICE_STOP_GRACE,
+    )

@@ -1,0 +1,1 @@
+"""Where the binaries come from, one module per source."""

@@ -1,0 +1,106 @@
+"""state.json: the supervisor's word on the cluster, and whether that supervisor is still alive.
+
+`status` shows a subset of it (`to_status`), which is the contract for scripts. Start times stand beside the pids so
+that a number that the system gave to someone else is never mistaken for one of ours.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .files import write_atomic
+from .layout import Layout
+
+# Start times come from two clocks (ours and the kernel's ticks since boot).
+START_TIME_TOLERANCE = 2.0
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """One process; `pid` is None while it is down, `started_at` is in seconds since the epoch."""
+
+    name: str
+    pid: int | None
+    port: int | None
+    ready: bool
+    restarts: int
+    log_file: str
+    started_at: float | None = None
+
+    def to_status(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "pid": self.pid,
+            "port": self.port,
+            "ready": self.ready,
+            "restarts": self.restarts,
+            "logFile": self.log_file,
+        }
+
+
+@dataclass(frozen=True)
+class ClusterState:
+    """A cluster as its supervisor sees it. `complete` is True once everything was ready for the first time."""
+
+    kubeconfig: str
+    nats_url: str
+    state_dir: str
+    supervisor_pid: int
+    supervisor_started_at: float
+    complete: bool
+    processes: tuple[ProcessState, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Everything came up and every process is ready now."""
+        return self.complete and all(process.ready for process in self.processes)
+
+    def to_status(self) -> dict[str, Any]:
+        """The JSON contract of `kubechain status -o json`."""
+        return {
+            "kubeconfig": self.kubeconfig,
+            "natsUrl": self.nats_url,
+            "stateDir": self.state_dir,
+            "supervisorPid": self.supervisor_pid,
+            "processes": [process.to_status() for process in self.processes],
+        }
+
+
+def write_state(path: Path, state: ClusterState) -> None:
+    """Replace the state file in one step."""
+    write_atomic(path, json.dumps(asdict(state), indent=2) + "\n")
+
+
+def read_state(layout: Layout) -> ClusterState | None:
+    """What the last supervisor wrote, whether it still lives or not; None when there is nothing readable."""
+    try:
+        raw = json.loads(layout.state.read_text())
+        processes = tuple(ProcessState(**process) for process in raw.pop("processes"))
+        return ClusterState(**raw, processes=processes)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def read_running_state(layout: Layout) -> ClusterState | None:
+    """The state of the cluster of this directory if its supervisor is alive, else None."""
+    state = read_state(layout)
+    if state is None or not is_alive(state.supervisor_pid, state.supervisor_started_at):
+        return None
+    return state
+
+
+def is_alive(pid: int, started_at: float) -> bool:
+    """Whether the process that had this pid at that time still runs."""
+    import psutil  # 60 ms, and `--help` needs none of it
+
+    try:
+        process = psutil.Process(pid)
+        return (
+            abs(process.create_time() - started_at) <= START_TIME_TOLERANCE
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,235 @@
+"""The supervisor: starts every process of a plan in dependency order, keeps it alive, stops all at the end.
+
+    python -m kubechain_cli.localcluster.supervisor --state-dir DIR [--notify-fd N]
+
+Every process and step is a task that first waits for those it names; what does not depend on each other comes up side
+by side. Any change is written to state.json at once. Progress goes to `report` (and over the notify pipe to
+`up --detach`) as small dicts: {"ready": name, "seconds": s}, {"died": name, "exit": code, "delay": s},
+and in the end {"up": seconds} or {"failed": text}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from . import crds
+from .child import Child
+from .errors import LocalClusterError, ProcessFailedError
+from .files import tail
+from .layout import Layout
+from .lock import hold_lock
+from .pki import Pki
+from .plan import ADMIN, Plan, build_processes, read_plan
+from .processes import StopStage
+from .state import ClusterState, ProcessState, write_state
+
+Report = Callable[[dict[str, Any]], None]
+# An essential process that dies this often before it was ever ready will not get better.
+MAX_DEATHS_AT_START = 3
+START_TIMEOUT = 90.0
+
+
+class Supervisor:
+    """Runs one plan. Build it inside a running event loop."""
+
+    def __init__(self, layout: Layout, plan: Plan, report: Report) -> None:
+        self._layout = layout
+        self._plan = plan
+        self._report = report
+        self._children = {spec.name: Child(spec, self._on_change) for spec in build_processes(layout, plan)}
+        self._ready = {name: child.became_ready for name, child in self._children.items()}
+        self._ready["crds"] = asyncio.Event()
+        self._reported: set[str] = set()
+        self._deaths: dict[str, int] = dict.fromkeys(self._children, 0)
+        self._started_at = time.time()
+        self._complete = False
+        self._stopping = asyncio.Event()
+        self._failure: LocalClusterError | None = None
+
+    def request_stop(self) -> None:
+        """Begin to stop; `run` returns when everything is down."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until `request_stop`. Raises LocalClusterError when the cluster could not come up."""
+        self._write_state()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._run_child(child)) for child in self._children.values()]
+            tasks.append(group.create_task(self._guard(self._install_crds())))
+            tasks.append(group.create_task(self._guard(self._await_ready())))
+            await self._stopping.wait()
+            await self._stop_children()
+            for task in tasks:
+                task.cancel()
+        self._layout.state.unlink(missing_ok=True)
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run_child(self, child: Child) -> None:
+        await self._wait_for(child.spec.after)
+        await child.run()
+
+    async def _install_crds(self) -> None:
+        # Importing the models takes as long as etcd needs to start: do it meanwhile.
+        manifests = await asyncio.to_thread(crds.load_crds)
+        plan, layout = self._plan, self._layout
+        if plan.context:
+            await crds.install_crds_with_kubectl(plan.binary("kubectl"), layout.kubeconfig, manifests)
+        else:
+            await self._wait_for(("kube-apiserver",))
+            await crds.install_crds(plan.server_url, Pki(layout.pki), ADMIN, manifests)
+        self._ready["crds"].set()
+        self._report_ready("crds")
+
+    async def _await_ready(self) -> None:
+        essential = [name for name, child in self._children.items() if child.spec.essential]
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                await self._wait_for([*essential, "crds"])
+        except TimeoutError as error:
+            late = [name for name in essential if not self._ready[name].is_set()]
+            raise ProcessFailedError(
+                f"Not ready after {START_TIMEOUT:.0f} s: {', '.join(late) or 'crds'}. The logs are in {self._layout.logs}."
+            ) from error
+        await self._wait_for(self._children)
+        self._complete = True
+        self._write_state()
+        self._report({"up": round(time.time() - self._started_at, 2)})
+
+    async def _wait_for(self, names: Iterable[str]) -> None:
+        for name in names:
+            await self._ready[name].wait()
+
+    async def _guard(self, step: Awaitable[None]) -> None:
+        """A step that fails takes the cluster down in order, rather than cancelling everything at once."""
+        try:
+            await step
+        except LocalClusterError as error:
+            self._fail(error)
+
+    def _fail(self, error: LocalClusterError) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._stopping.set()
+
+    async def _stop_children(self) -> None:
+        for stage in StopStage:
+            async with asyncio.TaskGroup() as group:
+                for child in self._children.values():
+                    if child.spec.stage == stage:
+                        group.create_task(child.stop())
+
+    def _on_change(self, child: Child) -> None:
+        name = child.spec.name
+        if child.ready:
+            self._report_ready(name)
+        if child.restarts > self._deaths[name]:
+            self._deaths[name] = child.restarts
+            self._on_death(child)
+        self._write_state()
+
+    def _report_ready(self, name: str) -> None:
+        if name not in self._reported:
+            self._reported.add(name)
+            self._report({"ready": name, "seconds": round(time.time() - self._started_at, 2)})
+
+    def _on_death(self, child: Child) -> None:
+        spec = child.spec
+        self._reported.discard(spec.name)
+        if spec.essential and not child.became_ready.is_set() and child.restarts >= MAX_DEATHS_AT_START:
+            self._fail(
+                ProcessFailedError(
+                    f"{spec.name} died {child.restarts} times before it was ready (exit code {child.last_exit}). "
+                    f"The end of {spec.log_file}:\n{tail(spec.log_file)}"
+                )
+            )
+        else:
+            delay = spec.backoff.delay(child.deaths_in_a_row)
+            self._report({"died": spec.name, "exit": child.last_exit, "delay": delay})
+
+    def _write_state(self) -> None:
+        write_state(self._layout.state, self._state())
+
+    def _state(self) -> ClusterState:
+        return ClusterState(
+            kubeconfig=str(self._layout.kubeconfig),
+            nats_url=self._plan.nats_url,
+            state_dir=str(self._layout.root),
+            supervisor_pid=os.getpid(),
+            supervisor_started_at=_own_start_time(),
+            complete=self._complete,
+            processes=tuple(_process_state(child) for child in self._children.values()),
+        )
+
+
+def _process_state(child: Child) -> ProcessState:
+    return ProcessState(
+        name=child.spec.name,
+        pid=child.pid,
+        port=child.spec.port,
+        ready=child.ready,
+        restarts=child.restarts,
+        log_file=str(child.spec.log_file),
+        started_at=child.started_at,
+    )
+
+
+def _own_start_time() -> float:
+    import psutil
+
+    return psutil.Process().create_time()
+
+
+async def supervise(layout: Layout, report: Report) -> None:
+    """Run the plan stored in the state directory until SIGTERM or SIGINT.
+
+    Raises AlreadyRunningError when another supervisor holds the directory, LocalClusterError when the start failed.
+    """
+    with hold_lock(layout.lock):
+        supervisor = Supervisor(layout, read_plan(layout), report)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, supervisor.request_stop)
+        await supervisor.run()
+
+
+def main() -> int:
+    """Entry point of the detached supervisor; exit code 1 and a last {"failed"} line when the start failed."""
+    parser = argparse.ArgumentParser(prog="kubechain-supervisor")
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--notify-fd", type=int)
+    arguments = parser.parse_args()
+    report = _reporter(arguments.notify_fd)
+    try:
+        asyncio.run(supervise(Layout.at(arguments.state_dir), report))
+    except LocalClusterError as error:
+        report({"failed": str(error)})
+        return 1
+    return 0
+
+
+def _reporter(notify_fd: int | None) -> Report:
+    """Reports go to our own log, and to the `up` that started us as long as it listens."""
+
+    def report(event: dict[str, Any]) -> None:
+        line = json.dumps(event)
+        print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+        if notify_fd is not None:
+            with suppress(OSError):
+                os.write(notify_fd, line.encode() + b"\n")
+
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""The `kubechain` command: a table of commands, each imported when it is run (see `lazy`)."""
+
+from __future__ import annotations
+
+import typer
+
+from kubechain_cli.lazy import build_group
+
+COMMANDS = {
+    "up": ("kubechain_cli.commands.up", "Start KubeChain on this machine, or beside a cluster of yours."),
+    "down": ("kubechain_cli.commands.down", "Stop what `up` started."),
+    "status": ("kubechain_cli.commands.status", "Show every process of the cluster."),
+    "doctor": ("kubechain_cli.commands.doctor", "Check this machine and say what is missing."),
+    "run": ("kubechain_cli.commands.run", "Create a Task, follow it to its end, print the answer."),
+    "demo": ("kubechain_cli.commands.demo", "Walk the tutorial on a local cluster, from nothing to an agent with tools."),
+}
+
+app = typer.Typer(
+    cls=build_group(COMMANDS),
+    help="KubeChain runs AI agents on Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def kubechain() -> None:
+    """KubeChain runs AI agents on Kubernetes."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

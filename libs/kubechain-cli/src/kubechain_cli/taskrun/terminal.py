@@ -1,0 +1,51 @@
+"""How a run looks: progress goes to standard error, the answer alone to standard output.
+
+So `kubechain run agent "question" > answer.txt` keeps the answer, while the terminal still shows what goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+from kubechain_cli.taskrun.steps import Step, StepKind
+
+_LOOKS: dict[StepKind, tuple[str, str]] = {
+    "progress": ("·", "dim"),
+    "call": ("→", "cyan"),
+    "result": ("←", "green"),
+    "waiting": ("…", "yellow"),
+    "answer": ("✓", "bold green"),
+    "error": ("✗", "bold red"),
+}
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str) -> str:
+    """The text without control and bidi characters: what a tool or a model wrote must not steer the terminal."""
+    return "".join(c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in _BIDI))
+
+
+def render_step(step: Step, seconds: float) -> Text:
+    """One line: seconds since the start, a sign for the kind, the words."""
+    sign, style = _LOOKS[step.kind]
+    line = Text(f"{seconds:7.2f}s ", style="dim")
+    line.append(f"{sign} ", style=style)
+    line.append(printable(step.text), style="" if step.kind in ("progress", "call", "result") else style)
+    return line
+
+
+def new_literal_console(file: TextIO | None = None) -> Console:
+    """A console on standard error that takes texts as they are, without markup; plain when that is no terminal."""
+    return Console(file=file or sys.stderr, highlight=False, markup=False, soft_wrap=True)
+
+
+def write_answer(text: str, out: TextIO) -> None:
+    """The answer on a line of its own; byte for byte as it is, unless a terminal reads it."""
+    out.write((printable(text) if out.isatty() else text) + "\n")
+    out.flush()
