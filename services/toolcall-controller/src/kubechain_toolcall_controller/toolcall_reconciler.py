@@ -40,9 +40,9 @@ class ToolCallReconciler:
         self._since = now()
 
     def look_again(self) -> None:
-        """What was published before now is not known any more:
+        """What was published before now is not known any more.
 
-        by this process, another leader, or to a broker that lost it.
+        It was published by this process, by another leader, or to a broker that lost it.
         """
         self._since = now()
         self._dispatcher.forget_all()

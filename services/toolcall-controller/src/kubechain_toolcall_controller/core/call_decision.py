@@ -171,11 +171,10 @@ def _end(
             "status": "Error" if phase == ToolCallPhase.FAILED else "Succeeded",
             "status_detail": shorten(detail),
             "reason": reason,
-            "result": result,
-            "error": shorten(error, 16384),
             "start_time": old.start_time or started_at or snapshot.now,
             "completion_time": snapshot.now,
             "observed_generation": snapshot.call.metadata.generation,
+            **({"error": shorten(error, 16384)} if error else {"result": result}),
         }
     )
     rejected = PlannedEvent("Normal", "ToolCallRejected", shorten(f"{detail}: {result}"))

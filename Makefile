@@ -1,0 +1,50 @@
+# Needs make, git and Python 3.11 or newer; everything else comes with `make setup`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down test test-unit test-integration test-e2e lint fmt bench crds clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Make .venv/ with the kubechain command and every service (at once when nothing changed)
+	@$(PYTHON) scripts/bootstrap.py
+
+demo: setup ## Watch an agent use a tool, on a control plane of its own and without an API key
+	@$(BIN)/kubechain demo
+
+up: setup ## Start the local control plane and all services
+	@$(BIN)/kubechain up
+
+down: setup ## Stop them
+	@$(BIN)/kubechain down
+
+test: setup ## Run everything that decides a merge: lint, unit, integration and end-to-end tests
+	@$(BIN)/python scripts/stages.py lint unit integration e2e
+
+test-unit: setup ## Run the tests that need no other process
+	@$(BIN)/python scripts/stages.py unit
+
+test-integration: setup ## Run the tests against a real API server and a real NATS
+	@$(BIN)/python scripts/stages.py integration
+
+test-e2e: setup ## Run the walk-throughs of the whole product
+	@$(BIN)/python scripts/stages.py e2e
+
+lint: setup ## Check format, rules, types, imports and the generated CRDs
+	@$(BIN)/python scripts/stages.py lint
+
+fmt: setup ## Format the code and fix what ruff can fix
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## Measure latency, throughput and cost against the budgets
+	@$(BIN)/python -m benchmarks
+
+crds: setup ## Write crds/ from the API models
+	@$(BIN)/python -m kubechain_common.crdgen crds
+
+clean: ## Remove .venv/, .tools/ and all caches (a running cluster stays: make down)
+	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,134 @@
+"""Runs the stages of `make test` one after another, stops at the first that fails and sums up counts and seconds.
+
+`python scripts/stages.py lint unit integration e2e`
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: whether all was well, and the count to print."""
+
+    passed: bool
+    count: str
+
+
+def build_lint_commands() -> list[Command]:
+    sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("*/*/src"))
+    tests, *more_tests = batch_by_name(sorted(ROOT.glob("*/*/tests/**/*.py"))) or [[]]
+    return [
+        ("ruff", "format", "--check", "."),
+        ("ruff", "check", "."),
+        ("mypy", "benchmarks", "scripts", "tests", *sources, *tests),
+        *(("mypy", *batch) for batch in more_tests),
+        ("lint-imports", "--no-cache"),
+        ("python", "-m", "kubechain_common.crdgen", "crds", "--check"),
+    ]
+
+
+def batch_by_name(files: Sequence[Path]) -> list[list[str]]:
+    """The files in batches of distinct names: test folders are no packages, so mypy can not tell namesakes apart."""
+    batches: list[dict[str, str]] = []
+    for file in files:
+        batch = next((batch for batch in batches if file.name not in batch), None)
+        if batch is None:
+            batches.append(batch := {})
+        batch[file.name] = str(file.relative_to(ROOT))
+    return [list(batch.values()) for batch in batches]
+
+
+def run_lint() -> Outcome:
+    commands = build_lint_commands()
+    for number, command in enumerate(commands):
+        print(f"$ {shorten(command)}", flush=True)
+        if run(command) != 0:
+            return Outcome(False, f"{number} of {len(commands)} checks passed, `{command[0]}` failed")
+    return Outcome(True, f"{len(commands)} checks passed")
+
+
+def shorten(command: Command, shown: int = 6) -> str:
+    """The command for the eye: a long list of files is cut."""
+    more = len(command) - shown
+    return " ".join(command[:shown]) + (f" ... ({more} more)" if more > 0 else "")
+
+
+def run_pytest(*selection: str) -> Outcome:
+    code, summary = run_and_read_last_line(("pytest", "-q", *selection))
+    return Outcome(code == 0, summary)
+
+
+def run_unit() -> Outcome:
+    alone = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
+    return run_pytest("libs", "services", *alone, "-m", "not integration and not e2e")
+
+
+def run_integration() -> Outcome:
+    return run_pytest("libs", "services", "tests/integration", "-m", "integration")
+
+
+def run_e2e() -> Outcome:
+    return run_pytest("tests/e2e", "-m", "e2e")
+
+
+STAGES: dict[str, Callable[[], Outcome]] = {
+    "lint": run_lint,
+    "unit": run_unit,
+    "integration": run_integration,
+    "e2e": run_e2e,
+}
+
+
+def run(command: Command) -> int:
+    return subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False).returncode
+
+
+def run_and_read_last_line(command: Command) -> tuple[int, str]:
+    """(exit code, the words of pytest's last line); passes everything through as it comes."""
+    last = ""
+    with subprocess.Popen(
+        [str(BIN / command[0]), *command[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
+    counts = re.search(r"(?:\d+ (?:passed|failed|errors?|skipped|deselected|xfailed)(?:, )?)+", last)
+    return process.returncode, counts[0].rstrip(", ") if counts else last
+
+
+def main(names: Sequence[str]) -> int:
+    unknown = [name for name in names if name not in STAGES]
+    if unknown or not names:
+        print(f"stages: name one or more of {', '.join(STAGES)}; got {' '.join(unknown) or 'none'}", file=sys.stderr)
+        return 2
+    lines = []
+    for name in names:
+        print(f"\n== {name}", flush=True)
+        started = time.monotonic()
+        outcome = STAGES[name]()
+        word = "ok    " if outcome.passed else "FAILED"
+        lines.append(f"{word} {name:<12} {time.monotonic() - started:7.1f} s  {outcome.count}")
+        if not outcome.passed:
+            left = list(names[len(lines) :])
+            lines.append(f"stopped at {name}" + (f", not run: {', '.join(left)}" if left else ""))
+            break
+    print("\n" + "\n".join(lines), flush=True)
+    return 0 if len(lines) == len(names) and outcome.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""A stdio MCP server that notes every execution of its tool in a file, before and after: the witness of the tests.
+
+`counting_server.py FILE`. Each line is JSON: the event (start or end), the idempotency key and the arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+from mcp.server.mcpserver import Context, MCPServer
+
+IDEMPOTENCY_KEY = "kubechain.humanlayer.dev/idempotency-key"
+
+server = MCPServer("counting", log_level="ERROR")
+
+
+def note(event: str, **fields: object) -> None:
+    line = json.dumps({"event": event, "time": time.time(), "pid": os.getpid(), **fields}) + "\n"
+    with open(sys.argv[1], "ab", buffering=0) as log:  # one write of less than a page is one line, whoever dies
+        log.write(line.encode())
+
+
+@server.tool()
+async def count(task: str, turn: int, index: int, ms: int, ctx: Context) -> str:
+    """Takes ``ms`` milliseconds, and says which call it was."""
+    meta = dict(ctx.request_context.meta or {})
+    call = {"key": meta.get(IDEMPOTENCY_KEY), "task": task, "turn": turn, "index": index}
+    note("start", **call)
+    await asyncio.sleep(ms / 1000)
+    note("end", **call)
+    return f"counted {task} {turn} {index}"
+
+
+if __name__ == "__main__":
+    server.run("stdio")

@@ -1,0 +1,64 @@
+"""The real kubectl, as a person uses it: apply YAML, get tables, describe, wait."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.support.cluster import find_kubectl
+
+Manifest = Mapping[str, Any]
+
+WAIT_SECONDS = 20.0
+
+
+class Kubectl:
+    """kubectl in one namespace of one cluster."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        self._base = [find_kubectl(), "--kubeconfig", str(kubeconfig), "--namespace", namespace]
+        self.namespace = namespace
+
+    def try_run(
+        self, *arguments: str, input: str | None = None, timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl, whatever comes of it."""
+        return subprocess.run(
+            [*self._base, *arguments], input=input, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    def __call__(self, *arguments: str, input: str | None = None, timeout: float = 60.0) -> str:
+        """What kubectl printed; fails when it failed."""
+        done = self.try_run(*arguments, input=input, timeout=timeout)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr or done.stdout}"
+        return done.stdout
+
+    def apply(self, *manifests: Manifest | str) -> str:
+        """`kubectl apply -f -` of YAML text or of objects."""
+        texts = [m if isinstance(m, str) else json.dumps(m) for m in manifests]
+        return self("apply", "-f", "-", input="\n---\n".join(texts))
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """The object."""
+        found: dict[str, Any] = json.loads(self("get", kind, name, "-o", "json"))
+        return found
+
+    def list(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
+        """All objects of the kind, or those that the arguments select."""
+        items: list[dict[str, Any]] = json.loads(self("get", kind, *arguments, "-o", "json"))["items"]
+        return items
+
+    def wait(self, target: str, condition: str = "condition=Ready", timeout: float = WAIT_SECONDS) -> None:
+        """`kubectl wait --for=...`; a failure shows the object."""
+        done = self.try_run("wait", f"--for={condition}", target, f"--timeout={timeout:g}s", timeout=timeout + 20)
+        if done.returncode != 0:
+            shown = self.try_run("get", target, "-o", "yaml").stdout
+            raise AssertionError(f"{target} did not reach {condition} in {timeout:g} s: {done.stderr}\n{shown}")
+
+    def finish(self, task: str, condition: str = "Complete", timeout: float = WAIT_SECONDS) -> dict[str, Any]:
+        """The Task once it has the condition."""
+        self.wait(f"task/{task}", f"condition={condition}", timeout)
+        return self.get("task", task)

