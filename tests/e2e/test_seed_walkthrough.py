@@ -322,9 +322,7 @@ def test_the_events_of_the_task(walk: Walk) -> None:
 
     def listed() -> list[dict[str, str]]:
         rows = read_rows(
-            walk.kubectl(
-                "get", "events", "--field-selector", "involvedObject.kind=Task", "--sort-by=.lastTimestamp"
-            )
+            walk.kubectl("get", "events", "--field-selector", "involvedObject.kind=Task", "--sort-by=.lastTimestamp")
         )
         mine = [row for row in rows if row["OBJECT"] == "task/fetch-task"]
         assert expected <= {(row["TYPE"], row["REASON"], row["OBJECT"], row["MESSAGE"]) for row in mine}, rows
@@ -378,9 +376,7 @@ def test_the_tool_call(walk: Walk) -> None:
     assert re.fullmatch(r"fetch-task-[0-9a-f]{7}-tc-01", name)
     table = walk.kubectl("get", "taskruntoolcall")
     assert read_columns(table) == ["NAME", "PHASE", "TASKRUN", "TOOL"]
-    assert read_rows(table) == [
-        {"NAME": name, "PHASE": "Succeeded", "TASKRUN": "fetch-task", "TOOL": "fetch__fetch"}
-    ]
+    assert read_rows(table) == [{"NAME": name, "PHASE": "Succeeded", "TASKRUN": "fetch-task", "TOOL": "fetch__fetch"}]
     owner = walk.kubectl.get("task", "fetch-task")["metadata"]["uid"]
     tool = "fetch__fetch"
     described = walk.expect_events(
@@ -458,7 +454,9 @@ def test_a_task_of_anthropic(walk: Walk) -> None:
 def test_the_same_event_again_raises_its_count(walk: Walk) -> None:
     # A new key is validated like the first one; both answers are the same words.
     walk.cluster.secrets.add(f"{OPENAI_KEY}-rotated")
-    walk.kubectl("patch", "secret", "openai", "-p", json.dumps({"stringData": {"OPENAI_API_KEY": f"{OPENAI_KEY}-rotated"}}))
+    walk.kubectl(
+        "patch", "secret", "openai", "-p", json.dumps({"stringData": {"OPENAI_API_KEY": f"{OPENAI_KEY}-rotated"}})
+    )
 
     def counted() -> bool:
         events = read_events(walk.kubectl("describe", "llm", "gpt-4o"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
+from aiohttp import web
 from mcp_testbed import RemoteServer, connect, eventually, http_server
 
-from kubechain_mcp_host.connection_state import Phase
+from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError
 
 Remote = Callable[[str], RemoteServer]
@@ -70,3 +72,74 @@ async def test_an_unreachable_server_is_explained() -> None:
         failure = await harness.failed()
         assert failure.error.startswith("http://127.0.0.1:1/mcp can not be reached: ")
         assert harness.state.phase is Phase.FAILED
+
+
+class SessionServer:
+    """An HTTP server of the older protocol, which keeps sessions in memory."""
+
+    def __init__(self) -> None:
+        self.sessions: set[str] = set()
+        self.calls = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        message = await request.json()
+        method, session = message["method"], request.headers.get("mcp-session-id")
+        if method == "initialize":
+            session = f"session-{len(self.sessions)}"
+            self.sessions.add(session)
+            result: dict[str, Any] = {
+                "protocolVersion": "2025-06-18",
+                "capabilities": {"tools": {}},
+                "serverInfo": {"name": "sessions", "version": "1"},
+            }
+        elif method == "server/discover":
+            return web.Response(status=400)
+        elif session not in self.sessions:
+            return web.Response(status=404)
+        elif "id" not in message:
+            return web.Response(status=202)
+        elif method == "tools/list":
+            result = {"tools": [{"name": "count", "inputSchema": {"type": "object"}}]}
+        else:
+            self.calls += 1
+            result = {"content": [{"type": "text", "text": str(self.calls)}]}
+        headers = {"mcp-session-id": session or ""}
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result}, headers=headers)
+
+
+@pytest.fixture
+async def session_server() -> AsyncIterator[tuple[SessionServer, str]]:
+    server = SessionServer()
+    app = web.Application()
+    app.router.add_post("/mcp", server.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield server, f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
+    await runner.cleanup()
+
+
+async def test_a_call_that_a_restarted_server_refuses_never_ran(session_server: tuple[SessionServer, str]) -> None:
+    """It forgets its sessions with its process, and answers the next request with 404."""
+    server, url = session_server
+    async with connect(http_server(url), timing=Timing(first_retry=0.05)) as harness:
+        assert await harness.call("count") == "1"
+        session = await harness.connection.wait_session(1.0)
+        server.sessions.clear()
+        with pytest.raises(ConnectionLostError) as refused:
+            await session.call("count", {}, {})
+        assert not refused.value.may_have_run
+        with pytest.raises(ConnectionLostError) as closed:
+            await session.call("count", {}, {})
+        assert not closed.value.may_have_run
+        assert await harness.call("count") == "2"
+
+
+async def test_a_quiet_servers_lost_session_is_noticed(session_server: tuple[SessionServer, str]) -> None:
+    server, url = session_server
+    async with connect(http_server(url)) as harness:
+        await harness.connected()
+        server.sessions.clear()
+        await eventually(lambda: harness.state.lost)
+        await harness.connected()

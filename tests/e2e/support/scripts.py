@@ -30,19 +30,23 @@ def in_turns(*replies: Reply) -> Script:
     return script
 
 
-def count_turns(tool: str, delay: float = 0.0) -> Script:
-    """Obeys {"task": name, "turns": n, "parallel": m, "ms": t}: each call says which task, turn and index it is."""
+def count_turns(tool: str) -> Script:
+    """Obeys {"task": name, "turns": n, "parallel": m, "ms": t, "llm_ms": l}.
+
+    Each call says which task, turn and index it is, and takes t ms; each reply of the LLM takes l ms.
+    """
 
     def script(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> Reply:
         order = json.loads(next(message.text for message in messages if message.role == "user"))
         turn = sum(message.role == "assistant" for message in messages) + 1
+        delay = order["llm_ms"] / 1000
         if turn > order["turns"]:
             return Reply(f"done after {order['turns']} turns", delay=delay)
         wanted = tuple(
             ToolCall(
                 f"call_{order['task']}_{turn}_{index}",
                 tool,
-                json.dumps({"task": order["task"], "turn": turn, "index": index, "ms": order.get("ms", 0)}),
+                json.dumps({"task": order["task"], "turn": turn, "index": index, "ms": order["ms"]}),
             )
             for index in range(order["parallel"])
         )

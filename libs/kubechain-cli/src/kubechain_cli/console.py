@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,12 @@ from kubechain_cli.localcluster.layout import Layout
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from kubechain_cli.localcluster.checkup import Finding
+    from kubechain_cli.localcluster.sources.progress import Step
     from kubechain_cli.localcluster.state import ClusterState
+
+# Seconds between two lines of a long step when the output is no terminal.
+PLAIN_INTERVAL = 10.0
 
 
 def new_console(*, stderr: bool = False) -> Console:
@@ -40,7 +46,7 @@ class TerminalProgress:
         self._console.print(escape(text))
 
     @contextmanager
-    def step(self, title: str, *, size: bool = False) -> Iterator[TerminalStep]:
+    def step(self, title: str, *, size: bool = False) -> Iterator[Step]:
         from rich import progress as bars
 
         columns: list[bars.ProgressColumn] = [
@@ -53,11 +59,13 @@ class TerminalProgress:
         ]
         if not self._console.is_terminal:
             self._console.print(f"{title} ...")
+            yield PlainStep(self._console, title)
+            return
         with bars.Progress(*columns, console=self._console, transient=True) as progress:
-            yield TerminalStep(progress, progress.add_task(title, total=None, detail=""))
+            yield BarStep(progress, progress.add_task(title, total=None, detail=""))
 
 
-class TerminalStep:
+class BarStep:
     """One bar."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
@@ -66,6 +74,22 @@ class TerminalStep:
 
     def advance(self, done: float, total: float | None, detail: str = "") -> None:
         self._progress.update(self._task, completed=done, total=total, detail=escape(detail))
+
+
+class PlainStep:
+    """A line now and then, for a log file that nobody should have to wonder about."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._started = self._printed = time.monotonic()
+
+    def advance(self, done: float, total: float | None, detail: str = "") -> None:
+        now = time.monotonic()
+        if now - self._printed >= PLAIN_INTERVAL:
+            self._printed = now
+            share = f", {100 * done / total:.0f} %" if total else ""
+            self._console.print(f"{self._title} ... {now - self._started:.0f} s{share}")
 
 
 def print_event(console: Console, event: dict[str, Any]) -> None:
@@ -94,6 +118,15 @@ def print_cluster(console: Console, state: ClusterState) -> None:
     console.print(f"Logs: {escape(str(Layout.at(Path(state.state_dir)).logs))}")
     console.print(f"NATS: {state.nats_url}")
     print_hint(console, state.kubeconfig)
+
+
+def print_findings(console: Console, findings: list[Finding]) -> None:
+    """One line for each check, and under it what to do."""
+    marks = {"ok": "[green]✓[/green]", "hint": "[yellow]![/yellow]", "missing": "[red]✗[/red]"}
+    for finding in findings:
+        console.print(f"{marks[finding.verdict]} [bold]{finding.subject}[/bold]: {escape(finding.found)}")
+        if finding.advice:
+            console.print(f"  [dim]{escape(finding.advice)}[/dim]")
 
 
 def print_hint(console: Console, kubeconfig: str) -> None:

@@ -12,7 +12,10 @@ COMMANDS = {
     "status": ("kubechain_cli.commands.status", "Show every process of the cluster."),
     "doctor": ("kubechain_cli.commands.doctor", "Check this machine and say what is missing."),
     "run": ("kubechain_cli.commands.run", "Create a Task, follow it to its end, print the answer."),
-    "demo": ("kubechain_cli.commands.demo", "Walk the tutorial on a local cluster, from nothing to an agent with tools."),
+    "demo": (
+        "kubechain_cli.commands.demo",
+        "Walk the tutorial on a local cluster, from nothing to an agent with tools.",
+    ),
 }
 
 app = typer.Typer(

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from kubechain_common.api.v1alpha1 import Task
-from kubechain_common.kube.event_queue import EventQueue, PendingEvent, build_event
+from kubechain_common.kube.event_queue import EventQueue, PendingEvent, build_event, identity_of
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -18,9 +18,18 @@ def event(message: str = "m", *, name: str = "a", seconds: int = 0, uid: str = "
     return build_event(task, "task-controller", "Normal", "Waiting", message, NOW + timedelta(seconds=seconds))
 
 
-def test_the_same_words_about_the_same_object_have_the_same_name() -> None:
-    assert event().name == event(seconds=9).name
-    assert len({event().name, event("n").name, event(uid="v").name}) == 3
+def test_the_same_words_about_the_same_object_are_the_same_event() -> None:
+    assert event().identity == event(seconds=9).identity
+    assert len({event().identity, event("n").identity, event(uid="v").identity}) == 3
+
+
+def test_what_is_read_back_has_the_identity_of_what_was_written() -> None:
+    assert identity_of(event().build_new()) == event().identity
+
+
+def test_names_are_in_the_order_of_the_first_sightings() -> None:
+    names = [event(seconds=seconds).name for seconds in (0, 1, 9, 10, 100)]
+    assert names == sorted(names)
 
 
 def test_a_name_fits_and_stays_valid_however_long_the_objects_name() -> None:

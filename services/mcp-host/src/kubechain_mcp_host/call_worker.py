@@ -81,6 +81,8 @@ class ServerWorker:
         spec = mcp_consumer(self._uid, self._concurrency)
         try:
             await self._bus.delete_consumer(spec.stream, spec.durable)
+            # A request that came too late even for the farewell must not look as if somebody were at it.
+            await self._bus.purge(spec.stream, spec.filter_subject)
         except MessagingError as error:
             # Harmless: nobody publishes to it any more.
             log.warning("the consumer of a deleted server stays behind", consumer=spec.durable, error=str(error))

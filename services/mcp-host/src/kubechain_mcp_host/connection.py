@@ -268,6 +268,14 @@ class ServerConnection:
         self._publish(ConnectionState(phase, since=time.monotonic(), generation=generation, **details))
 
     def _publish(self, state: ConnectionState) -> None:
+        if (state.phase, state.error) != (self.state.phase, self.state.error):
+            log.info(
+                "connection changed",
+                phase=state.phase.value,
+                mcp_server=self.server.name,
+                namespace=self.server.namespace,
+                **({"reason": state.error} if state.error else {"tools": len(state.tools)}),
+            )
         self.state = state
         self._tell()
 

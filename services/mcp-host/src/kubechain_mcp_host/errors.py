@@ -5,7 +5,7 @@
     │   ├── SecretMissingError    a Secret, or a key of it, does not exist (yet)
     │   └── InvalidSpecError      a field that the transport needs is absent or unusable
     ├── ConnectFailedError        the server could not be reached, or did not speak MCP (retried with back-off)
-    ├── ConnectionLostError       an open connection broke while a call was running: the call's outcome is unknown
+    ├── ConnectionLostError       an open connection broke, perhaps while a call was running
     └── ServerUnavailableError    no connection came up within the time that a call may take
 
 Every message is a whole sentence for the user, free of secret values.
@@ -40,7 +40,13 @@ class ConnectFailedError(MCPHostError):
 
 
 class ConnectionLostError(MCPHostError):
+    """``may_have_run`` is False when it is certain that the call never reached the tool."""
+
     retryable = False
+
+    def __init__(self, message: str, *, may_have_run: bool = True) -> None:
+        super().__init__(message)
+        self.may_have_run = may_have_run
 
 
 class ServerUnavailableError(MCPHostError):

@@ -95,10 +95,11 @@ class ToolCall:
             if self.redelivered and not await self.record.claim(self.request.call.uid):
                 return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
             return self._failed(refusal.reason, str(refusal))
-        if await self._decide(tool) is Execution.OUTCOME_UNKNOWN:
+        execution = await self._decide(tool)
+        if execution is Execution.OUTCOME_UNKNOWN:
             return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
         self.started_at = now()
-        return await self._execute(session, tool, arguments)
+        return await self._execute(session, tool, arguments, ran_before=execution is Execution.RUN_AGAIN)
 
     async def _find_tool(self) -> tuple[ToolSession, MCPTool]:
         try:
@@ -133,19 +134,28 @@ class ToolCall:
             except BusUnavailableError:
                 await asyncio.sleep(_RECORD_RETRY_SECONDS)
 
-    async def _execute(self, session: ToolSession, tool: MCPTool, arguments: dict[str, Any]) -> ToolResult:
-        try:
-            return await self._attempt(session, arguments)
-        except ConnectionLostError:
-            if not may_run_again(tool, self.server.spec.on_lost_execution):
-                return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_LOST_CONNECTION)
-        try:
-            session = await self.wait_session(self.timeout)
-            return await self._attempt(session, arguments)
-        except ConnectionLostError:
+    async def _execute(
+        self, session: ToolSession, tool: MCPTool, arguments: dict[str, Any], *, ran_before: bool
+    ) -> ToolResult:
+        """Runs the tool, once more when the connection breaks and that can do no harm."""
+        repeatable = may_run_again(tool, self.server.spec.on_lost_execution)
+        may_have_run = ran_before
+        why = f'The connection to MCPServer "{self.server.name}" was lost before the tool could be started.'
+        for last in (False, True):
+            try:
+                return await self._attempt(session, arguments)
+            except ConnectionLostError as error:
+                may_have_run = may_have_run or error.may_have_run
+            if last or (may_have_run and not repeatable):
+                break
+            try:
+                session = await self.wait_session(self.timeout)
+            except ServerUnavailableError as error:
+                why = str(error)
+                break
+        if may_have_run:
             return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_LOST_CONNECTION)
-        except ServerUnavailableError as error:
-            return self._failed(REASON_OUTCOME_UNKNOWN, f"{UNKNOWN_AFTER_LOST_CONNECTION} {error}")
+        return self._failed(REASON_SERVER_UNAVAILABLE, why)
 
     async def _attempt(self, session: ToolSession, arguments: dict[str, Any]) -> ToolResult:
         """Raises ConnectionLostError only."""

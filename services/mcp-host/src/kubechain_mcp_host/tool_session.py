@@ -21,6 +21,7 @@ from kubechain_mcp_host.transports import Watch
 _MAX_TOOL_NAME = 253
 _MAX_PAGES = 1000
 _SESSION_GONE = "Session terminated"
+"""The SDK's words for a 404 in answer to a session's request."""
 
 
 class ToolSession:
@@ -53,27 +54,25 @@ class ToolSession:
     async def call(self, tool: str, arguments: dict[str, Any], meta: Mapping[str, str]) -> CallToolResult:
         """Calls a tool, for as long as the caller cares to wait: cancelling tells the server so.
 
-        Raises ConnectionLostError when nobody can say whether the tool ran, MCPError when the server refused the call.
+        Raises ConnectionLostError, which knows whether the tool may have run, and MCPError when the server refused.
         """
+        if not self.open:
+            raise ConnectionLostError("the connection was lost.", may_have_run=False)
         self._running += 1
         self._idle.clear()
         try:
             return await self._client.call_tool(tool, arguments, meta=cast("RequestParamsMeta", dict(meta)))
         except MCPError as error:
-            if _connection_is_gone(error):
-                self._watch.mark_closed()
-                raise ConnectionLostError(
-                    "The connection to the MCP server was lost while the tool was running."
-                ) from error
-            raise
+            session_gone = error.code == INVALID_REQUEST and error.message == _SESSION_GONE
+            if not session_gone and error.code != CONNECTION_CLOSED:
+                raise
+            self._watch.mark_closed()
+            # A server that no longer knows our session has refused the call with that.
+            raise ConnectionLostError("the connection was lost.", may_have_run=not session_gone) from error
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
-
-
-def _connection_is_gone(error: MCPError) -> bool:
-    return error.code == CONNECTION_CLOSED or (error.code == INVALID_REQUEST and error.message == _SESSION_GONE)
 
 
 async def list_tools(client: Client) -> tuple[MCPTool, ...]:

@@ -113,15 +113,20 @@ def walk_tutorial(console: Console, household: Household, backend: Backend, *, k
 
 
 def set_up(household: Household, backend: Backend) -> Surroundings:
-    """Start all that the walk needs, and look for the public page meanwhile. Raises `DemoError`."""
+    """Start all that the walk needs; the servers come up beside the cluster. Raises `DemoError`."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        reachable = pool.submit(lambda: asyncio.run(is_person_at(PUBLIC_URL)))
+        where = pool.submit(start_servers, household, backend)
         household.start_cluster()
+    return where.result()
+
+
+def start_servers(household: Household, backend: Backend) -> Surroundings:
+    """Start what this machine does not reach: a provider without a key, and the web page. Raises `SetupError`."""
     base_url = None
     if backend.scripted:
         options = ("--script", "tutorial", "--model", backend.model, "--require-key", SCRIPTED_KEY)
         base_url = household.start_server("kubechain_cli.scripted_llm", *options)["url"]
-    if reachable.result():
+    if asyncio.run(is_person_at(PUBLIC_URL)):
         return Surroundings(backend, base_url, PUBLIC_URL, local_page=False)
     page_url = household.start_server("kubechain_cli.demo.page")["url"]
     return Surroundings(backend, base_url, page_url, local_page=True)

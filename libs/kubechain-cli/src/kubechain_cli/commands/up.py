@@ -44,10 +44,7 @@ def up(
             print_result(running, output)
             return
         prepare_cluster(console, layout, services, context)
-        if detach:
-            ready = run_detached(console, layout, output, timeout)
-        else:
-            ready = run_foreground(console, layout, output)
+        ready = run_detached(console, layout, output, timeout) if detach else run_foreground(console, layout, output)
     except LocalClusterError as error:
         print_error(error)
         raise typer.Exit(1) from None

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import BinaryUnavailableError
-from .layout import cache_root
-from .sources import environment
-from .sources.cache import ControlPlaneCache
-from .sources.pinned import cache_key, current_platform, load_pins
+from kubechain_cli.localcluster.errors import BinaryUnavailableError
+from kubechain_cli.localcluster.layout import cache_root
+from kubechain_cli.localcluster.sources import environment
+from kubechain_cli.localcluster.sources.cache import ControlPlaneCache
+from kubechain_cli.localcluster.sources.pinned import cache_key, current_platform, load_pins
 
 if TYPE_CHECKING:
-    from .sources.progress import Progress
+    from kubechain_cli.localcluster.sources.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def get_control_plane(progress: Progress) -> ControlPlaneBinaries:
 
 
 def _obtain(cache: ControlPlaneCache, progress: Progress) -> ControlPlaneBinaries:
-    from .sources import go_build, release
+    from kubechain_cli.localcluster.sources import go_build, release
 
     pins, target = load_pins(), current_platform()
     tried: list[str] = []

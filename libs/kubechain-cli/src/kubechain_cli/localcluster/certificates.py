@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .files import write_atomic
-from .pki import Pki
+from kubechain_cli.localcluster.files import write_atomic
+from kubechain_cli.localcluster.pki import Pki
 
 VALIDITY = datetime.timedelta(days=3650)
 SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
@@ -38,7 +38,9 @@ def ensure_pki(directory: Path, identities: tuple[str, ...]) -> Pki:
     for identity in identities:
         subject = _name(f"kubechain:{identity}", ADMIN_GROUP)
         _write_pair(
-            pki.client_cert(identity), pki.client_key(identity), *authority.issue(subject, ExtendedKeyUsageOID.CLIENT_AUTH)
+            pki.client_cert(identity),
+            pki.client_key(identity),
+            *authority.issue(subject, ExtendedKeyUsageOID.CLIENT_AUTH),
         )
     serving = authority.issue(_name("kube-apiserver"), ExtendedKeyUsageOID.SERVER_AUTH, _server_names())
     _write_pair(pki.serving_cert, pki.serving_key, *serving)

@@ -12,9 +12,9 @@ import signal
 import time
 from collections.abc import Callable
 
-from .parent_death import die_with_parent
-from .probes import is_ready
-from .processes import ProcessSpec
+from kubechain_cli.localcluster.parent_death import die_with_parent
+from kubechain_cli.localcluster.probes import is_ready
+from kubechain_cli.localcluster.processes import ProcessSpec
 
 STARTING_PROBE_INTERVAL = 0.05
 READY_PROBE_INTERVAL = 2.0

@@ -1,13 +1,13 @@
-"""Deleting what a cluster left on disk: exactly the files of its layout, never anything else that may lie beside them."""
+"""Deleting what a cluster left on disk: exactly the files of its layout, nothing else that may lie beside them."""
 
 from __future__ import annotations
 
 import shutil
 from contextlib import suppress
 
-from .layout import Layout
-from .lock import hold_lock
-from .plan import nats_config
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.lock import hold_lock
+from kubechain_cli.localcluster.plan import nats_config
 
 
 def delete_data(layout: Layout) -> None:

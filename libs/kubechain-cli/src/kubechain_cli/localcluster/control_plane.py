@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .pki import Pki
+from kubechain_cli.localcluster.pki import Pki
 
 SERVICE_ACCOUNT_ISSUER = "https://kubernetes.default.svc"
 

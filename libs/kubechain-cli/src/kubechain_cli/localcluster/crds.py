@@ -12,8 +12,8 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import ClusterApiError
-from .pki import Pki
+from kubechain_cli.localcluster.errors import ClusterApiError
+from kubechain_cli.localcluster.pki import Pki
 
 if TYPE_CHECKING:
     import aiohttp

@@ -11,11 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import ProcessFailedError
-from .files import tail
-from .layout import Layout
-from .leftovers import end_leftovers
-from .state import ClusterState, is_alive, read_state
+from kubechain_cli.localcluster.errors import ProcessFailedError
+from kubechain_cli.localcluster.files import tail
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.leftovers import end_leftovers
+from kubechain_cli.localcluster.state import ClusterState, is_alive, read_state
 
 
 def start_supervisor(layout: Layout) -> int:

@@ -1,12 +1,12 @@
 """What can go wrong between `kubechain up` and a ready cluster. Every text is for the user: what is wrong, what to do.
 
-    LocalClusterError
-    ├── BinaryUnavailableError    no source could give a binary
-    │   ├── DownloadError         the official download failed (retryable)
-    │   └── BuildError            the Go build failed
-    ├── ProcessFailedError        a process died or never got ready while the cluster came up
-    ├── AlreadyRunningError       another supervisor holds the state directory
-    └── ClusterApiError           the API server refused what we sent it
+LocalClusterError
+├── BinaryUnavailableError    no source could give a binary
+│   ├── DownloadError         the official download failed (retryable)
+│   └── BuildError            the Go build failed
+├── ProcessFailedError        a process died or never got ready while the cluster came up
+├── AlreadyRunningError       another supervisor holds the state directory
+└── ClusterApiError           the API server refused what we sent it
 """
 
 from __future__ import annotations

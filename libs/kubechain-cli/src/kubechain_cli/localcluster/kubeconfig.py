@@ -6,8 +6,8 @@ import base64
 import json
 from pathlib import Path
 
-from .files import write_atomic
-from .pki import Pki
+from kubechain_cli.localcluster.files import write_atomic
+from kubechain_cli.localcluster.pki import Pki
 
 CONTEXT = "kubechain"
 

@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from .state import ClusterState, is_alive
+from kubechain_cli.localcluster.state import ClusterState, is_alive
 
 if TYPE_CHECKING:
     import psutil

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import AlreadyRunningError
+from kubechain_cli.localcluster.errors import AlreadyRunningError
 
 
 @contextmanager

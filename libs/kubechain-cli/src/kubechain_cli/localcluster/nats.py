@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .files import write_atomic
+from kubechain_cli.localcluster.files import write_atomic
 
 MAX_PAYLOAD = 8 * 1024 * 1024
 

@@ -9,14 +9,14 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import control_plane
-from .files import write_atomic
-from .layout import Layout
-from .nats import build_nats_command
-from .pki import Pki
-from .probes import HttpProbe
-from .processes import ProcessSpec, StopStage
-from .services import build_service
+from kubechain_cli.localcluster import control_plane
+from kubechain_cli.localcluster.files import write_atomic
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.nats import build_nats_command
+from kubechain_cli.localcluster.pki import Pki
+from kubechain_cli.localcluster.probes import HttpProbe
+from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
+from kubechain_cli.localcluster.services import build_service
 
 ADMIN = "admin"
 CONTROLLER_MANAGER = "controller-manager"

@@ -12,8 +12,8 @@ import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .errors import LocalClusterError
-from .files import write_atomic
+from kubechain_cli.localcluster.errors import LocalClusterError
+from kubechain_cli.localcluster.files import write_atomic
 
 FIRST_PORT, LAST_PORT = 20_000, 29_999
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from .certificates import ensure_pki
-from .errors import ClusterApiError
-from .files import write_atomic
-from .kubeconfig import write_kubeconfig
-from .layout import Layout
-from .nats import write_nats_config
-from .plan import (
+from kubechain_cli.localcluster.certificates import ensure_pki
+from kubechain_cli.localcluster.errors import ClusterApiError
+from kubechain_cli.localcluster.files import write_atomic
+from kubechain_cli.localcluster.kubeconfig import write_kubeconfig
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.nats import write_nats_config
+from kubechain_cli.localcluster.plan import (
     ADMIN,
     CONTROLLER_MANAGER,
     IDENTITIES,
@@ -21,8 +21,8 @@ from .plan import (
     port_names,
     write_plan,
 )
-from .ports import assign_ports
-from .services import service_script
+from kubechain_cli.localcluster.ports import assign_ports
+from kubechain_cli.localcluster.services import service_script
 
 
 def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, ...], context: str | None) -> Plan:

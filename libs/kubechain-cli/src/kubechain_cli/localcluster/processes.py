@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from .backoff import RestartBackoff
-from .probes import Probe
+from kubechain_cli.localcluster.backoff import RestartBackoff
+from kubechain_cli.localcluster.probes import Probe
 
 
 class StopStage(IntEnum):
@@ -37,4 +37,4 @@ class ProcessSpec:
     after: tuple[str, ...] = ()
     essential: bool = True
     stop_grace: float = 3.0
-    backoff: RestartBackoff = RestartBackoff()
+    backoff: RestartBackoff = field(default_factory=RestartBackoff)

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import LocalClusterError
-from .layout import Layout
-from .probes import HttpProbe
-from .processes import ProcessSpec, StopStage
+from kubechain_cli.localcluster.errors import LocalClusterError
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.probes import HttpProbe
+from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 
 SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host")
 # A service drains for up to 20 seconds; after that it is stuck.

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomic
-from .layout import Layout
+from kubechain_cli.localcluster.files import write_atomic
+from kubechain_cli.localcluster.layout import Layout
 
 # Start times come from two clocks (ours and the kernel's ticks since boot).
 START_TIME_TOLERANCE = 2.0
@@ -99,8 +99,7 @@ def is_alive(pid: int, started_at: float) -> bool:
     try:
         process = psutil.Process(pid)
         return (
-            abs(process.create_time() - started_at) <= START_TIME_TOLERANCE
-            and process.status() != psutil.STATUS_ZOMBIE
+            abs(process.create_time() - started_at) <= START_TIME_TOLERANCE and process.status() != psutil.STATUS_ZOMBIE
         )
     except psutil.NoSuchProcess:
         return False

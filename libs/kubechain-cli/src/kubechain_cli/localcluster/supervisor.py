@@ -22,16 +22,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import crds
-from .child import Child
-from .errors import LocalClusterError, ProcessFailedError
-from .files import tail
-from .layout import Layout
-from .lock import hold_lock
-from .pki import Pki
-from .plan import ADMIN, Plan, build_processes, read_plan
-from .processes import StopStage
-from .state import ClusterState, ProcessState, write_state
+from kubechain_cli.localcluster import crds
+from kubechain_cli.localcluster.child import Child
+from kubechain_cli.localcluster.errors import LocalClusterError, ProcessFailedError
+from kubechain_cli.localcluster.files import tail
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.lock import hold_lock
+from kubechain_cli.localcluster.pki import Pki
+from kubechain_cli.localcluster.plan import ADMIN, Plan, build_processes, read_plan
+from kubechain_cli.localcluster.processes import StopStage
+from kubechain_cli.localcluster.state import ClusterState, ProcessState, write_state
 
 Report = Callable[[dict[str, Any]], None]
 # An essential process that dies this often before it was ever ready will not get better.
@@ -98,8 +98,9 @@ class Supervisor:
                 await self._wait_for([*essential, "crds"])
         except TimeoutError as error:
             late = [name for name in essential if not self._ready[name].is_set()]
+            what = ", ".join(late) or "crds"
             raise ProcessFailedError(
-                f"Not ready after {START_TIMEOUT:.0f} s: {', '.join(late) or 'crds'}. The logs are in {self._layout.logs}."
+                f"Not ready after {START_TIMEOUT:.0f} s: {what}. The logs are in {self._layout.logs}."
             ) from error
         await self._wait_for(self._children)
         self._complete = True
@@ -187,7 +188,7 @@ def _process_state(child: Child) -> ProcessState:
 def _own_start_time() -> float:
     import psutil
 
-    return psutil.Process().create_time()
+    return float(psutil.Process().create_time())
 
 
 async def supervise(layout: Layout, report: Report) -> None:

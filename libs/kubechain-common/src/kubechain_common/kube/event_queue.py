@@ -1,12 +1,11 @@
 """The Events that wait to be written: bounded, and coalescing while they wait. Pure data, no I/O.
 
-An Event's name is a function of what it says about which object. So "the same again" is the same name: in the queue
-it only raises a count, and on the API server it finds the Event of an earlier process.
+An event's identity is what it says about which object: "the same again" only raises a count. Its name ends in the
+nanosecond of its first sighting, because kubectl orders what happened within one second by name.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,17 +24,33 @@ _MAX_NAME = 253
 class PendingEvent:
     """``count`` sightings between ``first`` and ``last`` that the API server does not know of yet."""
 
-    name: str
+    identity: str
     namespace: str
     body: Mapping[str, Any] = field(repr=False)
     first: datetime
     last: datetime
+    object_created: datetime | None = None
     count: int = 1
+
+    @property
+    def name(self) -> str:
+        """``<object>.<16 hex>``, in the order of the first sightings."""
+        suffix = f".{int(self.first.timestamp()) * 10**9 + self.first.microsecond * 1000:016x}"
+        return self.object_name[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix
+
+    @property
+    def object_name(self) -> str:
+        return str(self.body["involvedObject"]["name"])
+
+    @property
+    def object_uid(self) -> str:
+        return str(self.body["involvedObject"]["uid"])
 
     def build_new(self) -> dict[str, Any]:
         """The Event to create."""
+        metadata = {"name": self.name, "namespace": self.namespace}
         times = {"firstTimestamp": timestamp(self.first), "lastTimestamp": timestamp(self.last)}
-        return {**self.body, **times, "count": self.count}
+        return {**self.body, **times, "metadata": metadata, "count": self.count}
 
     def build_bump(self, known_count: int) -> dict[str, Any]:
         """The merge patch of an Event that was seen ``known_count`` times before."""
@@ -54,12 +69,12 @@ class EventQueue:
 
     def put(self, event: PendingEvent) -> bool:
         """Adds the event to its like, or at the end; False when another event had to be dropped for it."""
-        waiting = self._pending.get(event.name)
+        waiting = self._pending.get(event.identity)
         if waiting is not None:
             waiting.count += event.count
             waiting.last = event.last
             return True
-        self._pending[event.name] = event
+        self._pending[event.identity] = event
         if len(self._pending) <= self._capacity:
             return True
         self._pending.popitem(last=False)
@@ -74,11 +89,9 @@ def build_event(
 ) -> PendingEvent:
     """A core/v1 Event about ``obj``, as ``kubectl describe`` shows it; a long message is cut."""
     message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 3] + "..."
-    name = event_name(obj, component, event_type, reason, message)
     body = {
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": name, "namespace": obj.namespace},
         "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": obj.crd.kind,
@@ -92,14 +105,21 @@ def build_event(
         "source": {"component": component},
         "reportingComponent": component,
     }
-    return PendingEvent(name=name, namespace=obj.namespace, body=body, first=now, last=now)
+    return PendingEvent(
+        identity=identity_of(body),
+        namespace=obj.namespace,
+        body=body,
+        first=now,
+        last=now,
+        object_created=obj.metadata.creation_timestamp,
+    )
 
 
-def event_name(obj: Resource, component: str, event_type: str, reason: str, message: str) -> str:
-    """``<object>.<16 hex>``: the same words about the same object always get the same name."""
-    identity = "\x00".join((obj.uid, component, event_type, reason, message))
-    suffix = "." + hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return obj.name[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix
+def identity_of(body: Mapping[str, Any]) -> str:
+    """The same words about the same object, whether about to be written or read back."""
+    source = body.get("source") or {}
+    parts = (source.get("component"), body.get("type"), body.get("reason"), body.get("message"))
+    return "\x00".join(str(part) for part in ((body.get("involvedObject") or {}).get("uid"), *parts))
 
 
 def timestamp(value: datetime) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import MERGE_PATCH, KubeClient
 from kubechain_common.kube.errors import AlreadyExistsError, KubeError, NotFoundError
-from kubechain_common.kube.event_queue import EventQueue, EventType, PendingEvent, build_event
+from kubechain_common.kube.event_queue import EventQueue, EventType, PendingEvent, build_event, identity_of
 from kubechain_common.kube.metrics import EVENTS_DROPPED
 from kubechain_common.kube.paths import core_path
 from kubechain_common.telemetry.logging import get_logger
@@ -57,20 +58,33 @@ class EventRecorder:
         return await self._writer.flush(timeout)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownEvent:
+    """An Event that the API server has."""
+
+    name: str
+    count: int
+
+
 class EventWriter:
-    """Writes Events, each name always by the same worker, so that two writes of one Event never race."""
+    """Writes Events, each identity always by the same worker, so that two writes of one Event never race.
+
+    What was said about an object before this process started is read once, so that counts go on over restarts.
+    """
 
     def __init__(self, client: KubeClient, *, capacity: int = _CAPACITY, workers: int = _WORKERS) -> None:
         self._client = client
         self._queues = [EventQueue(capacity // workers) for _ in range(workers)]
         self._filled = [asyncio.Event() for _ in range(workers)]
-        self._counts: OrderedDict[str, int] = OrderedDict()
+        self._started = datetime.now(UTC)
+        self._known: OrderedDict[str, KnownEvent] = OrderedDict()
+        self._read: OrderedDict[str, None] = OrderedDict()
         self._unwritten = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def put(self, event: PendingEvent) -> None:
-        worker = hash(event.name) % len(self._queues)
+        worker = hash(event.identity) % len(self._queues)
         if not self._queues[worker].put(event):
             EVENTS_DROPPED.inc()
         self._filled[worker].set()
@@ -116,32 +130,44 @@ class EventWriter:
         EVENTS_DROPPED.inc()
 
     async def _write(self, event: PendingEvent) -> None:
-        known = self._counts.get(event.name)
+        if event.identity not in self._known and self._may_be_known(event):
+            await self._read_known(event)
+        known = self._known.get(event.identity)
+        if known is None:
+            await self._create(event)
+            return
         try:
-            if known is None:
-                await self._create(event)
-            else:
-                await self._bump(event, known)
-        except AlreadyExistsError:  # of an earlier life of this process, or of another replica
-            existing = await self._client.request("GET", core_path("events", event.namespace, event.name))
-            await self._bump(event, int(existing.get("count") or 1))
+            await self._bump(event, known)
         except NotFoundError:  # the API server forgets Events after an hour
-            if self._counts.pop(event.name, None) is None:
-                raise
+            del self._known[event.identity]
             await self._create(event)
 
-    async def _create(self, event: PendingEvent) -> None:
-        path = core_path("events", event.namespace)
-        self._remember(await self._client.request("POST", path, body=event.build_new()))
+    def _may_be_known(self, event: PendingEvent) -> bool:
+        created = event.object_created
+        return event.object_uid not in self._read and (created is None or created <= self._started)
 
-    async def _bump(self, event: PendingEvent, known: int) -> None:
-        path = core_path("events", event.namespace, event.name)
-        patched = await self._client.request("PATCH", path, body=event.build_bump(known), content_type=MERGE_PATCH)
-        self._remember(patched)
+    async def _read_known(self, event: PendingEvent) -> None:
+        params = {"fieldSelector": f"involvedObject.uid={event.object_uid}"}
+        found = await self._client.request("GET", core_path("events", event.namespace), params=params)
+        for existing in found.get("items") or []:
+            self._remember(existing)
+        self._read[event.object_uid] = None
+        if len(self._read) > _MAX_KNOWN:
+            self._read.popitem(last=False)
+
+    async def _create(self, event: PendingEvent) -> None:
+        with suppress(AlreadyExistsError):  # a create whose answer was lost
+            path = core_path("events", event.namespace)
+            self._remember(await self._client.request("POST", path, body=event.build_new()))
+
+    async def _bump(self, event: PendingEvent, known: KnownEvent) -> None:
+        path = core_path("events", event.namespace, known.name)
+        body = event.build_bump(known.count)
+        self._remember(await self._client.request("PATCH", path, body=body, content_type=MERGE_PATCH))
 
     def _remember(self, written: dict[str, Any]) -> None:
-        name = written["metadata"]["name"]
-        self._counts[name] = int(written.get("count") or 1)
-        self._counts.move_to_end(name)
-        if len(self._counts) > _MAX_KNOWN:
-            self._counts.popitem(last=False)
+        identity = identity_of(written)
+        self._known[identity] = KnownEvent(written["metadata"]["name"], int(written.get("count") or 1))
+        self._known.move_to_end(identity)
+        if len(self._known) > _MAX_KNOWN:
+            self._known.popitem(last=False)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 from urllib.parse import urlsplit
 
 import nats.aio.client
@@ -30,6 +30,8 @@ _REPEAT_LOG_AFTER = 30.0
 _ADVISORIES = ("$JS.EVENT.ADVISORY.STREAM.CREATED.*", "$JS.EVENT.ADVISORY.STREAM.DELETED.*")
 
 Callback = Callable[[], None]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _log = get_logger(__name__)
 
@@ -39,6 +41,8 @@ class Connection:
 
     def __init__(self) -> None:
         self.nc: Any = nats.aio.client.Client()
+        self.nc.request = _cancellable(self.nc.request)
+        self.nc.flush = _cancellable(self.nc.flush)
         self.js: Any = None
         self._streams = Streams()
         self._trusted = asyncio.Event()
@@ -139,14 +143,13 @@ class Connection:
     async def _close(self) -> None:
         if self.nc.is_closed:
             return
-        if not self.nc.is_connected:
-            await self.nc.close()
-            return
         try:
-            await self.nc.drain()
+            if self.nc.is_connected:
+                await self.nc.drain()
+            else:
+                await self.nc.close()
         except errors.ANY as error:
-            _log.debug("NATS connection did not drain", error=str(error))
-            await self.nc.close()
+            _log.debug("NATS connection not closed in order", error=str(error))
 
     async def _keep_trust(self) -> None:
         """Look at the streams again whenever something happened that may have changed them."""
@@ -213,6 +216,24 @@ class Connection:
         if ".DELETED." in message.subject:
             self._trusted.clear()
         self._check.set()
+
+
+def _cancellable(call: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """The call, raising CancelledError when its task is cancelled at the very moment the answer arrives.
+
+    The client waits with asyncio.wait_for, which in Python 3.11 returns the answer then and drops the cancellation: a loop
+    that was told to end would go on for ever.
+    """
+
+    async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        result = await call(*args, **kwargs)
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return result
+
+    return guarded
 
 
 def _register(callbacks: list[Callback], callback: Callback) -> Callback:

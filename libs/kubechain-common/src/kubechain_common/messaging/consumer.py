@@ -304,9 +304,7 @@ class Consumer(Generic[M]):
         elif await self._settle(entry, lambda last: last.ack_sync(timeout=_ACK_TIMEOUT)):
             await self._delete_claims(entry)
 
-    async def _settle(
-        self, entry: Entry, how: Callable[[Any], Awaitable[Any]], timeout: float | None = None
-    ) -> bool:
+    async def _settle(self, entry: Entry, how: Callable[[Any], Awaitable[Any]], timeout: float | None = None) -> bool:
         """Tell the server what became of the message; False when it may not have heard and will deliver it again.
 
         Waits for the connection: until then the entry stays, and a redelivery joins it instead of doing the work twice.

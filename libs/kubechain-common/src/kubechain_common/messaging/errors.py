@@ -1,15 +1,15 @@
 """What goes wrong on the bus, and what a handler says about its message.
 
-    MessagingError                 carries ``retryable``
-    +-- BusUnavailableError        no connection, no answer in time, JetStream not ready          retryable
-    +-- BusClosedError             the server refused us for good (credentials), or we closed      not retryable
-    +-- PublishRefusedError        the server will never take this message                         not retryable
-    +-- TopologyError              a stream of ours exists with a configuration we cannot change   not retryable
-    +-- PayloadLostError           the object behind a claim check is gone                         not retryable
+MessagingError                 carries ``retryable``
++-- BusUnavailableError        no connection, no answer in time, JetStream not ready          retryable
++-- BusClosedError             the server refused us for good (credentials), or we closed      not retryable
++-- PublishRefusedError        the server will never take this message                         not retryable
++-- TopologyError              a stream of ours exists with a configuration we cannot change   not retryable
++-- PayloadLostError           the object behind a claim check is gone                         not retryable
 
-    HandlerSignal                  raised by handlers, never by the bus
-    +-- RetryLater(delay)          deliver the message again after ``delay`` seconds
-    +-- PoisonMessage(reason)      never deliver it again
+HandlerSignal                  raised by handlers, never by the bus
++-- RetryLater(delay)          deliver the message again after ``delay`` seconds
++-- PoisonMessage(reason)      never deliver it again
 """
 
 from __future__ import annotations

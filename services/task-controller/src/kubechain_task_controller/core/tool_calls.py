@@ -23,9 +23,9 @@ def child_names(task: Task, turn: int, count: int) -> list[str]:
 def build_tool_call(
     task: Task, name: str, call: MessageToolCall, catalog: ToolCatalog, now: datetime
 ) -> TaskRunToolCall:
-    """The child for one call;
+    """The child for one call.
 
-    a name that is not in the catalogue gives a child without a target, which fails with a sentence.
+    A name that is not in the catalogue gives a child without a target, which fails with a sentence.
     """
     entry = catalog.find(call.function.name)
     return TaskRunToolCall(

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..lock import hold_lock
-from .pinned import CONTROL_PLANE
+from kubechain_cli.localcluster.lock import hold_lock
+from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE
 
 
 @dataclass(frozen=True)

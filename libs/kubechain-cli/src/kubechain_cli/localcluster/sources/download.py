@@ -1,4 +1,7 @@
-"""Downloads that go on where they stopped: bytes land in a `.part` file, which becomes the file once its checksum fits."""
+"""Downloads that go on where they stopped.
+
+Bytes land in a `.part` file, which becomes the file once its checksum fits.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DownloadError
+from kubechain_cli.localcluster.errors import DownloadError
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from .progress import Progress, Step
+    from kubechain_cli.localcluster.sources.progress import Progress, Step
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
@@ -48,9 +51,8 @@ async def download(
     Raises DownloadError: after network trouble the part is kept for the next attempt, after a wrong checksum it is
     deleted.
     """
-    if destination.is_file() and _digest(destination) == sha256:
+    if _digest(destination) == sha256:
         return destination
-    destination.parent.mkdir(parents=True, exist_ok=True)
     part = destination.with_name(destination.name + ".part")
     with progress.step(f"Downloading {destination.name}", size=True) as step:
         await _fetch_part(session, url, part, step)
@@ -72,7 +74,9 @@ async def _fetch_part(session: aiohttp.ClientSession, url: str, part: Path, step
         except (aiohttp.ClientError, TimeoutError) as error:
             # An attempt that brought nothing says that the next one would not either.
             if attempt == ATTEMPTS or _size(part) == before:
-                raise DownloadError(f"the download of {url} broke off ({_reason(error)}); run it again to go on") from error
+                raise DownloadError(
+                    f"the download of {url} broke off ({_reason(error)}); run it again to go on"
+                ) from error
         else:
             return
 
@@ -102,7 +106,9 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Path) -> str | None:
+    if not path.exists():
+        return None
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

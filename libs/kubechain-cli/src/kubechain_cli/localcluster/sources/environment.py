@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from .pinned import CONTROL_PLANE
+from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE
 
 
 def find_control_plane(env: Mapping[str, str] = os.environ) -> tuple[dict[str, Path], str] | None:

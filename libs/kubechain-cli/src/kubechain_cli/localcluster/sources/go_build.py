@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BuildError
-from .cache import ControlPlaneCache
-from .go_toolchain import get_go
-from .pinned import CONTROL_PLANE, Pins, Platform
+from kubechain_cli.localcluster.errors import BuildError
+from kubechain_cli.localcluster.sources.cache import ControlPlaneCache
+from kubechain_cli.localcluster.sources.go_toolchain import get_go
+from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE, Pins, Platform
 
 if TYPE_CHECKING:
-    from .progress import Progress, Step
+    from kubechain_cli.localcluster.sources.progress import Progress, Step
 
 # Go names a binary after its import path: etcd's command lives in the package `server`.
 BUILT_AS = {"etcd": "server"}
@@ -71,9 +71,7 @@ def _count_packages(command: list[str], cwd: Path, env: dict[str, str], step: St
 
 
 def _compile(command: list[str], cwd: Path, env: dict[str, str], step: Step, packages: int) -> None:
-    compiled = 0
-    for line in _lines(command, cwd, env):
-        compiled += 1
+    for compiled, line in enumerate(_lines(command, cwd, env), start=1):
         # Packages in Go's build cache are not named, so the count may end below the total.
         step.advance(compiled, packages, line)
 

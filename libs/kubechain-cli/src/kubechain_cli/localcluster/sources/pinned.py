@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from importlib import resources
 
-from ..errors import BinaryUnavailableError
+from kubechain_cli.localcluster.errors import BinaryUnavailableError
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")
 

