@@ -28,27 +28,16 @@ class Outcome:
 
 
 def build_lint_commands() -> list[Command]:
-    sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("*/*/src"))
-    tests, *more_tests = batch_by_name(sorted(ROOT.glob("*/*/tests/**/*.py"))) or [[]]
+    members = sorted(str(path.relative_to(ROOT)) for pattern in ("libs/*", "services/*") for path in ROOT.glob(pattern))
     return [
         ("ruff", "format", "--check", "."),
         ("ruff", "check", "."),
-        ("mypy", "benchmarks", "scripts", "tests", *sources, *tests),
-        *(("mypy", *batch) for batch in more_tests),
+        ("mypy", "scripts", "tests", "benchmarks", *(f"{member}/src" for member in members)),
+        # One run each: two members may have a tests/conftest.py, which is one module name to mypy.
+        *(("mypy", f"{member}/tests") for member in members),
         ("lint-imports", "--no-cache"),
         ("python", "-m", "kubechain_common.crdgen", "crds", "--check"),
     ]
-
-
-def batch_by_name(files: Sequence[Path]) -> list[list[str]]:
-    """The files in batches of distinct names: test folders are no packages, so mypy can not tell namesakes apart."""
-    batches: list[dict[str, str]] = []
-    for file in files:
-        batch = next((batch for batch in batches if file.name not in batch), None)
-        if batch is None:
-            batches.append(batch := {})
-        batch[file.name] = str(file.relative_to(ROOT))
-    return [list(batch.values()) for batch in batches]
 
 
 def run_lint() -> Outcome:

@@ -17,13 +17,14 @@ import pytest
 # importlib mode leaves sys.path alone, so the repository's root has to be on it for `tests.e2e.support`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from kubechain_cli.demo.page import PATH as PAGE_PATH
-from kubechain_cli.demo.page import build_app as build_page
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster, existing_cluster, running_cluster
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.otlp import SpanStore
 from tests.e2e.support.workspace import Workspace
+
+from kubechain_cli.demo.page import PATH as PAGE_PATH
+from kubechain_cli.demo.page import build_app as build_page
 
 E2E_SECONDS = 180
 CLUSTER = pytest.StashKey[Cluster]()

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from kubechain_cli.scripted_llm import ScriptedServer
-from kubechain_common.testing.eventually import eventually
 from tests.e2e.support import manifests
 from tests.e2e.support.scripts import count_turns
 from tests.e2e.support.workspace import Workspace, tool_messages
+
+from kubechain_cli.scripted_llm import ScriptedServer
+from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -81,7 +81,7 @@ class Run:
 def run(workspace: Workspace, tmp_path: Path) -> Run:
     log = tmp_path / "executions.jsonl"
     llm = workspace.serve_llm(count_turns("counting__count"))
-    workspace.kubectl.apply(manifests.test_server("counting", "counting_server.py", str(log)))
+    workspace.kubectl.apply(manifests.own_server("counting", "counting_server.py", str(log)))
     workspace.apply_agent(llm, servers=["counting"])
     return Run(workspace, llm, log, [f"run-{number}" for number in range(TASKS)])
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from kubechain_cli.scripted_llm import SCRIPTS, Reply
-from kubechain_common.testing.eventually import eventually
 from tests.e2e.support import manifests
 from tests.e2e.support.scripts import calls, in_turns
 from tests.e2e.support.tables import read_events
 from tests.e2e.support.workspace import Workspace, tool_messages
+
+from kubechain_cli.scripted_llm import SCRIPTS, Reply
+from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -84,7 +84,7 @@ def tenant(workspace: Workspace) -> Workspace:
     """A workspace with the MCPServer ``tenant``, whose token is in a Secret."""
     workspace.kubectl.apply(
         manifests.secret("tenant", token=workspace.new_secret("tenant")),
-        manifests.test_server(
+        manifests.own_server(
             "tenant", "tenant_server.py", env=[manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
         ),
     )
@@ -106,7 +106,7 @@ def test_a_server_that_dies_is_told_with_its_last_words(workspace: Workspace) ->
     environment = [manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
     workspace.kubectl.apply(
         manifests.secret("tenant", token=workspace.new_secret("tenant")),
-        manifests.test_server("dying", "tenant_server.py", "fail", env=environment),
+        manifests.own_server("dying", "tenant_server.py", "fail", env=environment),
         manifests.stdio_server("missing", "no-such-command-anywhere"),
     )
     for name, words in (("dying", "cannot log in with ***"), ("missing", '"no-such-command-anywhere"')):

@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-
-from kubechain_cli.scripted_llm import SCRIPTS, fingerprint
 from tests.e2e.support import manifests
 from tests.e2e.support.workspace import Workspace, tool_messages
+
+from kubechain_cli.scripted_llm import SCRIPTS, fingerprint
 
 pytestmark = pytest.mark.e2e
 
@@ -25,7 +25,7 @@ def test_equal_names_in_two_namespaces_never_mix(new_workspace: Callable[[], Wor
         environment = [manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
         workspace.kubectl.apply(
             manifests.secret("tenant", token=token),
-            manifests.test_server("tenant", "tenant_server.py", env=environment),
+            manifests.own_server("tenant", "tenant_server.py", env=environment),
         )
         workspace.apply_agent(llm, servers=["tenant"], wait=False)
     names = [f"ask-{number}" for number in range(TASKS)]

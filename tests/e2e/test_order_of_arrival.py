@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.e2e.support import manifests
+from tests.e2e.support.workspace import Workspace
 
 from kubechain_cli.scripted_llm import SCRIPTS
 from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.paths import core_path, resource_path
-from tests.e2e.support import manifests
-from tests.e2e.support.workspace import Workspace
 
 pytestmark = pytest.mark.e2e
 
@@ -109,7 +109,7 @@ async def test_everything_in_the_wrong_order(workspace: Workspace) -> None:
         await arrivals.wakes(manifests.secret("openai", OPENAI_API_KEY=workspace.key), LLM, "gpt-4o", is_ready)
         await arrivals.waits(Agent, "my-assistant", 'MCPServer "tenant" to exist')
         environment = [manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
-        server = manifests.test_server("tenant", "tenant_server.py", env=environment)
+        server = manifests.own_server("tenant", "tenant_server.py", env=environment)
         await arrivals.create(server)
         await arrivals.waits(MCPServer, "tenant", 'Secret "tenant" was not found')
         await arrivals.create(manifests.secret("tenant", token=workspace.new_secret("tenant")))

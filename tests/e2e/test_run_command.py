@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from kubechain_cli.scripted_llm import Reply
 from tests.e2e.support import manifests
 from tests.e2e.support.scripts import calls, in_turns
 from tests.e2e.support.workspace import Workspace
+
+from kubechain_cli.scripted_llm import Reply
 
 pytestmark = pytest.mark.e2e
 
@@ -17,11 +17,13 @@ pytestmark = pytest.mark.e2e
 def test_a_run_prints_its_steps_and_its_answer(workspace: Workspace) -> None:
     workspace.kubectl.apply(
         manifests.secret("tenant", token=workspace.new_secret("tenant")),
-        manifests.test_server(
+        manifests.own_server(
             "tenant", "tenant_server.py", env=[manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
         ),
     )
-    llm = workspace.serve_llm(in_turns(calls(("tenant__whoami", {})), Reply("The answer is 42.")))
+    # The answer takes its time, as answers do: Task and calls are two watches, and the run ends with its Task.
+    answer = Reply("The answer is 42.", delay=0.5)
+    llm = workspace.serve_llm(in_turns(calls(("tenant__whoami", {})), answer))
     workspace.apply_agent(llm, servers=["tenant"])
     done = workspace.cluster.run_cli("run", "my-assistant", "who are you?", "--follow", "-n", workspace.namespace)
     assert done.returncode == 0, done.stderr

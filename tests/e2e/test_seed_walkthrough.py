@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-from kubechain_cli.scripted_llm import SCRIPTS, ScriptedServer, fingerprint
-from kubechain_common.testing.eventually import eventually
 from tests.e2e.support import tutorial
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster
@@ -29,6 +26,9 @@ from tests.e2e.support.tables import (
     read_events,
     read_rows,
 )
+
+from kubechain_cli.scripted_llm import SCRIPTS, ScriptedServer, fingerprint
+from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 

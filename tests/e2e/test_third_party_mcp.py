@@ -17,14 +17,14 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-
-from kubechain_cli.scripted_llm import Reply
-from kubechain_common.testing.eventually import eventually
-from kubechain_common.testing.nats_server import free_port
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.scripts import Call, calls, in_turns
 from tests.e2e.support.workspace import Workspace, tool_messages
+
+from kubechain_cli.scripted_llm import Reply
+from kubechain_common.testing.eventually import eventually
+from kubechain_common.testing.nats_server import free_port
 
 needs_npx = pytest.mark.skipif(shutil.which("npx") is None, reason="npx is not installed: the npm servers can not run")
 pytestmark = [pytest.mark.e2e, needs_npx]

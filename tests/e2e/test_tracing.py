@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from kubechain_cli.scripted_llm import SCRIPTS
-from kubechain_common.testing.eventually import eventually
 from tests.e2e.support import manifests
 from tests.e2e.support.otlp import SpanSeen, SpanStore
 from tests.e2e.support.workspace import Workspace
+
+from kubechain_cli.scripted_llm import SCRIPTS
+from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -23,7 +23,7 @@ def test_the_spans_of_a_task_are_one_tree(workspace: Workspace, spans: SpanStore
         pytest.skip("a cluster that was started elsewhere (KUBECHAIN_TEST_STATE_DIR) exports its spans elsewhere")
     workspace.kubectl.apply(
         manifests.secret("tenant", token=workspace.new_secret("tenant")),
-        manifests.test_server(
+        manifests.own_server(
             "tenant", "tenant_server.py", env=[manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
         ),
     )

@@ -87,7 +87,9 @@ class Handler:
 
 
 @asynccontextmanager
-async def consuming(bus: Bus, handler: Handler, spec: ConsumerSpec = SPEC, **options: Any) -> AsyncIterator[asyncio.Event]:
+async def consuming(
+    bus: Bus, handler: Handler, spec: ConsumerSpec = SPEC, **options: Any
+) -> AsyncIterator[asyncio.Event]:
     """A running consumer; leaving stops and drains it."""
     stopping = asyncio.Event()
     consumer = Consumer(bus, spec, ToolRequest, handler, **{"concurrency": 8, **options})
@@ -424,7 +426,9 @@ async def test_after_a_loss_of_storage_everything_is_there_again_and_a_stale_ack
         await eventually(gone(bus, "second"))
 
 
-async def test_a_unit_published_again_after_a_loss_joins_the_handler_that_still_runs(server: NatsServer, bus: Bus) -> None:
+async def test_a_unit_published_again_after_a_loss_joins_the_handler_that_still_runs(
+    server: NatsServer, bus: Bus
+) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("lost"))
     release = asyncio.Event()

@@ -83,6 +83,7 @@ def test_a_changed_spec_is_validated_again_and_said_so() -> None:
 
 @pytest.mark.parametrize("field", ["humanContactChannels", "subAgents"])
 def test_what_this_version_can_not_do_is_said(field: str) -> None:
-    plan = decide(build_agent(ready=False, **{field: [{"name": "x"}]}), llm=build_llm())
+    spec: dict[str, Any] = {field: [{"name": "x"}]}
+    plan = decide(build_agent(ready=False, **spec), llm=build_llm())
     assert plan.status is not None
     assert field in plan.status.status_detail

@@ -60,7 +60,7 @@ def stdio_server(name: str, command: str, *args: str, env: Sequence[Object] = ()
     return build("MCPServer", name, {**full, "env": list(env)} if env else full)
 
 
-def test_server(name: str, script: str, *args: str, env: Sequence[Object] = (), **spec: Any) -> Object:
+def own_server(name: str, script: str, *args: str, env: Sequence[Object] = (), **spec: Any) -> Object:
     """One of the MCP servers in tests/e2e/servers, run by our own interpreter."""
     return stdio_server(name, sys.executable, str(SERVERS / script), *args, env=env, **spec)
 

@@ -7,7 +7,6 @@ from typing import Self
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
 from tests.e2e.support.background import BackgroundLoop
 
 

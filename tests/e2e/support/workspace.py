@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
-from kubechain_cli.scripted_llm import Script, ScriptedServer
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster
 from tests.e2e.support.kubectl import Kubectl
+
+from kubechain_cli.scripted_llm import Script, ScriptedServer
 
 
 class Workspace:

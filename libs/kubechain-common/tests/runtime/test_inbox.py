@@ -23,7 +23,12 @@ class Arrival:
 
 def inbox_and_queue() -> tuple[Inbox[LLMResult], list[tuple[str, str]]]:
     woken: list[tuple[str, str]] = []
-    return Inbox(lambda result: result.task, woken.append), woken
+
+    def enqueue(ref: ObjectRef) -> bool:
+        woken.append(ref.key)
+        return bool(ref.name)
+
+    return Inbox(lambda result: result.task, enqueue), woken
 
 
 def delivery(turn: int, ref: ObjectRef = REF) -> Delivery[LLMResult]:
@@ -41,6 +46,12 @@ async def test_a_result_wakes_its_object_and_is_held_until_it_is_settled() -> No
         assert not handling.done()
         assert inbox.settle("u1", parked) is False
     assert inbox.first("u1") is None
+
+
+async def test_a_result_for_nobody_is_settled_at_once() -> None:
+    inbox, _ = inbox_and_queue()
+    await inbox.handle(delivery(1, ObjectRef(namespace="default", name="", uid="u9")))
+    assert inbox.first("u9") is None
 
 
 async def test_results_are_taken_in_the_order_of_arrival() -> None:

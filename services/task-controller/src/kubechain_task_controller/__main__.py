@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 
-from kubechain_common.runtime.service import ServiceContext, run_service
-
 from kubechain_common.kube.controller import Controller, Key
-from kubechain_common.messages import LLMResult
+from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS, LLM_RESULTS_CONSUMER
 from kubechain_common.messaging.consumer import Consumer
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.runtime.leadership import run_led
+from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_task_controller.agent_reconciler import AgentReconciler
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
@@ -66,7 +65,7 @@ class Term:
         self._context = context
         self._watched = watched
         self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS)
-        self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda key: self.tasks.queue.add(key))
+        self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, self._enqueue_owner)
         recorder = context.recorder
         tasks = TaskReconciler(
             context.kube, watched, self._dispatcher, self._inbox, recorder.for_component("task-controller")
@@ -91,6 +90,12 @@ class Term:
             group.create_task(self.tasks.run())
             group.create_task(self.agents.run())
             group.create_task(results.run(self._context.stopping))
+
+    def _enqueue_owner(self, ref: ObjectRef) -> bool:
+        key = self._watched.key_of_task(ref)
+        if key is not None:
+            self.tasks.queue.add(key)
+        return key is not None
 
     def look_again(self) -> None:
         """What is on its way is not known any more: every Task finds out for itself."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 
-from kubechain_common.runtime.clock import now
-
 from kubechain_common.api.names import turn_key
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase
@@ -20,6 +18,7 @@ from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import llm_request_subject, llm_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
+from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
+from kubechain_common.messages import ObjectRef
 
 Enqueue = Callable[[Key], None]
 
+BY_UID = "uid"
 BY_AGENT = "agent"
 BY_SOURCE = "source"
 BY_LLM = "llm"
@@ -38,7 +40,7 @@ class Watched:
                 kube,
                 Task,
                 namespace=namespace,
-                indexers={BY_AGENT: _agent_of_unfinished, BY_SOURCE: _source_of_unstarted},
+                indexers={BY_UID: _uid_of, BY_AGENT: _agent_of_unfinished, BY_SOURCE: _source_of_unstarted},
                 transform=_strip_finished,
             ),
             agents=Informer(kube, Agent, namespace=namespace, indexers={BY_LLM: _llm_of, BY_SERVER: _servers_of}),
@@ -51,6 +53,12 @@ class Watched:
         self,
     ) -> tuple[Informer[Task], Informer[Agent], Informer[LLM], Informer[MCPServer], Informer[TaskRunToolCall]]:
         return (self.tasks, self.agents, self.llms, self.servers, self.calls)
+
+    def key_of_task(self, ref: ObjectRef) -> Key | None:
+        """The key of the Task, by its name, or by its uid alone where a message could not tell the name."""
+        if ref.name:
+            return ref.key
+        return next((task.key for task in self.tasks.by_index(BY_UID, ref.uid)), None)
 
     def wake_tasks(self, enqueue: Enqueue) -> None:
         """Every change that can move a Task on enqueues it."""
@@ -100,6 +108,10 @@ def _enqueue_all(enqueue: Enqueue, objects: Iterable[Resource]) -> None:
 
 def _index_key(namespace: str, name: str) -> str:
     return f"{namespace}/{name}"
+
+
+def _uid_of(task: Task) -> list[str]:
+    return [] if task.finished else [task.uid]
 
 
 def _agent_of_unfinished(task: Task) -> list[str]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from kubechain_common.runtime.service import ServiceContext, run_service
-
 from kubechain_common.kube.controller import Controller, Key
-from kubechain_common.messages import ToolResult
+from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.messages.topology import TOOL_REQUESTS, TOOL_RESULTS, TOOL_RESULTS_CONSUMER
 from kubechain_common.messaging.consumer import Consumer
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.runtime.leadership import run_led
+from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_toolcall_controller.toolcall_reconciler import ToolCallReconciler
 from kubechain_toolcall_controller.watched import Watched
 
@@ -55,7 +54,7 @@ class Term:
     def __init__(self, context: ServiceContext, watched: Watched) -> None:
         self._context = context
         self._watched = watched
-        self._inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, lambda key: self.calls.queue.add(key))
+        self._inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, self._enqueue_owner)
         self._reconciler = ToolCallReconciler(
             context.kube,
             watched,
@@ -78,6 +77,12 @@ class Term:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.calls.run())
             group.create_task(results.run(self._context.stopping))
+
+    def _enqueue_owner(self, ref: ObjectRef) -> bool:
+        key = self._watched.key_of_call(ref)
+        if key is not None:
+            self.calls.queue.add(key)
+        return key is not None
 
     def look_again(self) -> None:
         """What is on its way is not known any more: every unfinished call finds out for itself."""

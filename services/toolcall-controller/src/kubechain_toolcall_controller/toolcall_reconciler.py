@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
+from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
-from kubechain_common.runtime.clock import now
-
-from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
-from kubechain_common.kube.client import KubeClient
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.topology import tool_request_subject, tool_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
+from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_toolcall_controller.core.call_decision import decide_call
 from kubechain_toolcall_controller.core.plan import CallSnapshot

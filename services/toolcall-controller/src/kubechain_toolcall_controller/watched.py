@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
+from kubechain_common.messages import ObjectRef
 
+BY_UID = "uid"
 BY_SERVER = "server"
 
 
@@ -28,13 +30,19 @@ class Watched:
             kube,
             TaskRunToolCall,
             namespace=namespace,
-            indexers={BY_SERVER: _server_of_unfinished},
+            indexers={BY_UID: _uid_of_unfinished, BY_SERVER: _server_of_unfinished},
             transform=_strip_finished,
         )
         return cls(calls=calls, servers=Informer(kube, MCPServer, namespace=namespace, transform=_strip_tools))
 
     def all(self) -> tuple[Informer[TaskRunToolCall], Informer[MCPServer]]:
         return (self.calls, self.servers)
+
+    def key_of_call(self, ref: ObjectRef) -> Key | None:
+        """The key of the call, by its name, or by its uid alone where a message could not tell the name."""
+        if ref.name:
+            return ref.key
+        return next((call.key for call in self.calls.by_index(BY_UID, ref.uid)), None)
 
     def wake_calls(self, enqueue: Callable[[Key], None]) -> None:
         """A change of a call, or of the server that it waits for, enqueues it."""
@@ -49,6 +57,10 @@ class Watched:
 
         self.calls.add_handler(call_changed)
         self.servers.add_handler(server_changed)
+
+
+def _uid_of_unfinished(call: TaskRunToolCall) -> list[str]:
+    return [] if call.finished else [call.uid]
 
 
 def _server_of_unfinished(call: TaskRunToolCall) -> list[str]:

@@ -61,16 +61,18 @@ def _show_all(show: Callable[[Step], None], steps: list[Step]) -> None:
 @asynccontextmanager
 async def _watch_run(kube: KubeClient, task: Task) -> AsyncIterator[asyncio.Queue[Task | TaskRunToolCall | Deleted]]:
     sights: asyncio.Queue[Task | TaskRunToolCall | Deleted] = asyncio.Queue()
+    # From where the Task was created, not from a list: a list would show a quick run's end only, and none of its steps.
+    since = task.metadata.resource_version
 
     async def watch_task() -> None:
         selector = {"fieldSelector": f"metadata.name={task.name}"}
-        async for sight in _watch(kube, Task, task.namespace, selector):
+        async for sight in _watch(kube, Task, task.namespace, selector, since):
             mine = isinstance(sight, Task) and sight.uid == task.uid
             sights.put_nowait(sight if mine else Deleted())
 
     async def watch_calls() -> None:
         selector = {"labelSelector": f"{LABEL_TASK_UID}={task.uid}"}
-        async for sight in _watch(kube, TaskRunToolCall, task.namespace, selector):
+        async for sight in _watch(kube, TaskRunToolCall, task.namespace, selector, since):
             if isinstance(sight, TaskRunToolCall):
                 sights.put_nowait(sight)
 
@@ -86,9 +88,9 @@ async def _watch_run(kube: KubeClient, task: Task) -> AsyncIterator[asyncio.Queu
 
 
 async def _watch(
-    kube: KubeClient, kind: type[R], namespace: str, selector: dict[str, str]
+    kube: KubeClient, kind: type[R], namespace: str, selector: dict[str, str], version: str
 ) -> AsyncIterator[R | Deleted]:
-    path, backoff, version = resource_path(kind, namespace), Backoff(0.05, 2.0), ""
+    path, backoff = resource_path(kind, namespace), Backoff(0.05, 2.0)
     while True:
         try:
             if not version:

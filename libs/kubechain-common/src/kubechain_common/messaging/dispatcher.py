@@ -9,11 +9,10 @@ published (or the broker's storage was lost), and then it is published again. No
 
 from __future__ import annotations
 
-from kubechain_common.messaging.bus import Bus
-
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages import Envelope
 from kubechain_common.messages.topology import StreamSpec
+from kubechain_common.messaging.bus import Bus
 
 
 class Dispatcher:

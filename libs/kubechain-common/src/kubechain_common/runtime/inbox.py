@@ -27,9 +27,12 @@ class Parked(Generic[M]):
 
 
 class Inbox(Generic[M]):
-    """Parked results by the uid of their object, in the order of their arrival."""
+    """Parked results by the uid of their object, in the order of their arrival.
 
-    def __init__(self, ref_of: Callable[[M], ObjectRef], enqueue: Callable[[tuple[str, str]], None]) -> None:
+    ``enqueue`` wakes the object and says whether there is one; a result for nobody is settled at once.
+    """
+
+    def __init__(self, ref_of: Callable[[M], ObjectRef], enqueue: Callable[[ObjectRef], bool]) -> None:
         self._ref_of = ref_of
         self._enqueue = enqueue
         self._parked: dict[str, deque[Parked[M]]] = {}
@@ -39,9 +42,9 @@ class Inbox(Generic[M]):
         ref = self._ref_of(delivery.message)
         parked = Parked(delivery.message)
         self._parked.setdefault(ref.uid, deque()).append(parked)
-        self._enqueue(ref.key)
         try:
-            await parked.settled.wait()
+            if self._enqueue(ref):
+                await parked.settled.wait()
         finally:
             self._remove(ref.uid, parked)
 

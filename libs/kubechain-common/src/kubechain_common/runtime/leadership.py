@@ -9,10 +9,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from kubechain_common.runtime.service import ServiceContext
-
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.lease import LeaderElector
+from kubechain_common.runtime.service import ServiceContext
 
 
 async def run_led(

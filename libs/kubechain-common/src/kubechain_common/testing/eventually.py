@@ -21,7 +21,8 @@ def eventually(
     """The first truthy value of ``condition``, asked again and again for up to ``timeout`` seconds.
 
     An AssertionError of the condition counts as "not yet"; the last one ends up in the failure. ``interval`` in seconds
-    grows slowly, so that a long wait costs little. Raises AssertionError, with ``what`` was waited for, when time is up.
+    grows slowly, so that a long wait costs little. Raises AssertionError, which says ``what`` was waited for, when time
+    is up.
     """
     deadline = time.monotonic() + timeout
     while True:

@@ -3,6 +3,7 @@ the one it needs by itself."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -82,4 +83,6 @@ def install_go(cache_root: Path, progress: Progress) -> Path:
 
 
 def _go_in(directory: Path) -> Path | None:
-    return next((path for path in sorted(directory.glob("**/bin/go")) if path.is_file()), None)
+    # The wheel's own script beside it (bin/go) is Python and works only where the wheel is importable.
+    go = directory / "go" / "bin" / "go"
+    return go if os.access(go, os.X_OK) else None
