@@ -1,4 +1,4 @@
-"""SIGKILL to each service in the middle of Tasks: all of them finish, no tool ran twice, no answer was paid for twice.
+"""Every process dies in the middle of Tasks: all of them finish, no tool ran twice, no answer was paid for twice.
 
 The witnesses are not the product's: the MCP server's own log of its executions, and the requests that the LLM got.
 """
@@ -6,6 +6,8 @@ The witnesses are not the product's: the MCP server's own log of its executions,
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.support import manifests
+from tests.e2e.support.cluster import SERVICES
 from tests.e2e.support.scripts import count_turns
 from tests.e2e.support.workspace import Workspace, tool_messages
 
@@ -97,14 +100,23 @@ def expected_executions(run: Run) -> Counter[tuple[str, int, int]]:
 
 
 def kill_in_the_middle(
-    run: Run, service: str, when: Callable[[], object], *, tool_ms: int = TOOL_MS, llm_ms: int = LLM_MS
+    run: Run,
+    *services: str,
+    when: Callable[[], object] | None = None,
+    how: int = signal.SIGKILL,
+    tool_ms: int = TOOL_MS,
+    llm_ms: int = LLM_MS,
 ) -> float:
-    """Start the Tasks, SIGKILL the process at the moment given; the time of it (seconds since the epoch)."""
-    pid = run.workspace.cluster.process(service)["pid"]
+    """Start the Tasks and end the processes after a third of the work, or ``when``; seconds since the epoch of it."""
+    cluster = run.workspace.cluster
+    pids = {service: int(cluster.process(service)["pid"]) for service in services}
     start(run, tool_ms=tool_ms, llm_ms=llm_ms)
-    eventually(when, FINISH_SECONDS, what=f"the moment to kill {service}", interval=0.002)
-    killed = run.workspace.cluster.kill(service, pid)
-    run.workspace.cluster.wait_restarted(service, pid)
+    eventually(when or run.is_a_third_done, FINISH_SECONDS, what=f"the moment to end {services}", interval=0.002)
+    killed = time.time()
+    for pid in pids.values():
+        os.kill(pid, how)
+    for service, pid in pids.items():
+        cluster.wait_restarted(service, pid)
     return killed
 
 
@@ -118,20 +130,34 @@ def assert_windows_are_whole(run: Run, tasks: list[dict[str, Any]]) -> None:
             assert result == want or (result.startswith("Error: ") and UNKNOWN in result), result
 
 
-def assert_asked_once(run: Run, *, killed_gateway: float | None = None) -> None:
+def assert_asked_once(run: Run, *, unless_lost_at: float | None = None) -> None:
     seen = run.requests()
     assert len(seen) >= TASKS * (TURNS + 1)
     for digest, times in seen.items():
         if len(times) == 1:
             continue
-        assert killed_gateway is not None, f"request {digest[:8]} was paid for {len(times)} times"
+        assert unless_lost_at is not None, f"request {digest[:8]} was paid for {len(times)} times"
         assert len(times) == 2
-        assert killed_gateway - IN_FLIGHT_SECONDS < times[0] <= killed_gateway
+        assert unless_lost_at - IN_FLIGHT_SECONDS < times[0] <= unless_lost_at
+
+
+def assert_ran_at_most_once_and_said_so(run: Run, tasks: list[dict[str, Any]]) -> None:
+    """No tool ran twice, and the LLM was told of every call that may not have run to its end."""
+    started, ended, wanted = Counter(run.executions("start")), Counter(run.executions("end")), expected_executions(run)
+    assert started <= wanted, "a tool ran twice"
+    assert_windows_are_whole(run, tasks)
+    told = Counter(
+        (name, 1 + place // PARALLEL, place % PARALLEL)
+        for name, task in zip(run.names, tasks, strict=True)
+        for place, result in enumerate(tool_messages(task))
+        if UNKNOWN in result
+    )
+    assert wanted - ended <= told
 
 
 @pytest.mark.parametrize("service", ["task-controller", "toolcall-controller"])
 def test_a_controller_dies_in_the_middle(run: Run, service: str) -> None:
-    kill_in_the_middle(run, service, run.is_a_third_done)
+    kill_in_the_middle(run, service)
     tasks = run.finish()
     assert Counter(run.executions()) == expected_executions(run)
     assert_windows_are_whole(run, tasks)
@@ -140,40 +166,53 @@ def test_a_controller_dies_in_the_middle(run: Run, service: str) -> None:
 
 
 def test_the_llm_gateway_dies_in_the_middle(run: Run) -> None:
-    killed = kill_in_the_middle(run, "llm-gateway", run.is_an_llm_answer_awaited, llm_ms=LONG_MS)
+    killed = kill_in_the_middle(run, "llm-gateway", when=run.is_an_llm_answer_awaited, llm_ms=LONG_MS)
     assert any(killed - LONG_MS / 1000 < request.time < killed for request in run.llm.requests), "nothing was in flight"
     tasks = run.finish()
     assert Counter(run.executions()) == expected_executions(run)
     assert_windows_are_whole(run, tasks)
-    assert_asked_once(run, killed_gateway=killed)
+    assert_asked_once(run, unless_lost_at=killed)
 
 
 @pytest.mark.requirement("concept-durability")
 def test_the_mcp_host_dies_in_the_middle_of_calls(run: Run) -> None:
-    kill_in_the_middle(run, "mcp-host", run.is_a_third_done, tool_ms=LONG_MS)
+    kill_in_the_middle(run, "mcp-host", tool_ms=LONG_MS)
     assert run.executions("start") != run.executions("end"), "nothing was in flight"
     tasks = run.finish()
-    executed = Counter(run.executions())
-    assert executed <= expected_executions(run), "a tool ran twice"
-    assert_windows_are_whole(run, tasks)
+    assert_ran_at_most_once_and_said_so(run, tasks)
     assert_asked_once(run)
-    told = Counter(
-        (name, 1 + place // PARALLEL, place % PARALLEL)
-        for name, task in zip(run.names, tasks, strict=True)
-        for place, result in enumerate(tool_messages(task))
-        if UNKNOWN in result
-    )
-    # Whatever did not run was started by a host that died: its LLM was told so.
-    assert expected_executions(run) - executed <= told
-    interrupted = Counter(run.executions("start")) - Counter(run.executions("end"))
-    assert interrupted
-    assert interrupted <= told
 
 
 def test_nats_dies_in_the_middle(run: Run) -> None:
-    kill_in_the_middle(run, "nats", run.is_a_third_done)
+    kill_in_the_middle(run, "nats")
     tasks = run.finish()
     executed = Counter(run.executions())
     assert executed == expected_executions(run)
     assert_windows_are_whole(run, tasks)
     assert_asked_once(run)
+
+
+def test_nats_loses_all_it_stored(run: Run) -> None:
+    """The message bus is disposable: what was on its way is found again from the objects alone."""
+    storage = run.workspace.cluster.state_dir / "data" / "nats"
+
+    def lose_storage() -> bool:
+        if not run.is_a_third_done():
+            return False
+        storage.rename(storage.with_name("nats-lost"))
+        return True
+
+    killed = kill_in_the_middle(run, "nats", when=lose_storage)
+    tasks = run.finish()
+    assert_ran_at_most_once_and_said_so(run, tasks)
+    assert_asked_once(run, unless_lost_at=killed)
+
+
+def test_a_rolling_restart_costs_nothing(run: Run) -> None:
+    """SIGTERM, as an update sends it: calls in flight are finished first, and nothing is of unknown outcome."""
+    kill_in_the_middle(run, *SERVICES, how=signal.SIGTERM, tool_ms=LONG_MS, llm_ms=LONG_MS)
+    tasks = run.finish()
+    assert Counter(run.executions("end")) == expected_executions(run)
+    assert_windows_are_whole(run, tasks)
+    assert_asked_once(run)
+    assert not [result for task in tasks for result in tool_messages(task) if UNKNOWN in result]

@@ -17,6 +17,8 @@ from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
 pytestmark = pytest.mark.integration
 
+Eventually = Callable[..., Awaitable[None]]
+
 SUBJECT = tool_result_subject("default", "uid-1")
 STREAM = TOOL_RESULTS.name
 
@@ -37,15 +39,6 @@ def build_result(content: str = "ok") -> ToolResult:
     return ToolResult(
         call=ObjectRef(namespace="default", name="call", uid="uid-1"), outcome="Succeeded", content=content
     )
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            result = condition()
-            if result if isinstance(result, bool) else await result:
-                return
-            await asyncio.sleep(0.01)
 
 
 async def test_connecting_creates_every_stream_and_bucket(bus: Bus) -> None:
@@ -107,7 +100,9 @@ async def test_publishing_into_a_missing_stream_creates_it(bus: Bus) -> None:
     assert lost
 
 
-async def test_a_process_that_only_publishes_hears_of_a_lost_stream(server: NatsServer, bus: Bus) -> None:
+async def test_a_process_that_only_publishes_hears_of_a_lost_stream(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("lost"))
     async with Bus.connect(server.url, "other") as other:
@@ -116,7 +111,9 @@ async def test_a_process_that_only_publishes_hears_of_a_lost_stream(server: Nats
         assert await other.publish(SUBJECT, build_result(), msg_id="u") is PublishOutcome.STORED
 
 
-async def test_every_process_hears_of_a_lost_storage_whoever_makes_it_anew(server: NatsServer, bus: Bus) -> None:
+async def test_every_process_hears_of_a_lost_storage_whoever_makes_it_anew(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("first"))
     async with Bus.connect(server.url, "other") as other:
@@ -126,7 +123,9 @@ async def test_every_process_hears_of_a_lost_storage_whoever_makes_it_anew(serve
         assert await other.publish(SUBJECT, build_result(), msg_id="u") is PublishOutcome.STORED
 
 
-async def test_a_restart_that_keeps_the_storage_is_not_a_loss(server: NatsServer, bus: Bus) -> None:
+async def test_a_restart_that_keeps_the_storage_is_not_a_loss(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
     heard: list[str] = []
     bus.on_topology_lost(lambda: heard.append("lost"))
     bus.on_reconnect(lambda: heard.append("reconnected"))
@@ -138,7 +137,7 @@ async def test_a_restart_that_keeps_the_storage_is_not_a_loss(server: NatsServer
     assert await bus.has_message(STREAM, SUBJECT)
 
 
-async def test_a_callback_that_was_unregistered_is_not_called(bus: Bus) -> None:
+async def test_a_callback_that_was_unregistered_is_not_called(bus: Bus, eventually: Eventually) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("lost"))
     unregister = bus.on_topology_lost(lambda: lost.append("gone"))
@@ -148,7 +147,7 @@ async def test_a_callback_that_was_unregistered_is_not_called(bus: Bus) -> None:
     assert "gone" not in lost
 
 
-async def test_a_callback_that_fails_does_not_keep_others_from_being_called(bus: Bus) -> None:
+async def test_a_callback_that_fails_does_not_keep_others_from_being_called(bus: Bus, eventually: Eventually) -> None:
     lost: list[str] = []
 
     def fail() -> None:
@@ -161,7 +160,7 @@ async def test_a_callback_that_fails_does_not_keep_others_from_being_called(bus:
 
 
 async def test_without_a_server_publishing_says_so_and_is_retryable(
-    server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
+    server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     await server.kill()
     await eventually(lambda: not bus.connected)
@@ -172,7 +171,7 @@ async def test_without_a_server_publishing_says_so_and_is_retryable(
     assert caught.value.retryable
 
 
-async def test_publish_until_stored_outlasts_an_outage(server: NatsServer, bus: Bus) -> None:
+async def test_publish_until_stored_outlasts_an_outage(server: NatsServer, bus: Bus, eventually: Eventually) -> None:
     await server.kill()
     await eventually(lambda: not bus.connected)
     async with asyncio.TaskGroup() as group:

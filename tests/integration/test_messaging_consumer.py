@@ -20,6 +20,8 @@ from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
 pytestmark = pytest.mark.integration
 
+Eventually = Callable[..., Awaitable[None]]
+
 SPEC = ConsumerSpec(TOOL_REQUESTS.name, "mcp-server-1", "kubechain.tool.request.server-1.>", 64, ack_wait=30.0)
 
 
@@ -51,15 +53,6 @@ def subject_of(uid: str) -> str:
 
 async def publish(bus: Bus, uid: str, arguments: str = "{}", *, msg_id: str | None = None) -> None:
     await bus.publish(subject_of(uid), build_request(uid, arguments), msg_id=msg_id)
-
-
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while True:
-            result = condition()
-            if result if isinstance(result, bool) else await result:
-                return
-            await asyncio.sleep(0.01)
 
 
 def gone(bus: Bus, uid: str) -> Callable[[], Awaitable[bool]]:
@@ -99,7 +92,7 @@ async def consuming(
         stopping.set()
 
 
-async def test_a_handled_message_is_acknowledged_and_leaves_the_stream(bus: Bus) -> None:
+async def test_a_handled_message_is_acknowledged_and_leaves_the_stream(bus: Bus, eventually: Eventually) -> None:
     handler = Handler()
     trace = SpanContext(trace_id="ab" * 16, span_id="cd" * 8)
     async with consuming(bus, handler):
@@ -112,7 +105,9 @@ async def test_a_handled_message_is_acknowledged_and_leaves_the_stream(bus: Bus)
     assert delivery.stored_at.tzinfo is not None
 
 
-async def test_a_message_that_waits_alone_is_delivered_at_once_whatever_the_concurrency(bus: Bus) -> None:
+async def test_a_message_that_waits_alone_is_delivered_at_once_whatever_the_concurrency(
+    bus: Bus, eventually: Eventually
+) -> None:
     arrived: list[float] = []
 
     async def note(_: Delivery[ToolRequest]) -> None:
@@ -130,7 +125,7 @@ async def test_a_message_that_waits_alone_is_delivered_at_once_whatever_the_conc
     assert sorted(delays)[10] < 0.02
 
 
-async def test_no_more_handlers_run_than_the_concurrency_allows(bus: Bus) -> None:
+async def test_no_more_handlers_run_than_the_concurrency_allows(bus: Bus, eventually: Eventually) -> None:
     running = highest = done = 0
 
     async def work(_: Delivery[ToolRequest]) -> None:
@@ -148,7 +143,9 @@ async def test_no_more_handlers_run_than_the_concurrency_allows(bus: Bus) -> Non
     assert highest == 5
 
 
-async def test_max_ack_pending_bounds_the_work_of_all_replicas_together(server: NatsServer, bus: Bus) -> None:
+async def test_max_ack_pending_bounds_the_work_of_all_replicas_together(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
     release = asyncio.Event()
     running = 0
 
@@ -169,7 +166,7 @@ async def test_max_ack_pending_bounds_the_work_of_all_replicas_together(server: 
         await eventually(lambda: len(first.seen) + len(second.seen) == 10)
 
 
-async def test_retry_later_delivers_again_after_the_delay(bus: Bus) -> None:
+async def test_retry_later_delivers_again_after_the_delay(bus: Bus, eventually: Eventually) -> None:
     times: list[float] = []
 
     async def once_later(delivery: Delivery[ToolRequest]) -> None:
@@ -185,7 +182,7 @@ async def test_retry_later_delivers_again_after_the_delay(bus: Bus) -> None:
     assert times[1] - times[0] >= 0.29
 
 
-async def test_a_handler_that_fails_gets_its_message_again(bus: Bus) -> None:
+async def test_a_handler_that_fails_gets_its_message_again(bus: Bus, eventually: Eventually) -> None:
     async def fail_twice(delivery: Delivery[ToolRequest]) -> None:
         if delivery.attempt < 3:
             raise RuntimeError("boom")
@@ -197,7 +194,9 @@ async def test_a_handler_that_fails_gets_its_message_again(bus: Bus) -> None:
     assert [delivery.attempt for delivery in handler.seen] == [1, 2, 3]
 
 
-async def test_a_message_that_does_not_parse_is_reported_and_never_comes_again(bus: Bus) -> None:
+async def test_a_message_that_does_not_parse_is_reported_and_never_comes_again(
+    bus: Bus, eventually: Eventually
+) -> None:
     reported: list[Poison] = []
 
     async def report(poison: Poison) -> None:
@@ -215,7 +214,7 @@ async def test_a_message_that_does_not_parse_is_reported_and_never_comes_again(b
     assert handler.seen == []
 
 
-async def test_poison_is_reported_again_until_the_report_succeeds(bus: Bus) -> None:
+async def test_poison_is_reported_again_until_the_report_succeeds(bus: Bus, eventually: Eventually) -> None:
     attempts: list[int] = []
 
     async def report(poison: Poison) -> None:
@@ -232,7 +231,7 @@ async def test_poison_is_reported_again_until_the_report_succeeds(bus: Bus) -> N
     assert attempts == [1, 2]
 
 
-async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(bus: Bus) -> None:
+async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(bus: Bus, eventually: Eventually) -> None:
     spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=1.0)
 
     async def work(_: Delivery[ToolRequest]) -> None:
@@ -245,7 +244,9 @@ async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(bus: Bu
     assert [delivery.attempt for delivery in handler.seen] == [1]
 
 
-async def test_a_redelivery_joins_the_handler_that_still_runs(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_redelivery_joins_the_handler_that_still_runs(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
     spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=1.0)
     monkeypatch.setattr(Consumer, "_send_heartbeats", _no_heartbeats)
 
@@ -265,7 +266,9 @@ async def test_a_redelivery_joins_the_handler_that_still_runs(bus: Bus, monkeypa
 async def _no_heartbeats(_: object) -> None: ...
 
 
-async def test_stopping_waits_for_the_handlers_and_takes_nothing_new(server: NatsServer, bus: Bus) -> None:
+async def test_stopping_waits_for_the_handlers_and_takes_nothing_new(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
     started, release = asyncio.Event(), asyncio.Event()
 
     async def work(_: Delivery[ToolRequest]) -> None:
@@ -286,7 +289,7 @@ async def test_stopping_waits_for_the_handlers_and_takes_nothing_new(server: Nat
     await eventually(gone(bus, "c1"))
 
 
-async def test_what_is_not_done_within_the_grace_goes_back_at_once(bus: Bus) -> None:
+async def test_what_is_not_done_within_the_grace_goes_back_at_once(bus: Bus, eventually: Eventually) -> None:
     started = asyncio.Event()
 
     async def hang(_: Delivery[ToolRequest]) -> None:
@@ -304,7 +307,7 @@ async def test_what_is_not_done_within_the_grace_goes_back_at_once(bus: Bus) -> 
     assert [delivery.attempt for delivery in successor.seen] == [2]
 
 
-async def test_a_cancelled_consumer_gives_its_messages_back(bus: Bus) -> None:
+async def test_a_cancelled_consumer_gives_its_messages_back(bus: Bus, eventually: Eventually) -> None:
     started = asyncio.Event()
 
     async def hang(_: Delivery[ToolRequest]) -> None:
@@ -323,7 +326,7 @@ async def test_a_cancelled_consumer_gives_its_messages_back(bus: Bus) -> None:
     assert [delivery.attempt for delivery in successor.seen] == [2]
 
 
-async def test_a_stopped_consumer_leaves_no_pull_behind(bus: Bus) -> None:
+async def test_a_stopped_consumer_leaves_no_pull_behind(bus: Bus, eventually: Eventually) -> None:
     async with consuming(bus, Handler()):
         await publish(bus, "c1")
         await eventually(gone(bus, "c1"))
@@ -334,7 +337,7 @@ async def test_a_stopped_consumer_leaves_no_pull_behind(bus: Bus) -> None:
     assert [delivery.attempt for delivery in successor.seen] == [1], "nobody swallowed the first delivery"
 
 
-async def test_a_deleted_consumer_is_made_again(bus: Bus) -> None:
+async def test_a_deleted_consumer_is_made_again(bus: Bus, eventually: Eventually) -> None:
     handler = Handler()
     async with consuming(bus, handler):
         await publish(bus, "c1")
@@ -345,7 +348,7 @@ async def test_a_deleted_consumer_is_made_again(bus: Bus) -> None:
     assert handler.uids == ["c1", "c2"]
 
 
-async def test_a_deleted_stream_is_made_again_and_the_loss_is_told(bus: Bus) -> None:
+async def test_a_deleted_stream_is_made_again_and_the_loss_is_told(bus: Bus, eventually: Eventually) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("lost"))
     handler = Handler()
@@ -359,7 +362,9 @@ async def test_a_deleted_stream_is_made_again_and_the_loss_is_told(bus: Bus) -> 
     assert handler.uids == ["c1", "c2"]
 
 
-async def test_consuming_goes_on_after_the_server_was_killed_and_restarted(server: NatsServer, bus: Bus) -> None:
+async def test_consuming_goes_on_after_the_server_was_killed_and_restarted(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
     reconnects: list[str] = []
     bus.on_reconnect(lambda: reconnects.append("again"))
     handler = Handler()
@@ -377,7 +382,9 @@ async def test_consuming_goes_on_after_the_server_was_killed_and_restarted(serve
     assert perf_counter() - begun < 5
 
 
-async def test_a_handler_that_outlives_a_restart_acknowledges_its_message(server: NatsServer, bus: Bus) -> None:
+async def test_a_handler_that_outlives_a_restart_acknowledges_its_message(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
     started, release = asyncio.Event(), asyncio.Event()
 
     async def work(_: Delivery[ToolRequest]) -> None:
@@ -396,7 +403,7 @@ async def test_a_handler_that_outlives_a_restart_acknowledges_its_message(server
 
 
 async def test_after_a_loss_of_storage_everything_is_there_again_and_a_stale_ack_hits_nobody(
-    server: NatsServer, bus: Bus
+    server: NatsServer, bus: Bus, eventually: Eventually
 ) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("lost"))
@@ -427,7 +434,7 @@ async def test_after_a_loss_of_storage_everything_is_there_again_and_a_stale_ack
 
 
 async def test_a_unit_published_again_after_a_loss_joins_the_handler_that_still_runs(
-    server: NatsServer, bus: Bus
+    server: NatsServer, bus: Bus, eventually: Eventually
 ) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("lost"))
@@ -462,7 +469,7 @@ async def _quietly(check: Callable[[], Awaitable[bool]]) -> bool:
         return False
 
 
-async def test_big_messages_travel_by_claim_check_and_leave_nothing_behind(bus: Bus) -> None:
+async def test_big_messages_travel_by_claim_check_and_leave_nothing_behind(bus: Bus, eventually: Eventually) -> None:
     text = "x" * (3 * 1024 * 1024)
     handler = Handler()
     async with consuming(bus, handler):
@@ -477,7 +484,7 @@ async def _no_objects(bus: Bus) -> bool:
     return bool(info.state.bytes < 4096)
 
 
-async def test_a_message_whose_payload_is_gone_is_poison_with_a_reason(bus: Bus) -> None:
+async def test_a_message_whose_payload_is_gone_is_poison_with_a_reason(bus: Bus, eventually: Eventually) -> None:
     reported: list[Poison] = []
 
     async def report(poison: Poison) -> None:
@@ -490,7 +497,7 @@ async def test_a_message_whose_payload_is_gone_is_poison_with_a_reason(bus: Bus)
     assert "is gone" in reported[0].reason
 
 
-async def test_changed_limits_of_a_consumer_take_effect(bus: Bus) -> None:
+async def test_changed_limits_of_a_consumer_take_effect(bus: Bus, eventually: Eventually) -> None:
     async with consuming(bus, Handler()):
         await publish(bus, "c1")
         await eventually(gone(bus, "c1"))

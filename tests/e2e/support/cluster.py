@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,11 +62,6 @@ class Cluster:
     def process(self, name: str) -> dict[str, Any]:
         """What the status says of one process."""
         return next(process for process in self.status()["processes"] if process["name"] == name)
-
-    def kill(self, name: str, pid: int) -> float:
-        """SIGKILL the process ``pid`` of a service; returns when (seconds since the epoch)."""
-        os.kill(pid, signal.SIGKILL)
-        return time.time()
 
     def wait_restarted(self, name: str, old_pid: int, timeout: float = 30.0) -> None:
         """Return once the supervisor has the process running and ready again under another pid."""

@@ -14,8 +14,8 @@ from typing import Any
 from kubechain_cli.localcluster.errors import ProcessFailedError
 from kubechain_cli.localcluster.files import tail
 from kubechain_cli.localcluster.layout import Layout
-from kubechain_cli.localcluster.leftovers import end_leftovers
-from kubechain_cli.localcluster.state import ClusterState, is_alive, read_state
+from kubechain_cli.localcluster.leftovers import end_leftovers, end_supervisor
+from kubechain_cli.localcluster.state import ClusterState, read_state
 
 
 def start_supervisor(layout: Layout) -> int:
@@ -60,23 +60,10 @@ def follow(read_end: int, layout: Layout, timeout: float) -> Iterator[dict[str, 
 
 def stop_cluster(layout: Layout, *, timeout: float = 40.0) -> ClusterState | None:
     """Stop the supervisor and whatever it may have left; returns the state it had, or None when nothing ran."""
-    import psutil
-
     state = read_state(layout)
     if state is None:
         return None
-    running = is_alive(state.supervisor_pid, state.supervisor_started_at)
-    if running:
-        try:
-            supervisor = psutil.Process(state.supervisor_pid)
-            supervisor.terminate()
-            try:
-                supervisor.wait(timeout)
-            except psutil.TimeoutExpired:
-                supervisor.kill()
-                supervisor.wait(5)
-        except psutil.NoSuchProcess:
-            pass
+    was_running = end_supervisor(state, timeout)
     left = end_leftovers(read_state(layout) or state)
     layout.state.unlink(missing_ok=True)
-    return state if running or left else None
+    return state if was_running or left else None

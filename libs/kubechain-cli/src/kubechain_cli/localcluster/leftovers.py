@@ -1,30 +1,56 @@
-"""Ending what a supervisor that was killed left behind. Only processes that are provably ours: pid and start time."""
+"""Ending processes that are provably ours, by pid and start time: a supervisor, or what a killed one left behind."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+import time
 
 from kubechain_cli.localcluster.state import ClusterState, is_alive
 
-if TYPE_CHECKING:
-    import psutil
+_POLL_INTERVAL = 0.02
 
 
-def end_leftovers(state: ClusterState, *, timeout: float = 5.0) -> list[str]:
+def wait_gone(pid: int, started_at: float, timeout: float) -> bool:
+    """Wait up to `timeout` seconds until the process has ended; False when it still runs then.
+
+    One that only waits to be reaped has ended: its parent may be an init that takes its time.
+    """
+    deadline = time.monotonic() + timeout
+    while is_alive(pid, started_at):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_INTERVAL)
+    return True
+
+
+def end_supervisor(state: ClusterState, timeout: float) -> bool:
+    """SIGTERM, then SIGKILL after `timeout` seconds; False when there was none running."""
+    pid, started_at = state.supervisor_pid, state.supervisor_started_at
+    if not is_alive(pid, started_at):
+        return False
+    try:
+        os.kill(pid, signal.SIGTERM)
+        if not wait_gone(pid, started_at, timeout):
+            os.kill(pid, signal.SIGKILL)
+            wait_gone(pid, started_at, timeout=5)
+    except ProcessLookupError:
+        pass
+    return True
+
+
+def end_leftovers(state: ClusterState) -> list[str]:
     """SIGKILL the groups of recorded processes that still run; returns their names once they are gone."""
-    import psutil
-
-    ended: list[str] = []
-    waiting: list[psutil.Process] = []
+    ended: dict[str, tuple[int, float]] = {}
     for process in state.processes:
-        if process.pid is None or process.started_at is None or not is_alive(process.pid, process.started_at):
+        pid, started_at = process.pid, process.started_at
+        if pid is None or started_at is None or not is_alive(pid, started_at):
             continue
-        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-            waiting.append(psutil.Process(process.pid))
-            os.killpg(process.pid, signal.SIGKILL)
-            ended.append(process.name)
-    psutil.wait_procs(waiting, timeout=timeout)
-    return ended
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        ended[process.name] = (pid, started_at)
+    for pid, started_at in ended.values():
+        wait_gone(pid, started_at, timeout=5)
+    return list(ended)

@@ -25,7 +25,9 @@ REDACTED = "[redacted]"
 _SECRET_KEY = re.compile(
     r"(^|_)(api_?key|authorization|token|password|passwd|secret|credentials?|cookie|private_key)$", re.IGNORECASE
 )
-_SECRET_TEXT = re.compile(r"(?i)(\bbearer\s+|\bbasic\s+(?=\S{12})|://[^/\s:@]*:)[^\s\"'@,;]+|\bsk-[\w-]{12,}")
+_SECRET_TEXT = re.compile(
+    r"(?i:(\bbearer\s+)[\w.~+/=-]{6,}|(\bbasic\s+)[A-Za-z0-9+/=]{12,}|(://[^/\s:@]*:)[^\s/@]+(?=@))|\b(sk-)[\w-]{12,}"
+)
 _MAX_DEPTH = 4
 
 # What every line begins with, and the keys that structlog has for it.
@@ -117,7 +119,7 @@ def _redact_value(key: object, value: Any, depth: int) -> Any:
     if isinstance(key, str) and value is not None and _SECRET_KEY.search(key.replace("-", "_")):
         return REDACTED
     if isinstance(value, str):
-        return _SECRET_TEXT.sub(lambda match: (match.group(1) or "") + REDACTED, value)
+        return _SECRET_TEXT.sub(lambda match: (match[match.lastindex] if match.lastindex else "") + REDACTED, value)
     if depth == 0:
         return value
     if isinstance(value, Mapping):

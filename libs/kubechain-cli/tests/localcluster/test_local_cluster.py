@@ -1,0 +1,163 @@
+"""A real control plane and a real NATS, brought up and down by the command that users run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from kubechain_cli.localcluster.sources.wheels import find_kubectl
+from kubechain_common.testing.eventually import eventually
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+NAMES = ["etcd", "kube-apiserver", "kube-controller-manager", "nats"]
+
+
+class Cluster:
+    """One state directory, driven through the command line only."""
+
+    def __init__(self, state_dir: Path, env: dict[str, str] | None = None) -> None:
+        self.state_dir = state_dir
+        self.env = {**os.environ, **(env or {})}
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kubechain_cli", *arguments, "--state-dir", str(self.state_dir)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=self.env, timeout=170)
+
+    def up(self, *options: str) -> dict[str, Any]:
+        result = self.run("up", "--detach", "--services", "none", "-o", "json", *options)
+        assert result.returncode == 0, result.stderr
+        status: dict[str, Any] = json.loads(result.stdout)
+        return status
+
+    def status(self) -> dict[str, Any]:
+        result = self.run("status", "-o", "json")
+        return json.loads(result.stdout) if result.stdout else {}
+
+    def process(self, name: str) -> dict[str, Any]:
+        return next(process for process in self.status()["processes"] if process["name"] == name)
+
+    def kubectl(self, *arguments: str) -> str:
+        command = [str(find_kubectl()), f"--kubeconfig={self.state_dir / 'kubeconfig'}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def living(self) -> list[psutil.Process]:
+        """Every process whose command line names the state directory."""
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if any(str(self.state_dir) in part for part in process.info["cmdline"] or [])
+        ]
+
+
+@contextmanager
+def started(state_dir: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Cluster]:
+    cluster = Cluster(state_dir, env)
+    try:
+        cluster.up(*options)
+        yield cluster
+    finally:
+        cluster.run("down", "--purge")
+        assert cluster.living() == []
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with started(tmp_path_factory.mktemp("cluster") / "state") as running:
+        yield running
+
+
+def test_up_returns_a_cluster_that_answers(cluster: Cluster) -> None:
+    status = cluster.status()
+    assert [process["name"] for process in status["processes"]] == NAMES
+    assert all(process["ready"] and process["restarts"] == 0 for process in status["processes"])
+    assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
+    assert "tasks.kubechain.humanlayer.dev" in cluster.kubectl("get", "crd", "-o", "name")
+
+
+def test_up_again_says_so_and_changes_nothing(cluster: Cluster) -> None:
+    before = cluster.status()
+    result = cluster.run("up", "--detach", "--services", "none")
+    assert result.returncode == 0
+    assert "Already running" in result.stderr
+    assert cluster.status() == before
+
+
+def test_owned_objects_are_collected(cluster: Cluster) -> None:
+    cluster.kubectl("create", "configmap", "owner")
+    uid = cluster.kubectl("get", "configmap", "owner", "-o", "jsonpath={.metadata.uid}")
+    cluster.kubectl("create", "configmap", "owned")
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
+    cluster.kubectl("patch", "configmap", "owned", "-p", json.dumps({"metadata": {"ownerReferences": [owner]}}))
+    cluster.kubectl("delete", "configmap", "owner")
+    cluster.kubectl("wait", "--for=delete", "configmap/owned", "--timeout=30s")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_process_comes_back_at_its_port(cluster: Cluster, name: str) -> None:
+    eventually(lambda: cluster.process(name)["ready"], 60)
+    before = cluster.process(name)
+    os.kill(before["pid"], signal.SIGKILL)
+    eventually(lambda: cluster.process(name)["restarts"] > before["restarts"] and cluster.process(name)["ready"], 60)
+    after = cluster.process(name)
+    assert after["pid"] != before["pid"]
+    assert after["port"] == before["port"]
+    eventually(lambda: cluster.run("status").returncode == 0, 60)
+    assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
+
+
+def test_up_on_a_context_of_the_user_starts_nats_only(cluster: Cluster, tmp_path: Path) -> None:
+    env = {"KUBECONFIG": str(cluster.state_dir / "kubeconfig")}
+    with started(tmp_path / "state", "--context", "kubechain", env=env) as beside:
+        assert [process["name"] for process in beside.status()["processes"]] == ["nats"]
+        assert beside.kubectl("get", "--raw", "/readyz") == "ok"
+
+
+def test_an_unknown_context_is_said(cluster: Cluster, tmp_path: Path) -> None:
+    other = Cluster(tmp_path / "state", {"KUBECONFIG": str(cluster.state_dir / "kubeconfig")})
+    result = other.run("up", "--detach", "--services", "none", "--context", "nowhere")
+    assert result.returncode == 1
+    assert "nowhere" in result.stderr
+
+
+def test_data_and_address_survive_down_and_a_killed_supervisor(tmp_path: Path) -> None:
+    with started(tmp_path / "state") as cluster:
+        first = cluster.status()
+        cluster.kubectl("create", "configmap", "kept")
+        assert cluster.run("down", "--keep-data").returncode == 0
+        assert cluster.living() == []
+        second = cluster.up()
+        assert ports(second) == ports(first)
+        assert cluster.kubectl("get", "configmap", "kept", "-o", "name").strip() == "configmap/kept"
+        os.kill(second["supervisorPid"], signal.SIGKILL)
+        eventually(lambda: cluster.run("status").returncode == 3, 60)
+        third = cluster.up()
+        assert ports(third) == ports(first)
+        assert cluster.kubectl("get", "configmap", "kept", "-o", "name").strip() == "configmap/kept"
+
+
+def ports(status: dict[str, Any]) -> dict[str, int]:
+    return {process["name"]: process["port"] for process in status["processes"]}
+
+
+def test_the_foreground_stops_everything_on_ctrl_c(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "state")
+    command = [sys.executable, "-m", "kubechain_cli", "up", "--services", "none", "--state-dir", str(cluster.state_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as foreground:
+        assert foreground.stdout is not None
+        assert any(line.startswith("Ready.") for line in foreground.stdout)
+        foreground.send_signal(signal.SIGINT)
+        rest = foreground.stdout.read()
+        assert foreground.wait(30) == 0
+    assert rest == "Stopped.\n"
+    assert cluster.living() == []

@@ -1,0 +1,99 @@
+"""The plan of a cluster: command lines, order, environment. Nothing is started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from kubechain_cli.localcluster.control_plane import build_api_server_command, build_etcd_command
+from kubechain_cli.localcluster.errors import LocalClusterError
+from kubechain_cli.localcluster.layout import Layout, default_state_dir
+from kubechain_cli.localcluster.nats import build_nats_config
+from kubechain_cli.localcluster.pki import Pki
+from kubechain_cli.localcluster.plan import Plan, build_processes, port_names, read_plan, write_plan
+from kubechain_cli.localcluster.processes import StopStage
+from kubechain_cli.localcluster.services import SERVICES, build_service_env, parse_services
+
+BINARIES = {name: f"/bin/{name}" for name in ("etcd", "kube-apiserver", "kube-controller-manager", "nats-server")}
+
+
+def make_plan(services: tuple[str, ...] = (), context: str | None = None) -> Plan:
+    names = port_names(services, local=context is None)
+    return Plan(BINARIES, {name: 20_000 + number for number, name in enumerate(names)}, services, context)
+
+
+def test_everything_listens_on_this_machine_only(tmp_path: Path) -> None:
+    etcd = build_etcd_command(Path("/bin/etcd"), data_dir=tmp_path, client_port=1, peer_port=2)
+    assert "--listen-client-urls=http://127.0.0.1:1" in etcd
+    assert "--unsafe-no-fsync" in etcd
+    api = build_api_server_command(Path("/bin/api"), pki=Pki(tmp_path), port=3, etcd_port=1, cert_dir=tmp_path)
+    assert {"--bind-address=127.0.0.1", "--secure-port=3", "--authorization-mode=RBAC"} <= set(api)
+    assert 'http: "127.0.0.1:5"' in build_nats_config(5)
+    assert "max_payload: 8388608" in build_nats_config(5)
+
+
+def test_the_order_of_a_local_cluster(tmp_path: Path) -> None:
+    specs = {spec.name: spec for spec in build_processes(Layout(tmp_path), make_plan())}
+    assert {name: spec.after for name, spec in specs.items()} == {
+        "etcd": (),
+        "kube-apiserver": ("etcd",),
+        "kube-controller-manager": ("crds",),
+        "nats": (),
+    }
+    assert specs["kube-apiserver"].stage < specs["etcd"].stage
+    assert all(spec.essential for spec in specs.values())
+
+
+def test_with_a_context_only_nats_is_ours(tmp_path: Path) -> None:
+    assert [spec.name for spec in build_processes(Layout(tmp_path), make_plan(context="mine"))] == ["nats"]
+
+
+def test_services_wait_for_crds_and_nats_and_stop_first(tmp_path: Path) -> None:
+    specs = build_processes(Layout(tmp_path), make_plan(("mcp-host",)))
+    service = specs[-1]
+    assert (service.name, service.after, service.stage) == ("mcp-host", ("crds", "nats"), StopStage.SERVICE)
+    assert service.env["KUBECHAIN_HTTP_PORT"] == str(service.port)
+
+
+def test_a_service_is_told_its_surroundings() -> None:
+    env = build_service_env(
+        "llm-gateway", kubeconfig=Path("/k"), nats_url="nats://x", port=7, base={"PATH": "/usr/bin"}
+    )
+    assert env["KUBECONFIG"] == "/k"
+    assert env["KUBECHAIN_NATS_URL"] == "nats://x"
+    assert env["KUBECHAIN_POD_NAME"] == "llm-gateway-0"
+    assert env["PATH"] == f"{Path(sys.executable).parent}{os.pathsep}/usr/bin"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("all", SERVICES),
+        ("none", ()),
+        ("mcp-host, kubechain-llm-gateway,mcp-host", ("mcp-host", "llm-gateway")),
+    ],
+)
+def test_services_option(text: str, names: tuple[str, ...]) -> None:
+    assert parse_services(text) == names
+
+
+@pytest.mark.parametrize("text", ["", ",", "task-control"])
+def test_unknown_services_are_refused(text: str) -> None:
+    with pytest.raises(LocalClusterError, match="task-controller"):
+        parse_services(text)
+
+
+def test_the_plan_survives_its_file(tmp_path: Path) -> None:
+    plan = make_plan(("mcp-host",), context="mine")
+    write_plan(Layout(tmp_path), plan)
+    assert read_plan(Layout(tmp_path)) == plan
+
+
+def test_state_dir_order() -> None:
+    env = {"XDG_STATE_HOME": "/s"}
+    assert default_state_dir({**env, "KUBECHAIN_HOME": "/h"}) == Path("/h")
+    assert default_state_dir(env) == Path("/s/kubechain")
+    assert default_state_dir({}) == Path.home() / ".local" / "state" / "kubechain"
