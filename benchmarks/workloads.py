@@ -96,7 +96,7 @@ def read_metrics(kubeconfig: str) -> str:
 
 
 async def late_turn_ratio(product: Product) -> tuple[float, list[float]]:
-    """How much longer a turn takes near the 100th than near the 1st, and the seconds of every turn as the model saw them."""
+    """How much longer a turn takes near the 100th than near the 1st, and the seconds of every turn."""
     already = len(_request_times(product.llm_log))
     await run_tasks(product, "long", 1, BIG_TURNS, maxTurns=200)
     times = _request_times(product.llm_log)[already:]

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import pytest
@@ -18,6 +18,7 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.messages import LLMRequest, ObjectRef
 from kubechain_common.messages.topology import llm_request_subject
 from kubechain_common.messaging.delivery import Delivery
+from kubechain_common.runtime.clock import now
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
 LLM_UID = "llm-uid"
@@ -113,13 +114,14 @@ def build_llm() -> Callable[..., LLM]:
 
 @pytest.fixture
 def build_delivery() -> Callable[..., Delivery[LLMRequest]]:
-    """A delivery of a request of turn 1 with one user message."""
+    """A delivery of a request of turn 1 with one user message, stored just now."""
+    just_now = now()
 
     def build(
         *,
         attempt: int = 1,
         llm_uid: str = LLM_UID,
-        stored_at: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+        stored_at: datetime | None = None,
         sequence: int = 1,
     ) -> Delivery[LLMRequest]:
         request = LLMRequest(
@@ -129,6 +131,6 @@ def build_delivery() -> Callable[..., Delivery[LLMRequest]]:
             messages=[Message(role="user", content="hi")],
         )
         subject = llm_request_subject(llm_uid, "default", "task-uid", 1)
-        return Delivery(request, attempt, None, subject, stored_at, sequence)
+        return Delivery(request, attempt, None, subject, stored_at or just_now, sequence)
 
     return build

@@ -141,6 +141,14 @@ async def test_the_same_turn_published_anew_is_answered_anew(world: World, build
     assert len(world.calls) == 2
 
 
+async def test_a_request_that_lay_around_is_answered_only_if_it_is_wanted(
+    world: World, build_delivery: BuildDelivery
+) -> None:
+    world.wanted = False
+    await world.worker.handle_request(build_delivery(stored_at=datetime(2026, 1, 2, tzinfo=UTC)))
+    assert world.calls == []
+
+
 async def test_a_redelivery_calls_only_if_the_answer_is_wanted(world: World, build_delivery: BuildDelivery) -> None:
     world.wanted = False
     await world.worker.handle_request(build_delivery(attempt=2))

@@ -49,6 +49,7 @@ class Host:
     async def request(self, server: MCPServer, tool: str, arguments: str = "{}", uid: str = "call-1") -> None:
         request = ToolRequest(
             call=ObjectRef(namespace="default", name="the-call", uid=uid),
+            execution_key=f"default/{uid}",
             server=ObjectRef.of(server),
             tool=tool,
             arguments=arguments,
@@ -96,7 +97,7 @@ async def test_a_request_is_answered(host: Host) -> None:
     await host.request(server, "echo", '{"text": "hi"}')
     result = await host.result()
     assert (result.outcome, result.content, result.call.name) == ("Succeeded", "hi", "the-call")
-    assert not await host.bus.started_calls.claim("call-1")
+    assert not await host.bus.started_calls.claim("default/call-1")
 
 
 async def test_servers_do_not_hold_up_each_other(host: Host) -> None:
@@ -114,7 +115,7 @@ async def test_servers_do_not_hold_up_each_other(host: Host) -> None:
 
 async def test_a_claim_by_another_host_makes_the_outcome_unknown(host: Host) -> None:
     server = plain_server()
-    await host.bus.started_calls.claim("call-1")
+    await host.bus.started_calls.claim("default/call-1")
     host.change("added", server)
     await host.request(server, "pid")
     assert (await host.result()).reason == "OutcomeUnknown"

@@ -47,6 +47,7 @@ class Bench:
     async def run(self, tool: str, arguments: str = "", *, redelivered: bool = False) -> ToolResult:
         request = ToolRequest(
             call=ObjectRef(namespace="default", name="call", uid="call-1"),
+            execution_key="call-1",
             server=ObjectRef.of(self.server),
             tool=tool,
             arguments=arguments,

@@ -15,9 +15,10 @@ from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
 from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
-from kubechain_task_controller.core.task_decision import decide_task
+from kubechain_task_controller.core.task_decision import decide_refused, decide_task
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
+from kubechain_task_controller.core.unreadable import build_unreadable_result
 
 LLM_REF = ObjectRef.of(build_llm())
 AGENT = build_agent(mcpServers=[{"name": "fetch"}])
@@ -171,6 +172,30 @@ def test_a_final_answer_ends_the_task() -> None:
 
 def test_a_result_of_an_earlier_turn_is_dropped() -> None:
     assert decide_task(snapshot(started(), result=answer(content="late", turn=0))) == TaskPlan(consumed=True)
+
+
+def test_a_result_of_a_later_turn_waits_for_the_watch_to_bring_the_task_that_it_belongs_to() -> None:
+    early = answer(content="early", turn=2)
+    assert decide_task(snapshot(started(), result=early)) == NOTHING
+    assert not decide_task(snapshot(with_tool_calls("fetch__fetch"), result=early)).consumed
+
+
+@pytest.mark.parametrize(("too_large", "reason"), [(True, "ContextWindowTooLarge"), (False, "StatusRefused")])
+def test_a_status_that_the_api_server_refuses_ends_the_task(too_large: bool, reason: str) -> None:
+    plan = decide_refused(snapshot(started(), result=answer(content="x")), "no", too_large=too_large)
+    assert plan.status is not None
+    assert plan.status.conditions[0].reason == reason
+    assert [m.role for m in plan.status.context_window] == ["system", "user"]
+    assert plan.consumed
+
+
+def test_a_result_that_can_not_be_read_is_an_error_of_its_turn() -> None:
+    result = build_unreadable_result("kubechain.llm.result.default.uid-hello.1", "unknown version")
+    assert result is not None
+    plan = decide_task(snapshot(started(), result=result))
+    assert plan.status is not None
+    assert plan.status.error == "the result of the turn can not be read: unknown version"
+    assert build_unreadable_result("kubechain.llm.result.default.uid-hello.1.retry.2", "unknown version") is None
 
 
 @pytest.mark.parametrize(

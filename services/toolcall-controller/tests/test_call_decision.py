@@ -10,8 +10,9 @@ from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
-from kubechain_toolcall_controller.core.call_decision import decide_call
+from kubechain_toolcall_controller.core.call_decision import decide_call, decide_refused
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot
+from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
 
 SERVER = build_mcp_server()
 GUARDED = build_mcp_server(approvalContactChannel={"name": "approval-channel"})
@@ -66,6 +67,30 @@ def test_a_failure_is_written_with_its_reason() -> None:
     assert (plan.status.error, plan.status.reason) == ("no such page", "ToolError")
     assert plan.status.status_detail == "MCP tool execution failed: no such page"
     assert [(e.type, e.reason) for e in plan.events] == [("Warning", "ExecutionFailed")]
+
+
+def test_a_call_that_is_made_again_has_the_same_execution_key() -> None:
+    first = decide_call(snapshot()).request
+    again = build_call()
+    again.metadata.uid = "another"
+    second = decide_call(snapshot(again)).request
+    assert first is not None
+    assert second is not None
+    assert first.call.uid != second.call.uid
+    assert first.execution_key == second.execution_key
+
+
+def test_a_result_that_the_api_server_refuses_fails_the_call() -> None:
+    plan = decide_refused(snapshot(result=result(content="x")), "too large")
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.reason) == (ToolCallPhase.FAILED, "ResultRefused")
+
+
+def test_a_result_that_can_not_be_read_fails_the_call() -> None:
+    unreadable = build_unreadable_result("kubechain.tool.result.default.uid-1", "unknown version")
+    plan = decide_call(snapshot(result=unreadable))
+    assert plan.status is not None
+    assert plan.status.reason == "OutcomeUnknown"
 
 
 def test_an_unknown_tool_fails_with_a_sentence() -> None:

@@ -38,6 +38,7 @@ log = get_logger(__name__)
 
 _FIRST_RETRY = 1.0
 _LONGEST_RETRY = 60.0
+_RECHECK_REFUSED = 300.0
 
 StatusWriter = Callable[[LLM, LLMStatus], Awaitable[LLM]]
 
@@ -114,6 +115,8 @@ class LLMReconciler:
             failures += 1
             retry_at = _loop_time() + _retry_delay(failures, outcome.retry_after)
             log.warning("llm validation failed, retrying", namespace=llm.namespace, llm=llm.name, error=outcome.message)
+        elif isinstance(outcome, ProviderError):
+            retry_at = _loop_time() + _RECHECK_REFUSED  # the refusal may have been the provider's own trouble
         checked = _Checked(fingerprint, judge_validation(llm, outcome), failures, retry_at)
         self._checked[llm.key] = checked
         return checked

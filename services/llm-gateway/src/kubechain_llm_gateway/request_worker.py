@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from kubechain_common.api.v1alpha1 import LLM
@@ -25,6 +25,7 @@ from kubechain_common.messages import Envelope, LLMCallError, LLMRequest, LLMRes
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.errors import MessagingError, RetryLater
+from kubechain_common.runtime.clock import now
 from kubechain_common.telemetry.logging import bound, get_logger
 from kubechain_llm_gateway.instrumentation import observe_call
 from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
@@ -39,6 +40,7 @@ log = get_logger(__name__)
 _REMEMBERED = 4096
 _LLM_GONE_DELAY = 5.0
 _API_SERVER_DELAY = 2.0
+_FRESH = timedelta(seconds=5)
 
 _Delivery = Delivery[LLMRequest]
 
@@ -112,7 +114,8 @@ class RequestWorker:
     async def _is_settled(self, delivery: _Delivery) -> bool:
         if _identity(delivery) in self._answered:
             return True
-        if delivery.attempt == 1 or await self._probe.is_wanted(delivery.message):
+        is_fresh = delivery.attempt == 1 and now() - delivery.stored_at < _FRESH
+        if is_fresh or await self._probe.is_wanted(delivery.message):
             return False
         log.info("llm request is settled already", attempt=delivery.attempt)
         return True
@@ -148,8 +151,8 @@ class RequestWorker:
                 await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), None)
                 told = problem
             await wait_any(changed, self._stopping)
-            if self._stopping.is_set():
-                raise RetryLater(0)
+            if self._stopping.is_set() or not await self._probe.is_wanted(delivery.message):
+                raise RetryLater(0)  # the next delivery finds out what became of the Task
 
     async def _try_open(self, delivery: _Delivery) -> tuple[LLM, Provider]:
         ref = delivery.message.llm

@@ -41,7 +41,7 @@ from kubechain_mcp_host.tool_result import MAX_ERROR_CHARACTERS, cap, render_res
 from kubechain_mcp_host.tool_session import ToolSession
 
 IDEMPOTENCY_KEY = "kubechain.humanlayer.dev/idempotency-key"
-"""Where a server finds the call's uid in ``_meta``: the same one when the call is made again."""
+"""Where a server finds the execution's key in ``_meta``: the same one when the call is made again."""
 
 _MAX_LISTED_TOOLS = 50
 _RECORD_RETRY_SECONDS = 0.5
@@ -50,7 +50,7 @@ _RECORD_RETRY_SECONDS = 0.5
 class StartedRecord(Protocol):
     """Who started what (messaging.StartedCalls)."""
 
-    async def claim(self, call_uid: str) -> bool: ...
+    async def claim(self, execution_key: str) -> bool: ...
     async def created_at(self) -> datetime: ...
 
 
@@ -92,7 +92,7 @@ class ToolCall:
             session, tool = await self._find_tool()
         except _Refused as refusal:
             # An earlier delivery may have got further than this one: then "it did not run" would be a lie.
-            if self.redelivered and not await self.record.claim(self.request.call.uid):
+            if self.redelivered and not await self.record.claim(self.request.execution_key):
                 return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
             return self._failed(refusal.reason, str(refusal))
         execution = await self._decide(tool)
@@ -113,7 +113,7 @@ class ToolCall:
 
     async def _decide(self, tool: MCPTool) -> Execution:
         repeatable = may_run_again(tool, self.server.spec.on_lost_execution)
-        first = await self.record.claim(self.request.call.uid)
+        first = await self.record.claim(self.request.execution_key)
         if repeatable:
             return Execution.RUN if first else Execution.RUN_AGAIN
         if not first:
@@ -163,7 +163,7 @@ class ToolCall:
         try:
             async with asyncio.timeout(self.timeout):
                 result = await session.call(
-                    self.request.tool, arguments, {**self.meta, IDEMPOTENCY_KEY: self.request.call.uid}
+                    self.request.tool, arguments, {**self.meta, IDEMPOTENCY_KEY: self.request.execution_key}
                 )
         except TimeoutError:
             return self._failed(REASON_TIMEOUT, self._too_slow())

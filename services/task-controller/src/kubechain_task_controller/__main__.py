@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 
+from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.controller import Controller, Key
+from kubechain_common.kube.informer import Change
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS, LLM_RESULTS_CONSUMER
-from kubechain_common.messaging.consumer import Consumer
+from kubechain_common.messaging.consumer import Consumer, Poison
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.runtime.leadership import run_led
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_task_controller.agent_reconciler import AgentReconciler
+from kubechain_task_controller.core.unreadable import build_unreadable_result
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
 
@@ -32,7 +35,9 @@ class TaskController:
         self._term: Term | None = None
         self._watched.wake_tasks(self._enqueue_task)
         self._watched.wake_agents(self._enqueue_agent)
+        self._watched.tasks.add_handler(self._handle_deletion)
         context.bus.on_topology_lost(self._look_again)
+        context.bus.on_reconnect(self._look_again)
 
     async def run(self) -> None:
         """Runs until the process is asked to stop."""
@@ -53,6 +58,10 @@ class TaskController:
         if self._term is not None:
             self._term.agents.queue.add(key)
 
+    def _handle_deletion(self, change: Change[Task]) -> None:
+        if self._term is not None and change.kind == "deleted":
+            self._term.reconciler.forget(change.obj)
+
     def _look_again(self) -> None:
         if self._term is not None:
             self._term.look_again()
@@ -67,11 +76,11 @@ class Term:
         self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS)
         self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, self._enqueue_owner)
         recorder = context.recorder
-        tasks = TaskReconciler(
+        self.reconciler = TaskReconciler(
             context.kube, watched, self._dispatcher, self._inbox, recorder.for_component("task-controller")
         )
         agents = AgentReconciler(context.kube, watched, recorder.for_component("agent-controller"))
-        self.tasks = Controller("task", tasks.reconcile, workers=32)
+        self.tasks = Controller("task", self.reconciler.reconcile, workers=32)
         self.agents = Controller("agent", agents.reconcile, workers=8)
 
     async def run(self) -> None:
@@ -85,11 +94,18 @@ class Term:
             LLMResult,
             self._inbox.handle,
             concurrency=LLM_RESULTS_CONSUMER.max_ack_pending,
+            on_poison=self._handle_poison,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.tasks.run())
             group.create_task(self.agents.run())
             group.create_task(results.run(self._context.stopping))
+
+    async def _handle_poison(self, poison: Poison) -> None:
+        """A result that can not be read ends its Task with an error; whose it is, its subject says."""
+        result = build_unreadable_result(poison.subject, poison.reason)
+        if result is not None:
+            await self._inbox.take(result)
 
     def _enqueue_owner(self, ref: ObjectRef) -> bool:
         key = self._watched.key_of_task(ref)

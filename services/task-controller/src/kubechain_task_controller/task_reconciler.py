@@ -12,7 +12,7 @@ from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
-from kubechain_common.kube.errors import AlreadyExistsError, InvalidError, NotFoundError, TooLargeError
+from kubechain_common.kube.errors import AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError, TooLargeError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
@@ -22,7 +22,7 @@ from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
-from kubechain_task_controller.core.task_decision import decide_task, decide_too_large
+from kubechain_task_controller.core.task_decision import decide_refused, decide_task
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.watched import Watched
 
@@ -48,7 +48,8 @@ class TaskReconciler:
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the Task; ``None`` if nothing is left to wait for by time."""
         task = self._watched.tasks.get(*key)
-        self._inbox.settle_orphans(key, task.uid if task else None)
+        if self._inbox.has_orphans(key, task.uid if task else None):
+            await self._settle_orphans(key)
         if task is None:
             return None
         parked = self._inbox.first(task.uid)
@@ -56,9 +57,26 @@ class TaskReconciler:
         plan = decide_task(snapshot)
         try:
             again = await self._carry_out(task, plan, parked)
-        except TooLargeError:
-            again = await self._carry_out(task, decide_too_large(snapshot), parked)
+        except InvalidError as error:
+            refused = decide_refused(snapshot, str(error), too_large=isinstance(error, TooLargeError))
+            again = await self._carry_out(task, refused, parked)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
+
+    async def _settle_orphans(self, key: tuple[str, str]) -> None:
+        """Results for a Task that is gone. The API server is asked, because our copy may be behind."""
+        try:
+            live = await self._kube.get(Task, *key)
+        except NotFoundError:
+            self._inbox.settle_orphans(key, None)
+        else:
+            self._inbox.settle_orphans(key, live.uid)
+            self._watched.tasks.observe(live)
+
+    def forget(self, task: Task) -> None:
+        """The Task was deleted."""
+        unit = turn_key(task.uid, task.status.turn)
+        self._dispatcher.forget(unit)
+        self._refused.pop(unit, None)
 
     async def _take_snapshot(self, task: Task, result: LLMResult | None) -> TaskSnapshot:
         agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
@@ -129,9 +147,11 @@ class TaskReconciler:
         """True when the API server refused one: the next step tells the model."""
         if not children:
             return False
-        async with asyncio.TaskGroup() as group:
-            created = [group.create_task(self._create_child(task, child)) for child in children]
-        return any(not c.result() for c in created)
+        created = await asyncio.gather(*(self._create_child(task, c) for c in children), return_exceptions=True)
+        for outcome in created:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return not all(created)
 
     async def _create_child(self, task: Task, child: TaskRunToolCall) -> bool:
         try:
@@ -139,7 +159,7 @@ class TaskReconciler:
         except AlreadyExistsError:
             # Made before a crash, or not yet in the cache.
             self._watched.calls.observe(await self._kube.get(TaskRunToolCall, child.namespace, child.name))
-        except InvalidError as error:
+        except (InvalidError, ForbiddenError) as error:  # by the schema, a quota or an admission policy
             self._refused.setdefault(turn_key(task.uid, task.status.turn), {})[child.name] = str(error)
             return False
         return True
@@ -150,6 +170,10 @@ class TaskReconciler:
         if llm is None:
             return  # gone since the decision; its return wakes the Task
         turn = task.status.turn
+        subject = llm_request_subject(llm.uid, task.namespace, task.uid, turn)
+        before = self._dispatcher.subject_of(turn_key(task.uid, turn))
+        if before is not None and before != subject:
+            await self._dispatcher.withdraw(turn_key(task.uid, turn))  # the Agent has another LLM now
         request = LLMRequest(
             task=ObjectRef.of(task),
             turn=turn,
@@ -160,7 +184,7 @@ class TaskReconciler:
         await self._dispatcher.publish(
             turn_key(task.uid, turn),
             request,
-            subject=llm_request_subject(llm.uid, task.namespace, task.uid, turn),
+            subject=subject,
             result_subject=llm_result_subject(task.namespace, task.uid, turn),
             trace=task.status.span_context,
             fresh=fresh,

@@ -78,7 +78,14 @@ class Watched:
             if change.new is None or call.finished:
                 enqueue((call.namespace, call.spec.task_run_ref.name))
 
+        def llm_changed(change: Change[LLM]) -> None:
+            # An LLM that was made anew under its name leaves its Agents as they are, but not the requests.
+            if change.kind != "modified":
+                for agent in self.agents.by_index(BY_LLM, _index_key(change.obj.namespace, change.obj.name)):
+                    _enqueue_all(enqueue, self.tasks.by_index(BY_AGENT, _index_key(agent.namespace, agent.name)))
+
         self.tasks.add_handler(task_changed)
+        self.llms.add_handler(llm_changed)
         self.agents.add_handler(agent_changed)
         self.calls.add_handler(call_changed)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.kube.controller import Controller, Key
+from kubechain_common.kube.informer import Change
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.messages.topology import TOOL_REQUESTS, TOOL_RESULTS, TOOL_RESULTS_CONSUMER
-from kubechain_common.messaging.consumer import Consumer
+from kubechain_common.messaging.consumer import Consumer, Poison
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.runtime.leadership import run_led
 from kubechain_common.runtime.service import ServiceContext, run_service
+from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
 from kubechain_toolcall_controller.toolcall_reconciler import ToolCallReconciler
 from kubechain_toolcall_controller.watched import Watched
 
@@ -26,7 +29,9 @@ class ToolCallController:
         self._watched = Watched.build(context.kube, context.settings.watch_namespace)
         self._term: Term | None = None
         self._watched.wake_calls(self._enqueue)
+        self._watched.calls.add_handler(self._handle_deletion)
         context.bus.on_topology_lost(self._look_again)
+        context.bus.on_reconnect(self._look_again)
 
     async def run(self) -> None:
         """Runs until the process is asked to stop."""
@@ -43,6 +48,10 @@ class ToolCallController:
         if self._term is not None:
             self._term.calls.queue.add(key)
 
+    def _handle_deletion(self, change: Change[TaskRunToolCall]) -> None:
+        if self._term is not None and change.kind == "deleted":
+            self._term.reconciler.forget(change.obj)
+
     def _look_again(self) -> None:
         if self._term is not None:
             self._term.look_again()
@@ -55,14 +64,14 @@ class Term:
         self._context = context
         self._watched = watched
         self._inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, self._enqueue_owner)
-        self._reconciler = ToolCallReconciler(
+        self.reconciler = ToolCallReconciler(
             context.kube,
             watched,
             Dispatcher(context.bus, TOOL_REQUESTS, TOOL_RESULTS),
             self._inbox,
             context.recorder.for_component("taskruntoolcall-controller"),
         )
-        self.calls = Controller("taskruntoolcall", self._reconciler.reconcile, workers=32)
+        self.calls = Controller("taskruntoolcall", self.reconciler.reconcile, workers=32)
 
     async def run(self) -> None:
         """Looks at every unfinished call once, then at whatever changes."""
@@ -73,10 +82,17 @@ class Term:
             ToolResult,
             self._inbox.handle,
             concurrency=TOOL_RESULTS_CONSUMER.max_ack_pending,
+            on_poison=self._handle_poison,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.calls.run())
             group.create_task(results.run(self._context.stopping))
+
+    async def _handle_poison(self, poison: Poison) -> None:
+        """A result that can not be read fails its call; whose it is, its subject says."""
+        result = build_unreadable_result(poison.subject, poison.reason)
+        if result is not None:
+            await self._inbox.take(result)
 
     def _enqueue_owner(self, ref: ObjectRef) -> bool:
         key = self._watched.key_of_call(ref)
@@ -86,7 +102,7 @@ class Term:
 
     def look_again(self) -> None:
         """What is on its way is not known any more: every unfinished call finds out for itself."""
-        self._reconciler.look_again()
+        self.reconciler.look_again()
         for call in self._watched.calls.list():
             if not call.finished:
                 self.calls.queue.add(call.key)

@@ -7,6 +7,7 @@ from datetime import datetime
 from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
+from kubechain_common.kube.errors import InvalidError, NotFoundError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import ToolRequest, ToolResult
@@ -14,8 +15,8 @@ from kubechain_common.messages.topology import tool_request_subject, tool_result
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_toolcall_controller.core.call_decision import decide_call
-from kubechain_toolcall_controller.core.plan import CallSnapshot
+from kubechain_toolcall_controller.core.call_decision import decide_call, decide_refused
+from kubechain_toolcall_controller.core.plan import CallPlan, CallSnapshot
 from kubechain_toolcall_controller.watched import Watched
 
 
@@ -49,7 +50,8 @@ class ToolCallReconciler:
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the call."""
         call = self._watched.calls.get(*key)
-        self._inbox.settle_orphans(key, call.uid if call else None)
+        if self._inbox.has_orphans(key, call.uid if call else None):
+            await self._settle_orphans(key)
         if call is None:
             return None
         server = self._find_server(call)
@@ -62,8 +64,11 @@ class ToolCallReconciler:
             sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
         )
         plan = decide_call(snapshot)
-        if plan.status is not None:
-            call = await write_status(self._kube, self._watched.calls, call, plan.status)
+        try:
+            call = await self._write(call, plan)
+        except InvalidError as error:
+            plan = decide_refused(snapshot, str(error))
+            call = await self._write(call, plan)
         if parked is not None and plan.consumed:
             self._inbox.settle(call.uid, parked)
         if plan.request is not None:
@@ -71,9 +76,28 @@ class ToolCallReconciler:
         for event in plan.events:
             self._recorder.event(call, event.type, event.reason, event.message)
         if call.finished:
-            self._dispatcher.forget(call.uid)
-            self._sent_at.pop(call.uid, None)
+            self.forget(call)
         return Result(requeue_after=plan.requeue_after)
+
+    def forget(self, call: TaskRunToolCall) -> None:
+        """The call has ended, or was deleted."""
+        self._dispatcher.forget(call.uid)
+        self._sent_at.pop(call.uid, None)
+
+    async def _write(self, call: TaskRunToolCall, plan: CallPlan) -> TaskRunToolCall:
+        if plan.status is None:
+            return call
+        return await write_status(self._kube, self._watched.calls, call, plan.status)
+
+    async def _settle_orphans(self, key: tuple[str, str]) -> None:
+        """Results for a call that is gone. The API server is asked, because our copy may be behind."""
+        try:
+            live = await self._kube.get(TaskRunToolCall, *key)
+        except NotFoundError:
+            self._inbox.settle_orphans(key, None)
+        else:
+            self._inbox.settle_orphans(key, live.uid)
+            self._watched.calls.observe(live)
 
     def _find_server(self, call: TaskRunToolCall) -> MCPServer | None:
         target = call.spec.target

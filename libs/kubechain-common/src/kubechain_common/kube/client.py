@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ class KubeClient:
         try:
             yield WatchStream(f"WATCH {path}", response)
         finally:
-            response.close()
+            _hang_up(response)
 
     async def _send(
         self,
@@ -197,7 +198,7 @@ class KubeClient:
         data: bytes | io.BytesIO | None = None
         if body is not None:
             headers["Content-Type"] = content_type
-            data = orjson.dumps(body)
+            data = encode_body(body)
             if len(data) > _CHUNKED_OVER:
                 data = io.BytesIO(data)
         try:
@@ -231,6 +232,14 @@ class KubeClient:
         )
 
 
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON; integers beyond 64 bits, which a model may write and orjson refuses, included."""
+    try:
+        return orjson.dumps(body)
+    except TypeError:
+        return json.dumps(body).encode()
+
+
 def decode_secret(secret: Mapping[str, Any]) -> dict[str, str]:
     """The data of a Secret object as text; what is not UTF-8 keeps its place with replacement characters."""
     data = secret.get("data") or {}
@@ -254,3 +263,11 @@ def _parse(kind: type[R], raw: dict[str, Any]) -> R:
 
 def _unavailable(method: str, path: str, error: BaseException) -> KubeError:
     return UnavailableError(f"{method} {path}: cannot reach the API server: {str(error) or type(error).__name__}")
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """End a stream in its middle, without the TLS farewell: it would outlive the session, and on exit the loop."""
+    transport = response.connection.transport if response.connection is not None else None
+    if transport is not None:
+        transport.abort()
+    response.close()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from kubechain_common.kube.errors import ConflictError, KubeError
 from kubechain_common.kube.metrics import RECONCILE_SECONDS, RECONCILE_TOTAL
 from kubechain_common.kube.store import Key
-from kubechain_common.kube.workqueue import QueueShutDown, Workqueue
+from kubechain_common.kube.workqueue import MAX_DELAY, QueueShutDown, Workqueue
 from kubechain_common.telemetry.logging import get_logger
 
 __all__ = ["Controller", "Key", "Result"]
@@ -28,6 +28,7 @@ log = get_logger(__name__)
 
 # Well below what is left of a lost lease (duration minus renew deadline): two leaders must not overlap.
 DRAIN_SECONDS = 3.0
+OUTAGE_DELAY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,9 @@ class Controller:
     def _handle_error(self, key: Key, error: Exception) -> str:
         namespace, name = key
         retry_after = error.retry_after if isinstance(error, KubeError) else None
-        self.queue.add_rate_limited(key, at_least=retry_after or 0.0)
+        # What was unavailable is tried often: no change wakes the key when it comes back.
+        at_most = OUTAGE_DELAY if getattr(error, "retryable", False) else MAX_DELAY
+        self.queue.add_rate_limited(key, at_least=retry_after or 0.0, at_most=at_most)
         if isinstance(error, ConflictError):
             self._log.debug("reconcile met a conflict", namespace=namespace, name=name)
             return "conflict"

@@ -72,11 +72,11 @@ class Workqueue(Generic[K]):
         heapq.heappush(self._delayed, (due, next(self._sequence), key))
         self._schedule()
 
-    def add_rate_limited(self, key: K, *, at_least: float = 0.0) -> None:
-        """Queues the key after its back-off (5 ms, doubling up to a minute, jittered), or ``at_least`` seconds."""
+    def add_rate_limited(self, key: K, *, at_least: float = 0.0, at_most: float = MAX_DELAY) -> None:
+        """Queues the key after its back-off (5 ms, doubling up to ``at_most``, jittered), or ``at_least`` seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        self.add_after(key, max(at_least, backoff_delay(failures, BASE_DELAY, MAX_DELAY)))
+        self.add_after(key, max(at_least, backoff_delay(failures, BASE_DELAY, at_most)))
 
     def forget(self, key: K) -> None:
         """Ends the key's back-off."""

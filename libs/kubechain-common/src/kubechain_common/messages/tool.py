@@ -11,11 +11,15 @@ from kubechain_common.messages.envelope import Envelope, ObjectRef
 class ToolRequest(Envelope):
     """Run ``tool`` of ``server`` for ``call``.
 
+    ``execution_key`` names this execution for ever: it is made of the call's namespace and name, which depend only on
+    the Task's uid, the turn and the index. A call that was deleted and made again has another uid but the same key.
+
     ``requested_at`` is when the call became free to run (created, or approved). A host that has lost its record of
     started calls treats a call older than the new record as started: its outcome is unknown.
     """
 
     call: ObjectRef
+    execution_key: str
     server: ObjectRef
     tool: str
     arguments: str

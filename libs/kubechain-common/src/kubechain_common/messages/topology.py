@@ -65,6 +65,20 @@ def llm_result_subject(namespace: str, task_uid: str, turn: int) -> str:
     return f"kubechain.llm.result.{namespace}.{task_uid}.{turn}"
 
 
+def parse_llm_result_subject(subject: str) -> tuple[str, str, int] | None:
+    """(namespace, task uid, turn) of a result's subject; None for the subjects below it, which carry notices."""
+    parts = subject.split(".")
+    if len(parts) != 6 or not parts[5].isdigit():
+        return None
+    return parts[3], parts[4], int(parts[5])
+
+
+def parse_tool_result_subject(subject: str) -> tuple[str, str] | None:
+    """(namespace, call uid) of a result's subject."""
+    parts = subject.split(".")
+    return (parts[3], parts[4]) if len(parts) == 5 else None
+
+
 def tool_request_subject(server_uid: str, namespace: str, call_uid: str) -> str:
     return f"kubechain.tool.request.{server_uid}.{namespace}.{call_uid}"
 

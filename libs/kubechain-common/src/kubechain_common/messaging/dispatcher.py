@@ -36,6 +36,13 @@ class Dispatcher:
         """The unit is settled."""
         self._on_its_way.pop(unit, None)
 
+    async def withdraw(self, unit: str) -> None:
+        """Take the unit's request back, as far as nobody is at it yet. Raises MessagingError."""
+        subject = self._on_its_way.get(unit)
+        if subject is not None:
+            await self._bus.purge(self._requests.name, subject)
+            self.forget(unit)
+
     def forget_all(self) -> None:
         """The broker may have lost its storage, or leadership was lost in between: look again before publishing."""
         self._on_its_way.clear()

@@ -32,9 +32,6 @@ class Health:
         """Not ready while ``check`` returns False or raises. A second check of the same name replaces the first."""
         self._checks[name] = check
 
-    def remove_check(self, name: str) -> None:
-        self._checks.pop(name, None)
-
     async def failing(self) -> list[str]:
         """The names of the checks that fail, in the order of their registration."""
         return [name for name, check in list(self._checks.items()) if not await _passes(name, check)]

@@ -39,8 +39,12 @@ class Inbox(Generic[M]):
 
     async def handle(self, delivery: Delivery[M]) -> None:
         """The consumer's handler: returns once the result is settled."""
-        ref = self._ref_of(delivery.message)
-        parked = Parked(delivery.message)
+        await self.take(delivery.message)
+
+    async def take(self, message: M) -> None:
+        """Parks the result, or one made up in place of an unreadable one; returns once it is settled."""
+        ref = self._ref_of(message)
+        parked = Parked(message)
         self._parked.setdefault(ref.uid, deque()).append(parked)
         try:
             if self._enqueue(ref):
@@ -58,6 +62,10 @@ class Inbox(Generic[M]):
         parked.settled.set()
         self._remove(uid, parked)
         return uid in self._parked
+
+    def has_orphans(self, key: tuple[str, str], live_uid: str | None) -> bool:
+        """True when something waits under ``key`` for another object than the live one."""
+        return any(self._ref_of(q[0].message).key == key and uid != live_uid for uid, q in self._parked.items())
 
     def settle_orphans(self, key: tuple[str, str], live_uid: str | None) -> None:
         """Settle what waits under ``key`` for an object that is gone, or that another one of its name replaced."""

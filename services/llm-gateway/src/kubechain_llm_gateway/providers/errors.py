@@ -73,11 +73,16 @@ def scrub(text: str, secret: str | None) -> str:
     return text.replace(secret, "***") if secret else text
 
 
+def mend(text: str) -> str:
+    """The text with half characters (lone surrogates, of a text cut in UTF-16) replaced: no encoder takes them."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def build_status_error(
     status: int, body: object, headers: Mapping[str, str], *, secret: str | None = None, now: datetime | None = None
 ) -> ProviderError:
     """The error for an HTTP answer with a status of 400 or more."""
-    message = scrub(shorten(_message_of(status, body), _MAX_MESSAGE), secret)
+    message = shorten(mend(scrub(_message_of(status, body), secret)), _MAX_MESSAGE)
     retry_after = parse_retry_after(headers, now or datetime.now(UTC))
     kind: type[ProviderError]
     if status in (401, 403):

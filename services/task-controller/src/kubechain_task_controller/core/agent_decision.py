@@ -57,12 +57,19 @@ def _build_status(snapshot: AgentSnapshot, problems: list[str]) -> AgentStatus:
         status = agent.status.mark(
             "Pending", "DependenciesNotReady", "; ".join(problems), generation=generation, now=snapshot.now
         )
-        return status.model_copy(update={"valid_mcp_servers": []})
+        return _with_servers(status, [])
     status = agent.status.mark("Ready", "ValidationSucceeded", VALIDATED, generation=generation, now=snapshot.now)
     valid = [
         ValidMCPServer(name=ref.name, tools=[t.name for t in select_tools(snapshot.servers[ref.name], ref.tools)])
         for ref in agent.spec.mcp_servers
     ]
+    return _with_servers(status, valid)
+
+
+def _with_servers(status: AgentStatus, valid: list[ValidMCPServer]) -> AgentStatus:
+    """An Agent that never had servers gets no empty list: it would be a line in every ``kubectl describe``."""
+    if valid == status.valid_mcp_servers:
+        return status
     return status.model_copy(update={"valid_mcp_servers": valid})
 
 

@@ -56,10 +56,14 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     return plan if left is None else _with_requeue(plan, left)
 
 
-def decide_too_large(snapshot: TaskSnapshot) -> TaskPlan:
-    """The plan when the API server would not take the next status, because the object would be too large."""
-    detail = "The context window does not fit into the Task object: use fewer or smaller tool results"
-    return _fail(snapshot, "ContextWindowTooLarge", detail, event="ContextWindowTooLarge")
+def decide_refused(snapshot: TaskSnapshot, refusal: str, *, too_large: bool) -> TaskPlan:
+    """The plan when the API server does not take the next status: too large, or against the schema."""
+    if too_large:
+        detail = "The context window does not fit into the Task object: use fewer or smaller tool results"
+        return _fail(snapshot, "ContextWindowTooLarge", detail, event="ContextWindowTooLarge")
+    return _fail(
+        snapshot, "StatusRefused", f"The API server refused the Task's status: {refusal}", event="StatusRefused"
+    )
 
 
 def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
@@ -149,8 +153,10 @@ def _decide_turn(snapshot: TaskSnapshot) -> TaskPlan:
     result = snapshot.result
     if result is None:
         return _decide_send(snapshot)
-    if result.turn != snapshot.task.status.turn:
+    if result.turn < snapshot.task.status.turn:
         return TaskPlan(consumed=True)  # a turn that is already in the window
+    if result.turn > snapshot.task.status.turn:
+        return NOTHING  # our copy of the Task is behind; the watch brings the one that this belongs to
     match result.outcome:
         case "Retrying":
             return _show_retry(snapshot, result)
@@ -247,7 +253,8 @@ def _max_turns(snapshot: TaskSnapshot) -> int:
 
 def _decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
     task = snapshot.task
-    consumed = snapshot.result is not None  # whatever it is, this turn has its answer
+    # This turn has its answer. A later turn's means that our copy of the Task is behind.
+    consumed = snapshot.result is not None and snapshot.result.turn <= task.status.turn
     calls = task.status.context_window[-1].tool_calls or []
     names = child_names(task, task.status.turn, len(calls))
     children, events = _missing_children(snapshot, calls)

@@ -38,6 +38,11 @@ def decide_call(snapshot: CallSnapshot) -> CallPlan:
     return _decide_mcp(snapshot, target)
 
 
+def decide_refused(snapshot: CallSnapshot, refusal: str) -> CallPlan:
+    """The plan when the API server does not take the result: too large, or against the schema."""
+    return _fail(snapshot, "ResultRefused", f"The tool ran, but the API server refused its result: {refusal}")
+
+
 def _decide_mcp(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
     server = snapshot.server
     if server is None:
@@ -97,6 +102,7 @@ def _decide_run(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
     if snapshot.sent_at is None:
         request = ToolRequest(
             call=ObjectRef.of(call),
+            execution_key=f"{call.namespace}/{call.name}",
             server=ObjectRef.of(server),
             tool=target.tool or "",
             arguments=_arguments(call),
