@@ -34,7 +34,7 @@ TOOL_MS = 40
 LONG_MS = 400
 """Long enough that a process is sure to die while it waits."""
 FINISH_SECONDS = 30.0
-IN_FLIGHT_SECONDS = 2.0
+IN_FLIGHT_SECONDS = 4.0
 """An answer that the gateway was about to pass on when it died is asked for again; nothing older may be."""
 
 UNKNOWN = "The outcome of the call is unknown"
@@ -183,11 +183,11 @@ def test_the_mcp_host_dies_in_the_middle_of_calls(run: Run) -> None:
     assert_asked_once(run)
 
 
-def test_nats_dies_in_the_middle(run: Run) -> None:
-    kill_in_the_middle(run, "nats")
+@pytest.mark.parametrize("processes", [("nats",), ("kube-apiserver", "etcd")], ids=["bus", "control-plane"])
+def test_what_we_stand_on_dies_in_the_middle(run: Run, processes: tuple[str, ...]) -> None:
+    kill_in_the_middle(run, *processes)
     tasks = run.finish()
-    executed = Counter(run.executions())
-    assert executed == expected_executions(run)
+    assert Counter(run.executions()) == expected_executions(run)
     assert_windows_are_whole(run, tasks)
     assert_asked_once(run)
 
@@ -199,7 +199,7 @@ def test_nats_loses_all_it_stored(run: Run) -> None:
     def lose_storage() -> bool:
         if not run.is_a_third_done():
             return False
-        storage.rename(storage.with_name("nats-lost"))
+        storage.rename(storage.with_name(f"nats-lost-{run.workspace.namespace}"))
         return True
 
     killed = kill_in_the_middle(run, "nats", when=lose_storage)
@@ -216,3 +216,16 @@ def test_a_rolling_restart_costs_nothing(run: Run) -> None:
     assert_windows_are_whole(run, tasks)
     assert_asked_once(run)
     assert not [result for task in tasks for result in tool_messages(task) if UNKNOWN in result]
+
+
+def test_the_whole_machine_goes_down_and_comes_up(run: Run) -> None:
+    cluster = run.workspace.cluster
+    start(run, tool_ms=LONG_MS, llm_ms=LONG_MS)
+    eventually(run.is_a_third_done, FINISH_SECONDS, what="the moment to go down", interval=0.002)
+    assert cluster.run_cli("down", "--keep-data").returncode == 0
+    came_down = time.time()
+    up = cluster.run_cli("up", "--detach", timeout=120)
+    assert up.returncode == 0, up.stderr
+    tasks = run.finish()
+    assert_ran_at_most_once_and_said_so(run, tasks)
+    assert_asked_once(run, unless_lost_at=came_down)

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import nats
 import pytest
 from nats.js import api
 
@@ -171,13 +173,24 @@ async def test_without_a_server_publishing_says_so_and_is_retryable(
     assert caught.value.retryable
 
 
-async def test_publish_until_stored_outlasts_an_outage(server: NatsServer, bus: Bus, eventually: Eventually) -> None:
+async def test_publish_until_stored_outlasts_an_outage(
+    server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
     await server.kill()
     await eventually(lambda: not bus.connected)
+    publish, attempts = bus.publish, 0
+
+    async def counted(*args: Any, **kwargs: Any) -> PublishOutcome:
+        nonlocal attempts
+        attempts += 1
+        return await publish(*args, **kwargs)
+
+    ready = bus.connection.ready
+    monkeypatch.setattr(bus.connection, "ready", lambda: ready(0.05))
+    monkeypatch.setattr(bus, "publish", counted)
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(bus.publish_until_stored(SUBJECT, build_result(), msg_id="u"))
-        await asyncio.sleep(0.2)  # the outage lasts for a while
-        assert not publishing.done()
+        await eventually(lambda: attempts >= 3)
         await server.start()
     assert publishing.result() is PublishOutcome.STORED
     assert await bus.has_message(STREAM, SUBJECT)
@@ -192,7 +205,6 @@ async def test_connecting_waits_for_a_server_that_comes_late(tmp_path: Path) -> 
 
     async with asyncio.TaskGroup() as group:
         publishing = group.create_task(publish())
-        await asyncio.sleep(0.3)  # it is there before the server
         await server.start()
     await server.kill()
     assert publishing.result() is PublishOutcome.STORED
@@ -253,11 +265,13 @@ async def test_limits_that_an_operator_gave_a_stream_are_kept(server: NatsServer
     assert config.subjects == ["kubechain.tool.result.>"], "what our messages need is ours to set"
 
 
-async def test_a_foreign_stream_of_our_name_is_reported(bus: Bus) -> None:
-    await bus.connection.js.delete_stream(STREAM)
+async def test_a_foreign_stream_of_our_name_is_reported(server: NatsServer) -> None:
+    client = await nats.connect(server.url)
+    await client.jetstream().add_stream(name=STREAM, subjects=["kubechain.tool.result.>"])
+    await client.close()
     with pytest.raises(TopologyError, match="exists with retention limits"):
-        await bus.connection.js.add_stream(api.StreamConfig(name=STREAM, subjects=["kubechain.tool.result.>"]))
-        await bus.ensure_topology()
+        async with Bus.connect(server.url, "test"):
+            pytest.fail("it is not ours")
 
 
 async def test_a_call_is_claimed_by_the_first_only(server: NatsServer, bus: Bus) -> None:

@@ -40,6 +40,7 @@ async def bus(server: NatsServer) -> AsyncIterator[Bus]:
 def build_request(uid: str, arguments: str = "{}") -> ToolRequest:
     return ToolRequest(
         call=ObjectRef(namespace="default", name="call", uid=uid),
+        execution_key=f"default/{uid}",
         server=ObjectRef(namespace="default", name="fetch", uid="server-1"),
         tool="fetch",
         arguments=arguments,
@@ -120,19 +121,20 @@ async def test_a_message_that_waits_alone_is_delivered_at_once_whatever_the_conc
         for index in range(20):
             sent = perf_counter()
             await publish(bus, f"c{index}")
-            await eventually(lambda index=index: len(arrived) == index + 2)  # type: ignore[misc]
+            await eventually(lambda index=index: len(arrived) == index + 2)
             delays.append(arrived[-1] - sent)
     assert sorted(delays)[10] < 0.02
 
 
 async def test_no_more_handlers_run_than_the_concurrency_allows(bus: Bus, eventually: Eventually) -> None:
     running = highest = done = 0
+    five_run = asyncio.Barrier(5)
 
     async def work(_: Delivery[ToolRequest]) -> None:
         nonlocal running, highest, done
         running += 1
         highest = max(highest, running)
-        await asyncio.sleep(0.005)
+        await five_run.wait()
         running -= 1
         done += 1
 
@@ -160,7 +162,8 @@ async def test_max_ack_pending_bounds_the_work_of_all_replicas_together(
         for index in range(10):
             await publish(bus, f"c{index}")
         await eventually(lambda: running == 3)
-        await asyncio.sleep(0.1)  # nothing to wait for: it is the absence of a fourth that is asserted
+        info = await bus.connection.js.consumer_info(SPEC.stream, SPEC.durable)
+        assert (info.num_ack_pending, info.num_pending) == (3, 7)
         assert running == 3
         release.set()
         await eventually(lambda: len(first.seen) + len(second.seen) == 10)
@@ -231,17 +234,31 @@ async def test_poison_is_reported_again_until_the_report_succeeds(bus: Bus, even
     assert attempts == [1, 2]
 
 
-async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(bus: Bus, eventually: Eventually) -> None:
+async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
     spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=1.0)
+    release = asyncio.Event()
+    send, sent = Consumer._send_heartbeats, 0
+
+    async def counted(consumer: Consumer[ToolRequest]) -> None:
+        nonlocal sent
+        await send(consumer)
+        sent += 1
 
     async def work(_: Delivery[ToolRequest]) -> None:
-        await asyncio.sleep(2.5)
+        await release.wait()
 
+    monkeypatch.setattr(Consumer, "_send_heartbeats", counted)
     handler = Handler(work)
     async with consuming(bus, handler, spec):
         await publish(bus, "c1")
+        await eventually(lambda: sent >= 7)  # three a second
+        release.set()
         await eventually(gone(bus, "c1"))
+        info = await bus.connection.js.consumer_info(spec.stream, spec.durable)
     assert [delivery.attempt for delivery in handler.seen] == [1]
+    assert info.delivered.consumer_seq == 1
 
 
 async def test_a_redelivery_joins_the_handler_that_still_runs(
@@ -249,18 +266,22 @@ async def test_a_redelivery_joins_the_handler_that_still_runs(
 ) -> None:
     spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=1.0)
     monkeypatch.setattr(Consumer, "_send_heartbeats", _no_heartbeats)
+    release = asyncio.Event()
 
     async def work(_: Delivery[ToolRequest]) -> None:
-        await asyncio.sleep(2.3)
+        await release.wait()
+
+    async def delivered_twice() -> bool:
+        info = await bus.connection.js.consumer_info(spec.stream, spec.durable)
+        return bool(info.delivered.consumer_seq == 2)
 
     handler = Handler(work)
     async with consuming(bus, handler, spec):
         await publish(bus, "c1")
+        await eventually(delivered_twice)
+        release.set()
         await eventually(gone(bus, "c1"))
-        info = await bus.connection.js.consumer_info(spec.stream, spec.durable)
     assert len(handler.seen) == 1
-    assert info.delivered.consumer_seq > 1, "the server did deliver it again"
-    assert info.num_ack_pending == 0
 
 
 async def _no_heartbeats(_: object) -> None: ...
@@ -409,14 +430,15 @@ async def test_after_a_loss_of_storage_everything_is_there_again_and_a_stale_ack
     bus.on_topology_lost(lambda: lost.append("lost"))
     release = asyncio.Event()
 
+    second_runs, second_release = asyncio.Event(), asyncio.Event()
+
     async def work(delivery: Delivery[ToolRequest]) -> None:
-        if delivery.message.call.uid != "second":
+        if delivery.message.call.uid == "first":
             await release.wait()
-        else:
-            second_may_end.set()
+        elif delivery.message.call.uid == "second":
+            second_runs.set()
             await second_release.wait()
 
-    second_may_end, second_release = asyncio.Event(), asyncio.Event()
     handler = Handler(work)
     async with consuming(bus, handler):
         await publish(bus, "first", msg_id="first")
@@ -425,9 +447,11 @@ async def test_after_a_loss_of_storage_everything_is_there_again_and_a_stale_ack
         await eventually(lambda: bool(lost))
         # The new stream counts from 1 again: "second" now has the sequence that "first" had.
         await publish(bus, "second", msg_id="second")
-        await second_may_end.wait()
+        await second_runs.wait()
         release.set()
-        await asyncio.sleep(0.2)  # time for a wrong acknowledgement to do its harm
+        # Once a later message is through, a wrong acknowledgement would have done its harm.
+        await publish(bus, "third")
+        await eventually(gone(bus, "third"))
         assert await bus.has_message(SPEC.stream, subject_of("second"))
         second_release.set()
         await eventually(gone(bus, "second"))

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-import nats.aio.client
-
 from kubechain_common.messaging import errors
+from kubechain_common.messaging.client import Client
 from kubechain_common.messaging.streams import ALL_STREAMS, Streams
 from kubechain_common.telemetry.logging import get_logger
 
@@ -30,8 +29,6 @@ _REPEAT_LOG_AFTER = 30.0
 _ADVISORIES = ("$JS.EVENT.ADVISORY.STREAM.CREATED.*", "$JS.EVENT.ADVISORY.STREAM.DELETED.*")
 
 Callback = Callable[[], None]
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _log = get_logger(__name__)
 
@@ -40,9 +37,7 @@ class Connection:
     """One per process. ``nc`` and ``js`` are the client's own objects."""
 
     def __init__(self) -> None:
-        self.nc: Any = nats.aio.client.Client()
-        self.nc.request = _cancellable(self.nc.request)
-        self.nc.flush = _cancellable(self.nc.flush)
+        self.nc: Any = Client()
         self.js: Any = None
         self._streams = Streams()
         self._trusted = asyncio.Event()
@@ -180,14 +175,20 @@ class Connection:
                 await self.ensure_topology(timeout)
                 return
             except errors.MessagingError as error:
-                await self._log_error(error)
+                if not error.retryable:
+                    raise
+                self._log_error(error)
                 await asyncio.sleep(back_off)
                 back_off, timeout = min(_MAX_BACK_OFF, back_off * 2), min(REQUEST_TIMEOUT, timeout * 2)
 
     async def _handle_error(self, error: Exception) -> None:
-        await self._log_error(error)
+        self._log_error(error)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The client tries to connect for ever, and drops a cancellation that arrives together with a failure.
+            raise asyncio.CancelledError
 
-    async def _log_error(self, error: Exception) -> None:
+    def _log_error(self, error: Exception) -> None:
         # The client reports each attempt; say it once, and again when it lasts.
         text, at = self._last_error
         new, now = f"{type(error).__name__}: {error}", time.monotonic()
@@ -216,24 +217,6 @@ class Connection:
         if ".DELETED." in message.subject:
             self._trusted.clear()
         self._check.set()
-
-
-def _cancellable(call: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """The call, raising CancelledError when its task is cancelled at the very moment the answer arrives.
-
-    The client waits with asyncio.wait_for, which in Python 3.11 returns the answer then and drops the cancellation: a loop
-    that was told to end would go on for ever.
-    """
-
-    async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-        task = asyncio.current_task()
-        before = 0 if task is None else task.cancelling()
-        result = await call(*args, **kwargs)
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
-        return result
-
-    return guarded
 
 
 def _register(callbacks: list[Callback], callback: Callback) -> Callback:

@@ -5,13 +5,14 @@ work by capacity. A message belongs to this process until it is settled: acknowl
 back when it raises or is cancelled. One timer per Consumer keeps all of its messages alive at the server while their
 handlers run.
 
-Three things make this exact:
+Four things make this exact:
 
 * A redelivery of a message whose handler still runs here (a heartbeat got lost, or the unit was published again after
   the broker lost its storage) joins that handler instead of starting a second one, and the newest delivery is what
   gets acknowledged.
 * A delivery of a consumer that no longer exists is never acknowledged: in a stream made anew its sequence belongs to
   another message.
+* A message that was acknowledged here and comes again all the same is acknowledged again, not handled again.
 * Stopping asks for nothing more first, then gives back what arrives late, then waits for the handlers.
 """
 
@@ -32,7 +33,7 @@ from kubechain_common.messaging import codec, errors
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, PoisonMessage, RetryLater
-from kubechain_common.messaging.in_flight import Entry, InFlight
+from kubechain_common.messaging.in_flight import Acknowledged, Entry, InFlight
 from kubechain_common.messaging.pull import CONSUMER_DELETED, Pull
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_common.telemetry.metrics import LATENCY_BUCKETS
@@ -47,6 +48,7 @@ _MIN_BACK_OFF = 0.05
 _MAX_BACK_OFF = 5.0
 _MAX_NAK_DELAY = 60.0
 _ACK_TIMEOUT = 5.0
+_REMEMBERED_PER_SLOT = 8
 _CANCELLED_TIMEOUT = 1.0
 
 _HANDLED = Counter("kubechain_messages_handled_total", "Messages handled, by what came of it", ["stream", "outcome"])
@@ -87,6 +89,7 @@ class Consumer(Generic[M]):
         self._grace = grace
         self._heartbeat_interval = spec.ack_wait / 3
         self._in_flight = InFlight()
+        self._acknowledged = Acknowledged(_REMEMBERED_PER_SLOT * concurrency)
         self._pull: Pull | None = None
         self._wake = asyncio.Event()
         self._stopping = False
@@ -196,6 +199,12 @@ class Consumer(Generic[M]):
         if room > 0 and (pull.outstanding == 0 or room * 2 >= self._concurrency):
             await pull.request(room)
 
+    async def _ask_again(self) -> None:
+        try:
+            await self._ask()
+        except errors.ANY:
+            self._wake.set()  # let the loop find out what is wrong
+
     async def _close_pull(self) -> None:
         pull, self._pull = self._pull, None
         if pull is not None:
@@ -218,11 +227,14 @@ class Consumer(Generic[M]):
         if self._stopping:
             await raw.nak()
             return
-        entry = self._in_flight.add_or_join(raw)
-        if entry is None:
-            await self._ask()
+        entry = None
+        if raw in self._acknowledged:
+            await raw.ack()
         else:
+            entry = self._in_flight.add_or_join(raw)
+        if entry is not None:
             entry.task = self._handlers.create_task(self._run_handler(entry, raw))
+        await self._ask_again()
 
     async def _run_handler(self, entry: Entry, raw: Any) -> None:
         started = time.monotonic()
@@ -238,10 +250,7 @@ class Consumer(Generic[M]):
             _RUNNING.labels(self._spec.stream).dec()
             _SECONDS.labels(self._spec.stream).observe(time.monotonic() - started)
             _HANDLED.labels(self._spec.stream, outcome).inc()
-        try:
-            await self._ask()
-        except errors.ANY:
-            self._wake.set()
+        await self._ask_again()
 
     async def _handle_and_settle(self, entry: Entry, raw: Any) -> str:
         """Returns what came of it, for the metrics."""
@@ -299,9 +308,14 @@ class Consumer(Generic[M]):
     # Settling
 
     async def _acknowledge(self, entry: Entry) -> None:
-        if not self._confirm_ack and not entry.claims:
-            await self._settle(entry, lambda last: last.ack())
-        elif await self._settle(entry, lambda last: last.ack_sync(timeout=_ACK_TIMEOUT)):
+        async def acknowledge(last: Any) -> None:
+            self._acknowledged.add(last)
+            if self._confirm_ack or entry.claims:
+                await last.ack_sync(timeout=_ACK_TIMEOUT)
+            else:
+                await last.ack()
+
+        if await self._settle(entry, acknowledge):
             await self._delete_claims(entry)
 
     async def _settle(self, entry: Entry, how: Callable[[Any], Awaitable[Any]], timeout: float | None = None) -> bool:
@@ -311,9 +325,10 @@ class Consumer(Generic[M]):
         """
         try:
             await self._bus.connection.ready(timeout)
-            if entry.raw is None:
+            raw = entry.raw
+            if raw is None:
                 return False
-            await how(entry.raw)
+            await how(raw)
         except errors.FAILURES as error:
             _log.warning(
                 "message not settled; it will come again",

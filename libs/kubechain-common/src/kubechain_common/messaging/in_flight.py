@@ -1,8 +1,9 @@
-"""The messages whose handlers run in this process, by subject."""
+"""The messages whose handlers run in this process, by subject, and those that it acknowledged of late."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,3 +69,29 @@ class InFlight:
 
     def tasks(self) -> list[asyncio.Task[None]]:
         return [entry.task for entry in self if entry.task is not None]
+
+
+class Acknowledged:
+    """The last messages that were acknowledged here.
+
+    A server that crashes forgets what it delivered a moment ago, and an acknowledgement may be lost with its
+    connection: the message comes again, perhaps even as a first delivery, and has only to be acknowledged once more.
+    Its place in the stream and the time when it was stored tell it from a later publish of the same unit.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._identities: OrderedDict[tuple[int, object], None] = OrderedDict()
+
+    def add(self, raw: Any) -> None:
+        self._identities[_identity(raw)] = None
+        if len(self._identities) > self._capacity:
+            self._identities.popitem(last=False)
+
+    def __contains__(self, raw: Any) -> bool:
+        return _identity(raw) in self._identities
+
+
+def _identity(raw: Any) -> tuple[int, object]:
+    metadata = raw.metadata
+    return (metadata.sequence.stream, metadata.timestamp)

@@ -75,20 +75,22 @@ class Streams:
 
     def __init__(self) -> None:
         self._created: dict[str, datetime] = {}
+        self._lost = False
 
     async def ensure(self, js: Any) -> bool:
         """Create what is missing. True when something that we knew has been lost since.
 
         Raises the client's errors, and TopologyError when a stream exists with a configuration that cannot become ours.
         """
-        lost = False
         for config in (*map(_work_queue, STREAMS), _started_calls(), _claims()):
             info = await _ensure_stream(js, config)
             known = self._created.get(config.name)
             self._created[config.name] = info.created
             if known is not None and known != info.created:
                 _log.warning("stream was lost and made anew", stream=config.name)
-                lost = True
+                self._lost = True
+        # Told only once all are there: what was noticed before a failure halfway is not forgotten.
+        lost, self._lost = self._lost, False
         return lost
 
 

@@ -1,4 +1,4 @@
-"""A real nats-server for tests: JetStream on a free port, storage in a directory of its own; it can be killed and robbed."""
+"""A real nats-server for tests: JetStream on a free port, storage of its own; it can be killed and robbed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NatsServer:
             binary, "-c", str(self._config), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
         )
         async with asyncio.timeout(15):
-            while not await self._accepts():
+            while not await self._accepts():  # noqa: ASYNC110 - another process cannot set an event
                 await asyncio.sleep(0.02)
 
     async def kill(self) -> None:
