@@ -36,6 +36,7 @@ def test_the_spans_of_a_task_are_one_tree(workspace: Workspace, spans: SpanStore
         names = [span.name for span in seen]
         assert names.count("invoke_agent my-assistant") == 1, names
         assert sum(name.startswith("chat ") for name in names) == TURNS + 1, names
+        assert names.count("route tenant__whoami") == TURNS, names
         assert names.count("execute_tool whoami") == TURNS, names
         return seen
 
@@ -46,4 +47,5 @@ def test_the_spans_of_a_task_are_one_tree(workspace: Workspace, spans: SpanStore
     assert [span for span in seen if span.parent and span.parent not in known] == []
     services = {span.name.split()[0]: span.service for span in seen}
     assert services["chat"] == "kubechain-llm-gateway"
+    assert services["route"] == "kubechain-toolcall-controller"
     assert services["execute_tool"] == "kubechain-mcp-host"

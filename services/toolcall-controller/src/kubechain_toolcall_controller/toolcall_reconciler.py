@@ -15,6 +15,7 @@ from kubechain_common.messages.topology import tool_request_subject, tool_result
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox
+from kubechain_common.telemetry.tracing import span
 from kubechain_toolcall_controller.core.call_decision import decide_call, decide_refused
 from kubechain_toolcall_controller.core.plan import CallPlan, CallSnapshot
 from kubechain_toolcall_controller.watched import Watched
@@ -111,12 +112,14 @@ class ToolCallReconciler:
         )
 
     async def _send(self, call: TaskRunToolCall, request: ToolRequest) -> None:
-        await self._dispatcher.publish(
-            call.uid,
-            request,
-            subject=tool_request_subject(request.server.uid, call.namespace, call.uid),
-            result_subject=tool_result_subject(call.namespace, call.uid),
-            trace=call.spec.span_context,
-            fresh=request.requested_at > self._since,
-        )
+        attributes = {"gen_ai.tool.name": call.spec.tool_ref.name, "kubechain.tool_call.name": call.name}
+        with span(f"route {call.spec.tool_ref.name}", call.spec.span_context, attributes=attributes) as routing:
+            await self._dispatcher.publish(
+                call.uid,
+                request,
+                subject=tool_request_subject(request.server.uid, call.namespace, call.uid),
+                result_subject=tool_result_subject(call.namespace, call.uid),
+                trace=routing.context,
+                fresh=request.requested_at > self._since,
+            )
         self._sent_at.setdefault(call.uid, now())

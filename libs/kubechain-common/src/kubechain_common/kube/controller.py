@@ -107,7 +107,7 @@ class Controller:
         if isinstance(error, ConflictError):
             self._log.debug("reconcile met a conflict", namespace=namespace, name=name)
             return "conflict"
-        if isinstance(error, KubeError):
+        if isinstance(error, KubeError) or getattr(error, "retryable", False):
             self._log.warning("reconcile failed, retrying", namespace=namespace, name=name, error=str(error))
         else:
             self._log.error("reconcile failed, retrying", namespace=namespace, name=name, exc_info=error)

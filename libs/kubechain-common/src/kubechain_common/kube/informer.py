@@ -120,7 +120,9 @@ class Informer(Generic[R]):
                 if not listing:  # the server is there, so there is nothing to wait for; but never list in a hot loop
                     backoff.reset()
             except KubeError as error:
-                self._report(error)
+                # A watch that was silent for its whole time only ends so when its kind has no objects.
+                if loop.time() - started < _HEALTHY_SECONDS or listing:
+                    self._report(error)
                 delay = error.retry_after or 0.0
             if loop.time() - started > _HEALTHY_SECONDS:
                 backoff.reset()
