@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kubechain_common.runtime.service import ServiceContext, run_service
-
 from kubechain_llm_gateway.gateway import Gateway
 
 

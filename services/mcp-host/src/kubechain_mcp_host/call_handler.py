@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 
 import orjson
-from kubechain_common.runtime.clock import now
 
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.tool import REASON_BAD_REQUEST, REASON_SERVER_UNAVAILABLE
 from kubechain_common.messages.topology import TOOL_RESULTS, tool_result_subject
 from kubechain_common.messaging import Bus, Delivery, Poison
+from kubechain_common.runtime.clock import now
 from kubechain_common.telemetry.logging import bound, get_logger
 from kubechain_common.telemetry.tracing import Span, span, traceparent_of
 from kubechain_mcp_host.call_ledger import CallLedger

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-from kubechain_common.runtime.clock import now
-
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Controller, Key, Result
@@ -13,6 +11,7 @@ from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.kube.status_writer import write_status
+from kubechain_common.runtime.clock import now
 from kubechain_mcp_host.connection_pool import ConnectionPool
 from kubechain_mcp_host.mcpserver_decision import decide_status
 

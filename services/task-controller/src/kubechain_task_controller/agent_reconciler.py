@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.runtime.clock import now
-
-from kubechain_common.kube.client import KubeClient
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
 from kubechain_task_controller.watched import Watched
 
