@@ -28,16 +28,31 @@ class Outcome:
 
 
 def build_lint_commands() -> list[Command]:
-    members = sorted(str(path.relative_to(ROOT)) for pattern in ("libs/*", "services/*") for path in ROOT.glob(pattern))
+    members = [path for pattern in ("libs/*", "services/*") for path in sorted(ROOT.glob(pattern))]
+    tests = sorted(file for member in members for file in (member / "tests").rglob("*.py"))
+    sources = [str(member.relative_to(ROOT) / "src") for member in members]
     return [
         ("ruff", "format", "--check", "."),
         ("ruff", "check", "."),
-        ("mypy", "scripts", "tests", "benchmarks", *(f"{member}/src" for member in members)),
-        # One run each: two members may have a tests/conftest.py, which is one module name to mypy.
-        *(("mypy", f"{member}/tests") for member in members),
+        ("mypy", "scripts", "tests", "benchmarks", *sources),
+        *(("mypy", *batch) for batch in batch_by_name(tests)),
         ("lint-imports", "--no-cache"),
         ("python", "-m", "kubechain_common.crdgen", "crds", "--check"),
     ]
+
+
+def batch_by_name(files: Sequence[Path]) -> list[list[str]]:
+    """The files, relative to the root, in as few batches as it takes for none to hold two of one name.
+
+    The members' tests are no packages, so two conftest.py are one module to mypy.
+    """
+    batches: list[dict[str, str]] = []
+    for file in files:
+        batch = next((batch for batch in batches if file.name not in batch), None)
+        if batch is None:
+            batches.append(batch := {})
+        batch[file.name] = str(file.relative_to(ROOT))
+    return [list(batch.values()) for batch in batches]
 
 
 def run_lint() -> Outcome:

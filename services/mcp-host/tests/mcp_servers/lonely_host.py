@@ -12,7 +12,7 @@ from kubechain_mcp_host.connection import ServerConnection
 async def main() -> None:
     server = build_mcp_server(command=sys.argv[1], args=sys.argv[2:], connected=False)
 
-    async def no_secrets(_):
+    async def no_secrets(_: object) -> dict[str, dict[str, str] | None]:
         return {}
 
     connection = ServerConnection(server, no_secrets, os.environ, lambda: print(connection.state.phase, flush=True))

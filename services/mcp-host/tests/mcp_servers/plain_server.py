@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--garbage", action="store_true", help="print what is neither JSON-RPC nor even text")
@@ -23,13 +24,13 @@ tools = ["echo", "env", "pid", "die", "slow", "grow", "fail"]
 lock = threading.Lock()
 
 
-def send(message):
+def send(message: dict[str, Any]) -> None:
     with lock:
         sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
         sys.stdout.flush()
 
 
-def describe(name):
+def describe(name: str) -> dict[str, Any]:
     hints = {"readOnlyHint": True, "title": "Echo"} if name == "echo" else None
     tool = {
         "name": name,
@@ -39,9 +40,9 @@ def describe(name):
     return {**tool, "annotations": hints} if hints else tool
 
 
-def run_tool(name, arguments, meta):
+def run_tool(name: str, arguments: dict[str, Any], meta: Any) -> tuple[str, bool]:
     if name == "echo":
-        return arguments.get("text", ""), False
+        return str(arguments.get("text", "")), False
     if name == "env":
         return json.dumps(dict(os.environ)), False
     if name == "pid":
@@ -58,13 +59,13 @@ def run_tool(name, arguments, meta):
     os._exit(3)
 
 
-def call(message):
+def call(message: dict[str, Any]) -> None:
     parameters = message["params"]
     text, failed = run_tool(parameters["name"], parameters.get("arguments") or {}, parameters.get("_meta"))
     send({"id": message["id"], "result": {"content": [{"type": "text", "text": text}], "isError": failed}})
 
 
-def handle(message):
+def handle(message: dict[str, Any]) -> None:
     method = message.get("method")
     if options.mute or "id" not in message:
         return

@@ -67,7 +67,10 @@ async def grow(ctx: Context) -> str:
     return "grown"
 
 
-if sys.argv[1] == "stdio":
-    server.run("stdio")
-else:
-    server.run(sys.argv[1], host="127.0.0.1", port=int(sys.argv[2]))
+match sys.argv[1]:
+    case "sse":
+        server.run("sse", host="127.0.0.1", port=int(sys.argv[2]))
+    case "streamable-http":
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
+    case _:
+        server.run("stdio")
