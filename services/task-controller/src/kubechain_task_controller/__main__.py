@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 
 from kubechain_common.api.v1alpha1 import Task
-from kubechain_common.kube.controller import Controller, Key
+from kubechain_common.kube.controller import Controller
 from kubechain_common.kube.informer import Change
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS, LLM_RESULTS_CONSUMER
 from kubechain_common.messaging.consumer import Consumer, Poison
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.runtime.leadership import run_led
+from kubechain_common.runtime.leadership import Leadership
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_task_controller.agent_reconciler import AgentReconciler
 from kubechain_task_controller.core.unreadable import build_unreadable_result
@@ -26,48 +26,7 @@ from kubechain_task_controller.watched import Watched
 NAME = "task-controller"
 
 
-class TaskController:
-    """The parts of the process, wired. A term is one time of leading: its controllers begin and end with it."""
-
-    def __init__(self, context: ServiceContext) -> None:
-        self._context = context
-        self._watched = Watched.build(context.kube, context.settings.watch_namespace)
-        self._term: Term | None = None
-        self._watched.wake_tasks(self._enqueue_task)
-        self._watched.wake_agents(self._enqueue_agent)
-        self._watched.tasks.add_handler(self._handle_deletion)
-        context.bus.on_topology_lost(self._look_again)
-        context.bus.on_reconnect(self._look_again)
-
-    async def run(self) -> None:
-        """Runs until the process is asked to stop."""
-        await run_led(self._context, NAME, self._watched.all(), self._lead)
-
-    async def _lead(self) -> None:
-        self._term = Term(self._context, self._watched)
-        try:
-            await self._term.run()
-        finally:
-            self._term = None
-
-    def _enqueue_task(self, key: Key) -> None:
-        if self._term is not None:
-            self._term.tasks.queue.add(key)
-
-    def _enqueue_agent(self, key: Key) -> None:
-        if self._term is not None:
-            self._term.agents.queue.add(key)
-
-    def _handle_deletion(self, change: Change[Task]) -> None:
-        if self._term is not None and change.kind == "deleted":
-            self._term.reconciler.forget(change.obj)
-
-    def _look_again(self) -> None:
-        if self._term is not None:
-            self._term.look_again()
-
-
-class Term:
+class TaskTerm:
     """What works while this process leads."""
 
     def __init__(self, context: ServiceContext, watched: Watched) -> None:
@@ -87,7 +46,8 @@ class Term:
         """Looks at everything once, then at whatever changes."""
         for agent in self._watched.agents.list():
             self.agents.queue.add(agent.key)
-        self.look_again()
+        for task in self._watched.tasks.list():
+            self.tasks.queue.add(task.key)
         results = Consumer(
             self._context.bus,
             LLM_RESULTS_CONSUMER,
@@ -114,14 +74,26 @@ class Term:
         return key is not None
 
     def look_again(self) -> None:
-        """What is on its way is not known any more: every Task finds out for itself."""
+        """What is on its way is not known any more: every unfinished Task finds out for itself."""
         self._dispatcher.forget_all()
         for task in self._watched.tasks.list():
-            self.tasks.queue.add(task.key)
+            if not task.finished:
+                self.tasks.queue.add(task.key)
 
 
 async def start(context: ServiceContext) -> None:
-    await TaskController(context).run()
+    """Runs until the process is asked to stop."""
+    watched = Watched.build(context.kube, context.settings.watch_namespace)
+    leadership = Leadership(context, NAME, watched.all(), lambda: TaskTerm(context, watched))
+
+    def forget_deleted(change: Change[Task]) -> None:
+        if change.kind == "deleted":
+            leadership.tell(lambda term: term.reconciler.forget(change.obj))
+
+    watched.wake_tasks(lambda key: leadership.tell(lambda term: term.tasks.queue.add(key)))
+    watched.wake_agents(lambda key: leadership.tell(lambda term: term.agents.queue.add(key)))
+    watched.tasks.add_handler(forget_deleted)
+    await leadership.run()
 
 
 def main() -> None:

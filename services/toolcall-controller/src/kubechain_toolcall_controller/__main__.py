@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
-from kubechain_common.kube.controller import Controller, Key
+from kubechain_common.kube.controller import Controller
 from kubechain_common.kube.informer import Change
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.messages.topology import TOOL_REQUESTS, TOOL_RESULTS, TOOL_RESULTS_CONSUMER
 from kubechain_common.messaging.consumer import Consumer, Poison
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.runtime.leadership import run_led
+from kubechain_common.runtime.leadership import Leadership
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
 from kubechain_toolcall_controller.toolcall_reconciler import ToolCallReconciler
@@ -21,43 +21,7 @@ from kubechain_toolcall_controller.watched import Watched
 NAME = "toolcall-controller"
 
 
-class ToolCallController:
-    """The parts of the process, wired. A term is one time of leading: its controller begins and ends with it."""
-
-    def __init__(self, context: ServiceContext) -> None:
-        self._context = context
-        self._watched = Watched.build(context.kube, context.settings.watch_namespace)
-        self._term: Term | None = None
-        self._watched.wake_calls(self._enqueue)
-        self._watched.calls.add_handler(self._handle_deletion)
-        context.bus.on_topology_lost(self._look_again)
-        context.bus.on_reconnect(self._look_again)
-
-    async def run(self) -> None:
-        """Runs until the process is asked to stop."""
-        await run_led(self._context, NAME, self._watched.all(), self._lead)
-
-    async def _lead(self) -> None:
-        self._term = Term(self._context, self._watched)
-        try:
-            await self._term.run()
-        finally:
-            self._term = None
-
-    def _enqueue(self, key: Key) -> None:
-        if self._term is not None:
-            self._term.calls.queue.add(key)
-
-    def _handle_deletion(self, change: Change[TaskRunToolCall]) -> None:
-        if self._term is not None and change.kind == "deleted":
-            self._term.reconciler.forget(change.obj)
-
-    def _look_again(self) -> None:
-        if self._term is not None:
-            self._term.look_again()
-
-
-class Term:
+class ToolCallTerm:
     """What works while this process leads."""
 
     def __init__(self, context: ServiceContext, watched: Watched) -> None:
@@ -109,7 +73,17 @@ class Term:
 
 
 async def start(context: ServiceContext) -> None:
-    await ToolCallController(context).run()
+    """Runs until the process is asked to stop."""
+    watched = Watched.build(context.kube, context.settings.watch_namespace)
+    leadership = Leadership(context, NAME, watched.all(), lambda: ToolCallTerm(context, watched))
+
+    def forget_deleted(change: Change[TaskRunToolCall]) -> None:
+        if change.kind == "deleted":
+            leadership.tell(lambda term: term.reconciler.forget(change.obj))
+
+    watched.wake_calls(lambda key: leadership.tell(lambda term: term.calls.queue.add(key)))
+    watched.calls.add_handler(forget_deleted)
+    await leadership.run()
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.lease import LeaderElector
@@ -32,3 +32,51 @@ async def run_led(
         await elector.run(lead, context.stopping)
         for task in following:
             task.cancel()
+
+
+class Term(Protocol):
+    """What works while this process leads; it begins and ends with the Lease."""
+
+    async def run(self) -> None: ...
+
+    def look_again(self) -> None:
+        """The broker may have lost what was published: find out about everything unfinished."""
+        ...
+
+
+T = TypeVar("T", bound=Term)
+
+
+class Leadership(Generic[T]):
+    """A controller whose terms come and go, while informers and handlers stay registered once."""
+
+    def __init__(
+        self, context: ServiceContext, name: str, informers: Sequence[Informer[Any]], build_term: Callable[[], T]
+    ) -> None:
+        self._context = context
+        self._name = name
+        self._informers = informers
+        self._build_term = build_term
+        self._term: T | None = None
+        context.bus.on_topology_lost(lambda: self.tell(_look_again))
+        context.bus.on_reconnect(lambda: self.tell(_look_again))
+
+    def tell(self, act: Callable[[T], None]) -> None:
+        """Does ``act`` to the present term; nothing while another process leads."""
+        if self._term is not None:
+            act(self._term)
+
+    async def run(self) -> None:
+        """Runs until the process is asked to stop."""
+        await run_led(self._context, self._name, self._informers, self._lead)
+
+    async def _lead(self) -> None:
+        self._term = self._build_term()
+        try:
+            await self._term.run()
+        finally:
+            self._term = None
+
+
+def _look_again(term: Term) -> None:
+    term.look_again()
