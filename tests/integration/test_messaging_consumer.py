@@ -278,6 +278,7 @@ async def test_a_redelivery_joins_the_handler_that_still_runs(
     handler = Handler(work)
     async with consuming(bus, handler, spec):
         await publish(bus, "c1")
+        await eventually(lambda: len(handler.seen) == 1)  # the consumer is there from here on
         await eventually(delivered_twice)
         release.set()
         await eventually(gone(bus, "c1"))
