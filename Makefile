@@ -11,10 +11,10 @@ help: ## Show what can be made
 setup: ## Make .venv/ with the kubechain command and every service (at once when nothing changed)
 	@$(PYTHON) scripts/bootstrap.py
 
-demo: setup ## Watch an agent use a tool, on a control plane of its own and without an API key
+demo: setup ## Watch an agent use a tool, on a control plane of its own (an API key is used if set, none is needed)
 	@$(BIN)/kubechain demo
 
-up: setup ## Start the local control plane and all services
+up: setup ## Start the local control plane and all services in the foreground (Ctrl-C stops them)
 	@$(BIN)/kubechain up
 
 down: setup ## Stop them
@@ -23,7 +23,7 @@ down: setup ## Stop them
 test: setup ## Run everything that decides a merge: lint, unit, integration and end-to-end tests
 	@$(BIN)/python scripts/stages.py lint unit integration e2e
 
-test-unit: setup ## Run the tests that need no other process
+test-unit: setup ## Run the tests that need neither an API server nor NATS
 	@$(BIN)/python scripts/stages.py unit
 
 test-integration: setup ## Run the tests against a real API server and a real NATS

@@ -57,6 +57,8 @@ def write_results(path: Path, figures: dict[str, float], services: Sequence[str]
     path.write_text(
         "# Benchmark results\n\n"
         f"Measured {when} by `make bench` on {machine}; everything on one machine, a scripted LLM and an echo\n"
-        f"tool that answer in about a millisecond. Services: {', '.join(services)}.\n\n{render(figures)}\n",
+        f"tool that answer in about a millisecond. Services: {', '.join(services)}.\n\n"
+        "`first` is the budget of the next release, `then` the one after it; the last column compares with `first`.\n\n"
+        f"{render(figures)}\n",
         encoding="utf-8",
     )

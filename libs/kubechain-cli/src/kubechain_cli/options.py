@@ -20,8 +20,8 @@ StateDir = Annotated[
     Path | None,
     typer.Option(
         "--state-dir",
-        help="Directory of the cluster. [default: $KUBECHAIN_HOME, else ~/.local/state/kubechain]",
-        show_default=False,
+        help="Directory of the cluster.",
+        show_default="$KUBECHAIN_HOME, else ~/.local/state/kubechain",
     ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print the result.")]

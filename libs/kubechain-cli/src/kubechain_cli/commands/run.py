@@ -60,7 +60,11 @@ def run(
     ] = None,
     rm: Annotated[bool, typer.Option("--rm/--keep", help="Delete the Task once its answer is printed.")] = False,
 ) -> None:
-    """Ask an Agent, and print its answer."""
+    """Ask an Agent, and print its answer.
+
+    Talks to the cluster of KUBECONFIG, else to the local one. Exit code 0: answered; 1: failed; 2: no such Agent;
+    124: time-out; 130: Ctrl-C.
+    """
     console = new_literal_console()
     if message == "-":
         message = sys.stdin.read()

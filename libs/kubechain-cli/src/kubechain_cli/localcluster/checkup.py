@@ -24,7 +24,7 @@ OLDEST_PYTHON = (3, 11)
 # A Go build needs its sources, its cache and the result; a cluster by itself needs little.
 GIB = 1024**3
 BUILD_SPACE, RUN_SPACE = 8 * GIB, 1 * GIB
-API_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "HUMANLAYER_API_KEY")
+API_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 
 
 class Verdict(StrEnum):

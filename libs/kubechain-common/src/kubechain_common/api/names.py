@@ -10,7 +10,7 @@ import hashlib
 from kubechain_common.api.v1alpha1.meta import GROUP
 
 LABEL_TASK = f"{GROUP}/taskruntoolcall"
-"""Label of a tool call that names its Task, spelled as the seed prints it."""
+"""Label of a tool call that names its Task, spelled as in the original KubeChain."""
 
 LABEL_TASK_UID = f"{GROUP}/task-uid"
 

@@ -49,7 +49,7 @@ class ContactChannelSpec(KubeModel):
 
 
 class ContactChannelStatus(ReadinessStatus):
-    """Ready once the service behind the channel accepted the key."""
+    """Empty in this version, which has no service for channels: an approval is given with spec.decision of the call."""
 
 
 class ContactChannel(Resource):

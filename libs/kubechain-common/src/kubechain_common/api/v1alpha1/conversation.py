@@ -51,7 +51,7 @@ class ContentSource(KubeModel):
 
 
 class Message(KubeModel):
-    """One message; ``provider_data`` is opaque and goes back to the provider that wrote it, untouched."""
+    """One message; ``providerData`` is opaque and goes back to the provider that wrote it, untouched."""
 
     role: Role
     content: Annotated[str, Field(max_length=MAX_CONTENT)] = ""

@@ -1,4 +1,4 @@
-"""What every ``.status`` shares: the seed's ready/status/statusDetail, beside Kubernetes conditions."""
+"""What every ``.status`` shares: the ready/status/statusDetail that users know, beside Kubernetes conditions."""
 
 from __future__ import annotations
 
