@@ -49,7 +49,7 @@ async def test_what_is_on_its_way_is_not_published_again() -> None:
     await publish(unit, fresh=True)
     await publish(unit, fresh=False)
     assert len(bus.published) == 1
-    assert unit.on_its_way("u.1")
+    assert unit.subject_of("u.1") == "req"
 
 
 @pytest.mark.parametrize("present", ["req", "res"])
@@ -58,7 +58,7 @@ async def test_after_a_restart_a_request_or_a_result_in_the_stream_is_enough(pre
     unit = dispatcher(bus)
     await publish(unit, fresh=False)
     assert bus.published == []
-    assert unit.on_its_way("u.1")
+    assert unit.subject_of("u.1") == "req"
 
 
 async def test_a_lost_unit_is_published_again_without_an_id_that_would_swallow_it() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from kubechain_common.api.names import turn_key
-from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
@@ -48,29 +48,18 @@ class TaskReconciler:
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the Task; ``None`` if nothing is left to wait for by time."""
         task = self._watched.tasks.get(*key)
-        if self._inbox.has_orphans(key, task.uid if task else None):
-            await self._settle_orphans(key)
+        await self._inbox.settle_orphans_of(key, task, self._watched.tasks, self._kube)
         if task is None:
             return None
         parked = self._inbox.first(task.uid)
         snapshot = await self._take_snapshot(task, parked.message if parked else None)
         plan = decide_task(snapshot)
         try:
-            again = await self._carry_out(task, plan, parked)
+            again = await self._carry_out(snapshot, plan, parked)
         except InvalidError as error:
             refused = decide_refused(snapshot, str(error), too_large=isinstance(error, TooLargeError))
-            again = await self._carry_out(task, refused, parked)
+            again = await self._carry_out(snapshot, refused, parked)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
-
-    async def _settle_orphans(self, key: tuple[str, str]) -> None:
-        """Results for a Task that is gone. The API server is asked, because our copy may be behind."""
-        try:
-            live = await self._kube.get(Task, *key)
-        except NotFoundError:
-            self._inbox.settle_orphans(key, None)
-        else:
-            self._inbox.settle_orphans(key, live.uid)
-            self._watched.tasks.observe(live)
 
     def forget(self, task: Task) -> None:
         """The Task was deleted."""
@@ -88,7 +77,7 @@ class TaskReconciler:
             now=now(),
             agent=agent,
             llm=ObjectRef.of(llm) if llm else None,
-            catalog=self._catalog_of(task),
+            catalog=self._build_catalog(agent) if agent else ToolCatalog(),
             children={c.name: c for c in self._watched.calls.by_owner(task.uid)},
             refused=self._refused.get(unit, {}),
             result=result,
@@ -97,12 +86,9 @@ class TaskReconciler:
             new_span=task.status.span_context or new_span_context(),
         )
 
-    def _catalog_of(self, task: Task) -> ToolCatalog:
-        agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
-        if agent is None:
-            return ToolCatalog()
+    def _build_catalog(self, agent: Agent) -> ToolCatalog:
         names = [ref.name for ref in agent.spec.mcp_servers]
-        found = ((name, self._watched.servers.get(task.namespace, name)) for name in names)
+        found = ((name, self._watched.servers.get(agent.namespace, name)) for name in names)
         return build_catalog(agent, {name: server for name, server in found if server is not None})
 
     async def _find_source(self, task: Task) -> Task | None:
@@ -118,18 +104,18 @@ class TaskReconciler:
         except NotFoundError:
             return None
 
-    async def _carry_out(self, task: Task, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
+    async def _carry_out(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
         """True when the Task should be looked at again at once."""
+        before = task = snapshot.task
         if plan.delete:
             await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
             return False
-        before = task
         if plan.status is not None:
             task = await write_status(self._kube, self._watched.tasks, task, plan.status)
         more = self._settle(task, plan, parked)
         more |= await self._create_children(task, plan.children)
-        if plan.send:
-            await self._send(task, fresh=plan.fresh)
+        if plan.send and snapshot.llm is not None:
+            await self._send(task, snapshot.llm, snapshot.catalog, fresh=plan.fresh)
         for event in plan.events:
             self._recorder.event(task, event.type, event.reason, event.message)
         if task.finished and not before.finished:
@@ -164,11 +150,7 @@ class TaskReconciler:
             return False
         return True
 
-    async def _send(self, task: Task, *, fresh: bool) -> None:
-        agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
-        llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
-        if llm is None:
-            return  # gone since the decision; its return wakes the Task
+    async def _send(self, task: Task, llm: ObjectRef, catalog: ToolCatalog, *, fresh: bool) -> None:
         turn = task.status.turn
         subject = llm_request_subject(llm.uid, task.namespace, task.uid, turn)
         before = self._dispatcher.subject_of(turn_key(task.uid, turn))
@@ -177,9 +159,9 @@ class TaskReconciler:
         request = LLMRequest(
             task=ObjectRef.of(task),
             turn=turn,
-            llm=ObjectRef.of(llm),
+            llm=llm,
             messages=task.status.context_window,
-            tools=self._catalog_of(task).definitions(),
+            tools=catalog.definitions(),
         )
         await self._dispatcher.publish(
             turn_key(task.uid, turn),

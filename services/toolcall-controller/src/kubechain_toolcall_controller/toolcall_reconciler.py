@@ -7,7 +7,7 @@ from datetime import datetime
 from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
-from kubechain_common.kube.errors import InvalidError, NotFoundError
+from kubechain_common.kube.errors import InvalidError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import ToolRequest, ToolResult
@@ -51,8 +51,7 @@ class ToolCallReconciler:
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the call."""
         call = self._watched.calls.get(*key)
-        if self._inbox.has_orphans(key, call.uid if call else None):
-            await self._settle_orphans(key)
+        await self._inbox.settle_orphans_of(key, call, self._watched.calls, self._kube)
         if call is None:
             return None
         server = self._find_server(call)
@@ -89,16 +88,6 @@ class ToolCallReconciler:
         if plan.status is None:
             return call
         return await write_status(self._kube, self._watched.calls, call, plan.status)
-
-    async def _settle_orphans(self, key: tuple[str, str]) -> None:
-        """Results for a call that is gone. The API server is asked, because our copy may be behind."""
-        try:
-            live = await self._kube.get(TaskRunToolCall, *key)
-        except NotFoundError:
-            self._inbox.settle_orphans(key, None)
-        else:
-            self._inbox.settle_orphans(key, live.uid)
-            self._watched.calls.observe(live)
 
     def _find_server(self, call: TaskRunToolCall) -> MCPServer | None:
         target = call.spec.target

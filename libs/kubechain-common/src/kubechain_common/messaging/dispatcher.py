@@ -24,12 +24,8 @@ class Dispatcher:
         self._results = results
         self._on_its_way: dict[str, str] = {}
 
-    def on_its_way(self, unit: str) -> bool:
-        """True when this process knows that the unit was published and has no result yet."""
-        return unit in self._on_its_way
-
     def subject_of(self, unit: str) -> str | None:
-        """The subject that the unit was last published on by this process."""
+        """The subject on which this process knows the unit to be on its way, if it does."""
         return self._on_its_way.get(unit)
 
     def forget(self, unit: str) -> None:

@@ -12,10 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from kubechain_common.api.v1alpha1 import Resource
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import NotFoundError
+from kubechain_common.kube.informer import Informer, Key
 from kubechain_common.messages import Envelope, ObjectRef
 from kubechain_common.messaging.consumer import Delivery
 
 M = TypeVar("M", bound=Envelope)
+R = TypeVar("R", bound=Resource)
 
 
 class Parked(Generic[M]):
@@ -63,11 +68,24 @@ class Inbox(Generic[M]):
         self._remove(uid, parked)
         return uid in self._parked
 
-    def has_orphans(self, key: tuple[str, str], live_uid: str | None) -> bool:
-        """True when something waits under ``key`` for another object than the live one."""
-        return any(self._ref_of(q[0].message).key == key and uid != live_uid for uid, q in self._parked.items())
+    async def settle_orphans_of(self, key: Key, known: R | None, informer: Informer[R], kube: KubeClient) -> None:
+        """Settle what waits under ``key`` for another object than the live one.
 
-    def settle_orphans(self, key: tuple[str, str], live_uid: str | None) -> None:
+        ``known`` is our copy, which may be behind: where something seems to wait in vain, the API server is asked, and
+        the informer told. Raises KubeError.
+        """
+        known_uid = known.uid if known is not None else None
+        if not any(self._ref_of(q[0].message).key == key and uid != known_uid for uid, q in self._parked.items()):
+            return
+        try:
+            live = await kube.get(informer.kind, *key)
+        except NotFoundError:
+            self.settle_orphans(key, None)
+        else:
+            self.settle_orphans(key, live.uid)
+            informer.observe(live)
+
+    def settle_orphans(self, key: Key, live_uid: str | None) -> None:
         """Settle what waits under ``key`` for an object that is gone, or that another one of its name replaced."""
         for uid, queue in list(self._parked.items()):
             if self._ref_of(queue[0].message).key == key and uid != live_uid:
