@@ -16,6 +16,8 @@ from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages import ObjectRef, ToolRequest
 from kubechain_common.messages.topology import TOOL_REQUESTS, ConsumerSpec, tool_request_subject
 from kubechain_common.messaging import Bus, Consumer, Delivery, Poison, PoisonMessage, RetryLater
+from kubechain_common.messaging.in_flight import InFlight
+from kubechain_common.messaging.settling import Settling
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
 pytestmark = pytest.mark.integration
@@ -239,17 +241,17 @@ async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(
 ) -> None:
     spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=1.0)
     release = asyncio.Event()
-    send, sent = Consumer._send_heartbeats, 0
+    send, sent = Settling.send_heartbeats, 0
 
-    async def counted(consumer: Consumer[ToolRequest]) -> None:
+    async def counted(settling: Settling, in_flight: InFlight) -> None:
         nonlocal sent
-        await send(consumer)
+        await send(settling, in_flight)
         sent += 1
 
     async def work(_: Delivery[ToolRequest]) -> None:
         await release.wait()
 
-    monkeypatch.setattr(Consumer, "_send_heartbeats", counted)
+    monkeypatch.setattr(Settling, "send_heartbeats", counted)
     handler = Handler(work)
     async with consuming(bus, handler, spec):
         await publish(bus, "c1")
@@ -265,7 +267,7 @@ async def test_a_redelivery_joins_the_handler_that_still_runs(
     bus: Bus, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
     spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=1.0)
-    monkeypatch.setattr(Consumer, "_send_heartbeats", _no_heartbeats)
+    monkeypatch.setattr(Settling, "send_heartbeats", _no_heartbeats)
     release = asyncio.Event()
 
     async def work(_: Delivery[ToolRequest]) -> None:
@@ -285,7 +287,7 @@ async def test_a_redelivery_joins_the_handler_that_still_runs(
     assert len(handler.seen) == 1
 
 
-async def _no_heartbeats(_: object) -> None: ...
+async def _no_heartbeats(*_: object) -> None: ...
 
 
 async def test_stopping_waits_for_the_handlers_and_takes_nothing_new(

@@ -12,7 +12,7 @@ import pytest
 from kubechain_common.messages import Envelope
 from kubechain_common.messages.topology import ConsumerSpec
 from kubechain_common.messaging import Consumer, Delivery
-from kubechain_common.messaging.consumer import nak_delay
+from kubechain_common.messaging.settling import nak_delay
 
 SPEC = ConsumerSpec("STREAM", "durable", "s.>", 16)
 
@@ -137,8 +137,8 @@ async def test_after_a_reconnect_a_new_pull_is_opened(nats_client: Any) -> None:
         await until(lambda: nats_client.published)
         await nats_client.subscriptions[-1].deliver(SimpleNamespace(data=b"", headers={"Status": "100"}))
         bus.callbacks[0]()
-        await until(lambda: len(nats_client.subscriptions) == 2 and len(nats_client.published) == 2)
-        assert nats_client.published[-1][2] == "_INBOX.1"
+        await until(lambda: len(nats_client.subscriptions) == 3 and len(nats_client.published) == 2)
+        assert nats_client.published[-1][2] == "_INBOX.2"
         stopping.set()
 
 

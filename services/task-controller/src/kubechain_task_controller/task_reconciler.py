@@ -1,4 +1,4 @@
-"""Carries out what ``core.task_decision`` decides about a Task: status, children, request, events, in this order.
+"""Carries out what ``core.task_decision`` decides about a Task: what it takes back, status, children, request, events, in this order.
 
 Nothing is decided here. Each effect is idempotent, so an error anywhere leaves the rest to the next reconcile.
 """
@@ -12,11 +12,18 @@ from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
-from kubechain_common.kube.errors import AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError, TooLargeError
+from kubechain_common.kube.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    TooLargeError,
+)
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
-from kubechain_common.messages.topology import llm_request_subject, llm_result_subject
+from kubechain_common.messages.topology import ANY, llm_request_subject, llm_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox, Parked
@@ -44,9 +51,11 @@ class TaskReconciler:
         self._inbox = inbox
         self._recorder = recorder
         self._refused: dict[str, dict[str, str]] = {}
+        self._deleted: dict[tuple[str, str], list[Task]] = {}
 
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the Task; ``None`` if nothing is left to wait for by time."""
+        await self._withdraw_deleted(key)
         task = self._watched.tasks.get(*key)
         await self._inbox.settle_orphans_of(key, task, self._watched.tasks, self._kube)
         if task is None:
@@ -62,10 +71,25 @@ class TaskReconciler:
         return Result(requeue_after=0.0 if again else plan.requeue_after)
 
     def forget(self, task: Task) -> None:
-        """The Task was deleted."""
-        unit = turn_key(task.uid, task.status.turn)
-        self._dispatcher.forget(unit)
-        self._refused.pop(unit, None)
+        """The Task was deleted; its reconcile, which is due now, takes its request back."""
+        self._refused.pop(turn_key(task.uid, task.status.turn), None)
+        if not task.finished:
+            self._deleted.setdefault(task.key, []).append(task)
+
+    async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
+        for task in list(self._deleted.get(key, ())):
+            await self._withdraw(task)
+            self._deleted[key].remove(task)
+        self._deleted.pop(key, None)
+
+    async def _withdraw(self, task: Task) -> None:
+        """Wherever the request of this turn went: the Agent may have had another LLM then."""
+        turn = task.status.turn
+        everywhere = llm_request_subject(ANY, task.namespace, task.uid, turn)
+        agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
+        llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
+        probable = [llm_request_subject(llm.uid, task.namespace, task.uid, turn)] if llm else []
+        await self._dispatcher.withdraw(turn_key(task.uid, turn), *probable, everywhere)
 
     async def _take_snapshot(self, task: Task, result: LLMResult | None) -> TaskSnapshot:
         agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
@@ -107,6 +131,9 @@ class TaskReconciler:
     async def _carry_out(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
         """True when the Task should be looked at again at once."""
         before = task = snapshot.task
+        if plan.withdraw:
+            await self._withdraw(task)
+        await asyncio.gather(*(self._cancel_call(snapshot.children[name]) for name in plan.cancel))
         if plan.delete:
             await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
             return False
@@ -149,6 +176,13 @@ class TaskReconciler:
             self._refused.setdefault(turn_key(task.uid, task.status.turn), {})[child.name] = str(error)
             return False
         return True
+
+    async def _cancel_call(self, call: TaskRunToolCall) -> None:
+        body = {"metadata": {"uid": call.uid}, "spec": {"cancel": True}}
+        try:
+            self._watched.calls.observe(await self._kube.patch(TaskRunToolCall, call.namespace, call.name, body))
+        except (NotFoundError, ConflictError):
+            return  # gone, and another one may have its name: that one is looked at when it is seen
 
     async def _send(self, task: Task, llm: ObjectRef, catalog: ToolCatalog, *, fresh: bool) -> None:
         turn = task.status.turn

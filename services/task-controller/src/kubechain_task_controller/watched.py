@@ -75,8 +75,11 @@ class Watched:
 
         def call_changed(change: Change[TaskRunToolCall]) -> None:
             call = change.obj
-            if change.new is None or call.finished:
-                enqueue((call.namespace, call.spec.task_run_ref.name))
+            key = (call.namespace, call.spec.task_run_ref.name)
+            owner = self.tasks.get(*key)
+            # A finished Task has no calls under way: one that appears all the same is cancelled.
+            if change.new is None or call.finished or (owner is not None and owner.finished):
+                enqueue(key)
 
         def llm_changed(change: Change[LLM]) -> None:
             # An LLM that was made anew under its name leaves its Agents as they are, but not the requests.

@@ -12,6 +12,9 @@ its way:
 | KUBECHAIN_TOOL_RESULTS  | kubechain.tool.result.<ns>.<call-uid>                  | toolcall-controller |
 
 All are work queues: a message leaves when it is acknowledged. Nothing here is the record of anything; the CRs are.
+
+A request that was taken back is told on ``kubechain.withdrawn.<request subject>``: core NATS, no stream, for whoever
+is at it. The consumer of a request subject listens there.
 """
 
 from __future__ import annotations
@@ -53,6 +56,9 @@ STARTED_CALLS_BUCKET = "KUBECHAIN_STARTED_CALLS"
 CLAIMS_BUCKET = "KUBECHAIN_CLAIMS"
 """Object store of the payloads that are over the server's max_payload."""
 
+ANY = "*"
+"""In place of an LLM's or a server's uid: the requests of one unit of work, to whomever they went."""
+
 LLM_MAX_IN_FLIGHT = 256
 RESULTS_MAX_IN_FLIGHT = 1024
 
@@ -77,6 +83,11 @@ def parse_tool_result_subject(subject: str) -> tuple[str, str] | None:
     """(namespace, call uid) of a result's subject."""
     parts = subject.split(".")
     return (parts[3], parts[4]) if len(parts) == 5 else None
+
+
+def withdrawn_subject(request_subject: str) -> str:
+    """Where it is told that the request was taken back; wildcards stay what they are."""
+    return f"kubechain.withdrawn.{request_subject}"
 
 
 def tool_request_subject(server_uid: str, namespace: str, call_uid: str) -> str:

@@ -21,6 +21,7 @@ from prometheus_client import Counter
 
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages.envelope import Envelope
+from kubechain_common.messages.topology import withdrawn_subject
 from kubechain_common.messaging import codec, errors
 from kubechain_common.messaging.claims import ClaimStore
 from kubechain_common.messaging.connection import Connection
@@ -154,6 +155,30 @@ class Bus:
             return
         except errors.ANY as error:
             raise errors.translate(error, f"purging {subject}") from error
+
+    async def withdraw(self, stream: str, subject: str) -> None:
+        """Take a request back: drop it if it waits, and tell whoever is at it to stop. Raises MessagingError.
+
+        With wildcards: every such request in the stream. Purged first and told second: a consumer that hears of it, or
+        looks after an outage, finds the message gone.
+        """
+        for exact in await self._subjects(stream, subject) if "*" in subject else [subject]:
+            await self.purge(stream, exact)
+            try:
+                await self.connection.nc.publish(withdrawn_subject(exact), b"")
+            except errors.ANY as error:
+                raise errors.translate(error, f"withdrawing {exact}") from error
+
+    async def _subjects(self, stream: str, pattern: str) -> list[str]:
+        """The subjects of this pattern that hold a message, worked on or not."""
+        try:
+            await self.connection.ready()
+            info = await self.connection.js.stream_info(stream, subjects_filter=pattern)
+        except nats.js.errors.NotFoundError:
+            return []
+        except errors.ANY as error:
+            raise errors.translate(error, f"looking for {pattern}") from error
+        return list(info.state.subjects or ())
 
     async def delete_consumer(self, stream: str, durable: str) -> None:
         """Delete a durable consumer; no error when it is not there. Stop the Consumers that use it first, or they

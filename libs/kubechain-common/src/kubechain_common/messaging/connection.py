@@ -114,6 +114,17 @@ class Connection:
             if lost:
                 _notify(self._on_lost)
 
+    async def has_dropped(self, stream: str, sequence: int) -> bool:
+        """True when the message is gone from the very stream that we know; False when the stream itself was lost.
+
+        Raises MessagingError. Whoever asks has heard of every loss of the stream before the answer.
+        """
+        async with self._ensuring:
+            try:
+                return await self._streams.has_dropped(self.js, stream, sequence)
+            except errors.ANY as error:
+                raise errors.translate(error, f"looking for message {sequence}") from error
+
     async def _connect(self, url: str, name: str) -> None:
         parts = urlsplit(url)
         _log.info("connecting to NATS", host=parts.hostname, port=parts.port)

@@ -5,7 +5,7 @@ work by capacity. A message belongs to this process until it is settled: acknowl
 back when it raises or is cancelled. One timer per Consumer keeps all of its messages alive at the server while their
 handlers run.
 
-Four things make this exact:
+Five things make this exact:
 
 * A redelivery of a message whose handler still runs here (a heartbeat got lost, or the unit was published again after
   the broker lost its storage) joins that handler instead of starting a second one, and the newest delivery is what
@@ -13,15 +13,16 @@ Four things make this exact:
 * A delivery of a consumer that no longer exists is never acknowledged: in a stream made anew its sequence belongs to
   another message.
 * A message that was acknowledged here and comes again all the same is acknowledged again, not handled again.
+* A message that was withdrawn ends its handler, here and at once, and is never delivered again.
 * Stopping asks for nothing more first, then gives back what arrives late, then waits for the handlers.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from nats.js import api
@@ -33,8 +34,10 @@ from kubechain_common.messaging import codec, errors
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, PoisonMessage, RetryLater
-from kubechain_common.messaging.in_flight import Acknowledged, Entry, InFlight
+from kubechain_common.messaging.in_flight import Entry, InFlight
 from kubechain_common.messaging.pull import CONSUMER_DELETED, Pull
+from kubechain_common.messaging.settling import Settling
+from kubechain_common.messaging.withdrawals import Withdrawals
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_common.telemetry.metrics import LATENCY_BUCKETS
 
@@ -42,14 +45,11 @@ M = TypeVar("M", bound=Envelope)
 Handler = Callable[[Delivery[M]], Awaitable[None]]
 PoisonHandler = Callable[[Poison], Awaitable[None]]
 
-__all__ = ["Consumer", "Delivery", "Poison", "nak_delay"]
+__all__ = ["Consumer", "Delivery", "Poison"]
 
 _MIN_BACK_OFF = 0.05
 _MAX_BACK_OFF = 5.0
-_MAX_NAK_DELAY = 60.0
-_ACK_TIMEOUT = 5.0
 _REMEMBERED_PER_SLOT = 8
-_CANCELLED_TIMEOUT = 1.0
 
 _HANDLED = Counter("kubechain_messages_handled_total", "Messages handled, by what came of it", ["stream", "outcome"])
 _SECONDS = Histogram("kubechain_message_seconds", "Time a handler took", ["stream"], buckets=LATENCY_BUCKETS)
@@ -85,14 +85,15 @@ class Consumer(Generic[M]):
         self._handler = handler
         self._concurrency = concurrency
         self._on_poison = on_poison
-        self._confirm_ack = confirm_ack
         self._grace = grace
         self._heartbeat_interval = spec.ack_wait / 3
         self._in_flight = InFlight()
-        self._acknowledged = Acknowledged(_REMEMBERED_PER_SLOT * concurrency)
+        self._settling = Settling(bus, spec, confirm=confirm_ack, remembered=_REMEMBERED_PER_SLOT * concurrency)
+        self._withdrawals = Withdrawals(bus.connection, spec, self._in_flight)
         self._pull: Pull | None = None
         self._wake = asyncio.Event()
         self._stopping = False
+        self._spec_changed = False
         self._handlers: asyncio.TaskGroup
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -103,8 +104,10 @@ class Consumer(Generic[M]):
             self._bus.on_topology_lost(self._handle_topology_lost),
         ]
         try:
+            await self._withdrawals.open()
             async with asyncio.TaskGroup() as self._handlers:
                 waker = self._handlers.create_task(self._wake_on(stopping))
+                watcher = self._handlers.create_task(self._withdrawals.run())
                 try:
                     await self._consume(stopping)
                 finally:
@@ -112,9 +115,18 @@ class Consumer(Generic[M]):
                     self._stopping = True
                     await self._close_pull()
                 await self._drain()
+                watcher.cancel()
         finally:
+            await self._withdrawals.close()
             for end in unregister:
                 end()
+
+    def set_concurrency(self, concurrency: int) -> None:
+        """From now on so many handlers here, and so many over all replicas; what runs already goes on."""
+        self._concurrency = concurrency
+        self._spec = replace(self._spec, max_ack_pending=concurrency)
+        self._spec_changed = True
+        self._wake.set()
 
     async def _wake_on(self, stopping: asyncio.Event) -> None:
         await stopping.wait()
@@ -138,7 +150,7 @@ class Consumer(Generic[M]):
                 back_off = _MIN_BACK_OFF
             if time.monotonic() >= next_heartbeat:
                 next_heartbeat = time.monotonic() + self._heartbeat_interval
-                await self._send_heartbeats()
+                await self._settling.send_heartbeats(self._in_flight)
                 if self._pull is not None:
                     self._pull.check_silence()
 
@@ -163,6 +175,8 @@ class Consumer(Generic[M]):
                 raise BusUnavailableError(reason)  # lost as soon as opened: the next one has to wait
         if self._pull is None:
             await self._open_pull()
+        elif self._spec_changed:
+            await self._ensure_consumer()
         await self._ask()
 
     async def _open_pull(self) -> None:
@@ -188,7 +202,12 @@ class Consumer(Generic[M]):
             max_ack_pending=self._spec.max_ack_pending,
             max_deliver=-1,
         )
-        await self._bus.connection.js.add_consumer(self._spec.stream, config)
+        self._spec_changed = False
+        try:
+            await self._bus.connection.js.add_consumer(self._spec.stream, config)
+        except errors.ANY:
+            self._spec_changed = True
+            raise
 
     async def _ask(self) -> None:
         pull = self._pull
@@ -211,6 +230,7 @@ class Consumer(Generic[M]):
             await pull.close()
 
     def _handle_reconnect(self) -> None:
+        self._withdrawals.look()
         # The server forgets pulls with their connection, and says nothing.
         if self._pull is not None:
             self._pull.mark_lost("reconnected")
@@ -228,7 +248,7 @@ class Consumer(Generic[M]):
             await raw.nak()
             return
         entry = None
-        if raw in self._acknowledged:
+        if raw in self._settling.acknowledged:
             await raw.ack()
         else:
             entry = self._in_flight.add_or_join(raw)
@@ -243,7 +263,9 @@ class Consumer(Generic[M]):
         try:
             outcome = await self._handle_and_settle(entry, raw)
         except asyncio.CancelledError:
-            await self._settle(entry, lambda last: last.nak(), timeout=_CANCELLED_TIMEOUT)
+            outcome = "withdrawn" if entry.withdrawn else "cancelled"
+            await self._settling.end_cancelled(entry)
+            self._wake.set()  # there is room for another
             raise
         finally:
             self._in_flight.remove(entry)
@@ -256,18 +278,21 @@ class Consumer(Generic[M]):
         """Returns what came of it, for the metrics."""
         attempt = int(raw.metadata.num_delivered)
         try:
+            await self._withdrawals.check_late(entry)
+            if entry.withdrawn:
+                raise asyncio.CancelledError
+            entry.running = True
             await self._handler(await self._open_delivery(entry, raw))
         except RetryLater as signal:
-            delay = signal.delay
-            await self._settle(entry, lambda last: last.nak(delay))
+            await self._settling.give_back(entry, signal.delay)
             return "retry"
         except PoisonMessage as signal:
             poison = Poison(entry.subject, entry.data, signal.reason, attempt, codec.trace_of(raw.headers))
             return await self._handle_poison(entry, poison)
         except Exception:
-            await self._retry_failed(entry, attempt, "handler failed; the message will come again")
+            await self._settling.retry_failed(entry, attempt, "handler failed; the message will come again")
             return "error"
-        await self._acknowledge(entry)
+        await self._settling.acknowledge(entry)
         return "ok"
 
     async def _open_delivery(self, entry: Entry, raw: Any) -> Delivery[M]:
@@ -294,76 +319,17 @@ class Consumer(Generic[M]):
             if self._on_poison is not None:
                 await self._on_poison(poison)
         except Exception:
-            await self._retry_failed(entry, poison.attempt, "poison not reported; the message will come again")
+            await self._settling.retry_failed(entry, poison.attempt, "poison not reported; the message will come again")
             return "error"
-        await self._settle(entry, lambda last: last.term())
-        await self._delete_claims(entry)
+        await self._settling.terminate(entry)
         return "poison"
-
-    async def _retry_failed(self, entry: Entry, attempt: int, what: str) -> None:
-        delay = nak_delay(attempt)
-        _log.exception(what, consumer=self._spec.durable, subject=entry.subject, attempt=attempt, delay=delay)
-        await self._settle(entry, lambda last: last.nak(delay))
-
-    # Settling
-
-    async def _acknowledge(self, entry: Entry) -> None:
-        async def acknowledge(last: Any) -> None:
-            self._acknowledged.add(last)
-            if self._confirm_ack or entry.claims:
-                await last.ack_sync(timeout=_ACK_TIMEOUT)
-            else:
-                await last.ack()
-
-        if await self._settle(entry, acknowledge):
-            await self._delete_claims(entry)
-
-    async def _settle(self, entry: Entry, how: Callable[[Any], Awaitable[Any]], timeout: float | None = None) -> bool:
-        """Tell the server what became of the message; False when it may not have heard and will deliver it again.
-
-        Waits for the connection: until then the entry stays, and a redelivery joins it instead of doing the work twice.
-        """
-        try:
-            await self._bus.connection.ready(timeout)
-            raw = entry.raw
-            if raw is None:
-                return False
-            await how(raw)
-        except errors.FAILURES as error:
-            _log.warning(
-                "message not settled; it will come again",
-                consumer=self._spec.durable,
-                subject=entry.subject,
-                error=str(error),
-            )
-            return False
-        return True
-
-    async def _delete_claims(self, entry: Entry) -> None:
-        for claim in entry.claims:
-            await self._bus.claims.delete(claim)
-
-    async def _send_heartbeats(self) -> None:
-        if not len(self._in_flight) or not self._bus.connected:
-            return
-        try:
-            await self._bus.connection.ready()
-            for entry in self._in_flight:
-                if entry.raw is not None and not entry.raw.is_acked:
-                    await entry.raw.in_progress()
-        except errors.FAILURES as error:
-            _log.debug("heartbeats not sent", consumer=self._spec.durable, error=str(error))
 
     async def _drain(self) -> None:
         """Wait for the handlers, at most ``grace`` seconds, keeping their messages alive; then cancel the rest."""
         deadline = time.monotonic() + self._grace
         while (tasks := self._in_flight.tasks()) and (left := deadline - time.monotonic()) > 0:
             await asyncio.wait(tasks, timeout=min(left, self._heartbeat_interval))
-            await self._send_heartbeats()
+            await self._settling.send_heartbeats(self._in_flight)
         for task in self._in_flight.tasks():
             task.cancel()
 
-
-def nak_delay(attempt: int) -> float:
-    """Seconds before a failed message is delivered again: 0.1 s doubling to a minute, with jitter."""
-    return min(_MAX_NAK_DELAY, 0.1 * float(2 ** min(attempt - 1, 16))) * random.uniform(0.75, 1.0)

@@ -32,12 +32,16 @@ class Dispatcher:
         """The unit is settled."""
         self._on_its_way.pop(unit, None)
 
-    async def withdraw(self, unit: str) -> None:
-        """Take the unit's request back, as far as nobody is at it yet. Raises MessagingError."""
-        subject = self._on_its_way.get(unit)
-        if subject is not None:
-            await self._bus.purge(self._requests.name, subject)
-            self.forget(unit)
+    async def withdraw(self, unit: str, *subjects: str) -> None:
+        """Take the unit's request back, also from whoever is at it. Raises MessagingError.
+
+        ``subjects`` (wildcards allowed) are where it may be besides where this process knows it to be. Idempotent, and
+        told again each time: an earlier attempt may have ended halfway.
+        """
+        known = self._on_its_way.get(unit)
+        for subject in dict.fromkeys((known, *subjects) if known else subjects):
+            await self._bus.withdraw(self._requests.name, subject)
+        self.forget(unit)
 
     def forget_all(self) -> None:
         """The broker may have lost its storage, or leadership was lost in between: look again before publishing."""

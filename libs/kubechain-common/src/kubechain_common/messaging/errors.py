@@ -19,6 +19,7 @@ from typing import Any
 import nats.errors
 import nats.js.errors
 
+MESSAGE_NOT_FOUND = 10037
 WRONG_LAST_SEQUENCE = 10071
 STREAM_CONFIG_DIFFERS = 10058
 

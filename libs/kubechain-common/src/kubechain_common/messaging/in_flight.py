@@ -13,7 +13,7 @@ from kubechain_common.messaging.codec import claim_of
 class Entry:
     """One message. ``raw`` is its newest delivery: the one to settle; None when no living consumer has delivered it."""
 
-    __slots__ = ("claims", "data", "raw", "subject", "task")
+    __slots__ = ("claims", "data", "raw", "running", "subject", "task", "withdrawn")
 
     def __init__(self, raw: Any) -> None:
         claim = claim_of(raw.headers)
@@ -22,11 +22,19 @@ class Entry:
         self.data: bytes = raw.data
         self.claims: set[str] = {claim} if claim else set()
         self.task: asyncio.Task[None] | None = None
+        self.running = False
+        self.withdrawn = False
+
+    def withdraw(self) -> None:
+        """Nobody wants it any more: its handler ends where it stands, or does not start."""
+        already, self.withdrawn = self.withdrawn, True
+        if self.task is not None and self.running and not already:
+            self.task.cancel()
 
     def joins(self, raw: Any) -> bool:
         """Take over the delivery if it is of this very message: same subject, same contents."""
         claim = claim_of(raw.headers)
-        if self.data != raw.data or (claim is not None and claim not in self.claims):
+        if self.withdrawn or self.data != raw.data or (claim is not None and claim not in self.claims):
             return False
         self.raw = raw
         return True
@@ -54,6 +62,9 @@ class InFlight:
         entries.append(entry)
         self._count += 1
         return entry
+
+    def of_subject(self, subject: str) -> list[Entry]:
+        return list(self._by_subject.get(subject, ()))
 
     def remove(self, entry: Entry) -> None:
         entries = self._by_subject[entry.subject]

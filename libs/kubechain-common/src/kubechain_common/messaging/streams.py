@@ -93,6 +93,19 @@ class Streams:
         lost, self._lost = self._lost, False
         return lost
 
+    async def has_dropped(self, js: Any, stream: str, sequence: int) -> bool:
+        """Is the message gone from the stream, and the stream still the one we know? Raises the client's errors."""
+        try:
+            await js.get_msg(stream, sequence)
+        except nats.js.errors.NotFoundError as error:
+            if errors.err_code(error) != errors.MESSAGE_NOT_FOUND:
+                return False  # the stream is not there
+        else:
+            return False
+        # In this order: a stream that still is the one we know was so when it had no such message.
+        info = await js.stream_info(stream)
+        return bool(info.created == self._created.get(stream))
+
 
 async def _ensure_stream(js: Any, config: Any) -> Any:
     try:

@@ -6,7 +6,8 @@
 
 A turn is one request to the model. The status says which turn a Task stands in before its request is published, so a
 result is matched to its turn by number and applied at most once. A Task in flight is never reset: when its Agent
-turns unready it waits where it is.
+turns unready it waits where it is. A Task that ends early takes back what it has under way: the request to the model
+and the unfinished tool calls, before the status says that it has ended.
 """
 
 from __future__ import annotations
@@ -37,21 +38,17 @@ _SENDING_EVENT = PlannedEvent("Normal", "SendingContextWindowToLLM", SENDING)
 def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     """What is to be done about the Task now."""
     task = snapshot.task
-    if task.metadata.deleting:
-        return TaskPlan(consumed=True)
     if task.finished:
         return _decide_finished(snapshot)
+    if task.metadata.deleting:
+        return TaskPlan(consumed=True, withdraw=_awaits_llm(task), cancel=_calls_under_way(snapshot))
     if task.spec.cancel:
-        return _fail(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
+        return _end_early(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
     left = _seconds_left(task, snapshot.now)
     if left is not None and left <= 0:
         limit = task.spec.active_deadline_seconds
-        return _fail(
-            snapshot,
-            "DeadlineExceeded",
-            f"The Task was active longer than its deadline of {limit} s",
-            event="DeadlineExceeded",
-        )
+        detail = f"The Task was active longer than its deadline of {limit} s"
+        return _end_early(snapshot, "DeadlineExceeded", detail, event="DeadlineExceeded")
     plan = _decide_phase(snapshot)
     return plan if left is None else _with_requeue(plan, left)
 
@@ -77,17 +74,30 @@ def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
 
 
 def _decide_finished(snapshot: TaskSnapshot) -> TaskPlan:
-    task = snapshot.task
+    """Nothing but retention, and a call that a crash, or a controller that was not heard of, left under way."""
+    task, left_over = snapshot.task, _calls_under_way(snapshot)
     ttl, ended = task.spec.ttl_seconds_after_finished, task.status.completion_time
-    if ttl is None or ended is None:
-        return TaskPlan(consumed=True)
+    if ttl is None or ended is None or task.metadata.deleting:
+        return TaskPlan(consumed=True, cancel=left_over)
     left = (ended + timedelta(seconds=ttl) - snapshot.now).total_seconds()
-    return TaskPlan(consumed=True, delete=True) if left <= 0 else TaskPlan(consumed=True, requeue_after=left)
+    if left <= 0:
+        return TaskPlan(consumed=True, delete=True, cancel=left_over)
+    return TaskPlan(consumed=True, requeue_after=left, cancel=left_over)
+
+
+def _awaits_llm(task: Task) -> bool:
+    return task.status.phase == TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM
+
+
+def _calls_under_way(snapshot: TaskSnapshot) -> tuple[str, ...]:
+    """The Task's calls that have neither ended nor been told to."""
+    return tuple(sorted(name for name, call in snapshot.children.items() if not (call.finished or call.spec.cancel)))
 
 
 def _seconds_left(task: Task, now: datetime) -> float | None:
-    deadline, started = task.spec.active_deadline_seconds, task.status.start_time
-    if deadline is None or started is None:
+    """The clock starts when the controller sees the Task for the first time: what it then waits for counts too."""
+    deadline, started = task.spec.active_deadline_seconds, task.status.start_time or now
+    if deadline is None:
         return None
     return (started + timedelta(seconds=deadline) - now).total_seconds()
 
@@ -112,7 +122,7 @@ def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
         update={
             **_in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING),
             "turn": 1,
-            "start_time": snapshot.now,
+            "start_time": snapshot.task.status.start_time or snapshot.now,
             "user_msg_preview": preview_of(window),
             "span_context": snapshot.new_span,
             "observed_generation": snapshot.task.metadata.generation,
@@ -142,7 +152,13 @@ def _wait(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
     status = snapshot.task.status
     if status.phase == phase and status.status_detail == detail:
         return NOTHING
-    update = {"phase": phase, "ready": False, "status": "Pending", "status_detail": detail}
+    update = {
+        "phase": phase,
+        "ready": False,
+        "status": "Pending",
+        "status_detail": detail,
+        "start_time": status.start_time or snapshot.now,
+    }
     return TaskPlan(status.model_copy(update=update), events=(PlannedEvent("Normal", "Waiting", detail),))
 
 
@@ -340,6 +356,10 @@ def _fail(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> Ta
     return _end_failed(snapshot, reason, detail, detail, PlannedEvent("Warning", event, detail))
 
 
+def _end_early(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> TaskPlan:
+    return replace(_fail(snapshot, reason, detail, event=event), withdraw=_awaits_llm(snapshot.task))
+
+
 def _end_failed(
     snapshot: TaskSnapshot,
     reason: str,
@@ -359,4 +379,4 @@ def _end_failed(
             **_ended(snapshot, "Failed", reason, shorten(detail)),
         }
     )
-    return TaskPlan(failed, consumed=True, events=(event,))
+    return TaskPlan(failed, consumed=True, events=(event,), cancel=_calls_under_way(snapshot))

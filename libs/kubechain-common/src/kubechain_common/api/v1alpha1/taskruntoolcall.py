@@ -1,7 +1,7 @@
 """TaskRunToolCall: one tool call of one turn of a Task.
 
-``spec.decision`` and ``spec.response`` are how a person answers with kubectl: the only fields that may change, each
-set once.
+``spec.decision`` and ``spec.response`` are how a person answers with kubectl, and ``spec.cancel`` is how a person, or
+the Task that ended early, takes the call back: the only fields that may change, each set once.
 """
 
 from __future__ import annotations
@@ -97,6 +97,10 @@ class TaskRunToolCallSpec(KubeModel):
             ),
             _set_once("decision"),
             _set_once("response"),
+            cel(
+                "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
+                "a cancelled call stays cancelled",
+            ),
         )
     )
 
@@ -110,6 +114,7 @@ class TaskRunToolCallSpec(KubeModel):
     span_context: SpanContext | None = None
     decision: Decision | None = None
     response: HumanResponse | None = None
+    cancel: bool | None = None
 
 
 class TaskRunToolCallStatus(KubeModel):
