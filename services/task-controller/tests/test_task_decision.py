@@ -410,3 +410,67 @@ def test_a_finished_task_goes_after_its_ttl() -> None:
 def test_an_object_that_is_being_deleted_is_left_alone() -> None:
     task = build_task(metadata={"deletionTimestamp": "2026-11-23T12:00:00Z"})
     assert decide_task(snapshot(task)) == TaskPlan(consumed=True)
+
+
+# --- what an early end takes back
+
+
+def calls_of(task: Task, *phases: str, **spec: Any) -> dict[str, Any]:
+    names = child_names(task, 1, len(phases))
+    return {
+        name: build_call(name, task=task, status={"phase": phase}, **spec)
+        for name, phase in zip(names, phases, strict=True)
+    }
+
+
+def test_a_cancelled_task_takes_its_request_back() -> None:
+    task = started().model_copy(deep=True)
+    task.spec.cancel = True
+    plan = decide_task(snapshot(task, request_on_its_way=True))
+    assert plan.withdraw
+    assert plan.status is not None
+    assert plan.status.conditions[-1].reason == "Cancelled"
+
+
+def test_a_task_that_ends_early_cancels_the_calls_that_have_not_ended() -> None:
+    task = with_tool_calls("fetch__fetch", "fetch__head", activeDeadlineSeconds=1)
+    children = calls_of(task, "Succeeded", "Pending")
+    plan = decide_task(replace(snapshot(task, children=children), now=NOW + timedelta(seconds=2)))
+    assert plan.status is not None
+    assert plan.status.conditions[-1].reason == "DeadlineExceeded"
+    assert plan.cancel == (child_names(task, 1, 2)[1],)
+    assert not plan.withdraw
+
+
+def test_a_finished_task_cancels_a_call_that_was_left_under_way() -> None:
+    task = with_tool_calls("fetch__fetch").model_copy(deep=True)
+    task.status.phase = TaskPhase.FAILED
+    assert decide_task(snapshot(task, children=calls_of(task, "Pending"))).cancel == tuple(child_names(task, 1, 1))
+    assert decide_task(snapshot(task, children=calls_of(task, "Pending", cancel=True))).cancel == ()
+    assert decide_task(snapshot(task, children=calls_of(task, "Failed"))).cancel == ()
+
+
+def test_a_task_that_is_being_deleted_takes_everything_back_and_writes_nothing() -> None:
+    for task, withdraw, cancel in (
+        (started(), True, ()),
+        (tools := with_tool_calls("fetch__fetch"), False, tuple(child_names(tools, 1, 1))),
+    ):
+        task.metadata.deletion_timestamp = NOW
+        children = calls_of(task, "Pending") if cancel else {}
+        plan = decide_task(snapshot(task, children=children))
+        assert plan == TaskPlan(consumed=True, withdraw=withdraw, cancel=cancel)
+
+
+def test_the_deadline_counts_from_the_first_look_at_a_task_that_waits() -> None:
+    task = build_task(activeDeadlineSeconds=10)
+    first = decide_task(snapshot(task, agent=None, llm=None))
+    assert first.requeue_after == 10
+    waiting = carried_out(task, first)
+    late = replace(snapshot(waiting, agent=None, llm=None), now=NOW + timedelta(seconds=10))
+    plan = decide_task(late)
+    assert plan.status is not None
+    assert plan.status.conditions[-1].reason == "DeadlineExceeded"
+    begun = decide_task(replace(snapshot(waiting), now=NOW + timedelta(seconds=4)))
+    assert begun.status is not None
+    assert begun.status.start_time == NOW
+    assert begun.requeue_after == 6

@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
-from kubechain_toolcall_controller.core.call_decision import decide_call, decide_refused
+from kubechain_toolcall_controller.core.call_decision import TASK_ASKED_AFTER, decide_call, decide_refused
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot
 from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
 
@@ -152,3 +154,64 @@ def test_a_rejected_call_ends_with_the_persons_comment() -> None:
     assert plan.status.phase == ToolCallPhase.TOOL_CALL_REJECTED
     assert plan.status.result == "not on a Friday"
     assert plan.request is None
+
+
+# --- cancellation
+
+
+def cancelled(**parts: Any) -> CallSnapshot:
+    return snapshot(build_call(cancel=True), **parts)
+
+
+def test_a_cancelled_call_is_stopped_before_anything_is_written() -> None:
+    assert decide_call(cancelled(sent_at=NOW)) == CallPlan(stop=True)
+    assert decide_call(cancelled(server=None)) == CallPlan(stop=True)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "kind", "sentence"),
+    [
+        (True, "Normal", "The call was cancelled; it was not started"),
+        (False, "Warning", "The call was cancelled; it had been started: whether it took effect is unknown"),
+    ],
+)
+def test_a_cancelled_call_says_whether_it_had_been_started(stopped: bool, kind: str, sentence: str) -> None:
+    plan = decide_call(cancelled(sent_at=NOW, stopped=stopped))
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.status, plan.status.reason) == (ToolCallPhase.FAILED, "Error", "Cancelled")
+    assert plan.status.error == plan.status.status_detail == sentence
+    assert plan.status.completion_time == NOW
+    assert [(e.type, e.reason, e.message) for e in plan.events] == [(kind, "Cancelled", sentence)]
+
+
+def test_a_result_that_came_before_the_cancellation_counts() -> None:
+    plan = decide_call(cancelled(sent_at=NOW, result=result(content="42")))
+    assert plan.status is not None
+    assert plan.status.phase == ToolCallPhase.SUCCEEDED
+
+
+def test_a_cancelled_call_no_longer_waits_for_approval_and_a_late_decision_has_no_effect() -> None:
+    waiting = carried_out(build_call(cancel=True), decide_call(snapshot(server=GUARDED)))
+    plan = decide_call(snapshot(waiting, server=GUARDED, stopped=True))
+    assert plan.status is not None
+    assert plan.status.phase == ToolCallPhase.FAILED
+    approved = carried_out(build_call(cancel=True, decision={"approved": True}), plan)
+    assert decide_call(snapshot(approved, server=GUARDED)) == CallPlan(consumed=True)
+
+
+def test_a_call_that_comes_late_is_not_sent_before_its_task_was_asked() -> None:
+    late = NOW + timedelta(seconds=TASK_ASKED_AFTER + 1)
+    unsent = CallSnapshot(call=build_call(), now=late, server=SERVER)
+    assert decide_call(unsent) == CallPlan(ask_task=True)
+    assert decide_call(replace(unsent, task_over=False)).request is not None
+    over = replace(unsent, task_over=True)
+    assert decide_call(over) == CallPlan(stop=True)
+    status = decide_call(replace(over, stopped=True)).status
+    assert status is not None
+    assert (status.reason, status.error) == ("Cancelled", "The Task of this call has ended; it was not started")
+
+
+def test_the_request_of_a_call_that_is_being_deleted_is_taken_back() -> None:
+    call = build_call()
+    call.metadata.deletion_timestamp = NOW
+    assert decide_call(snapshot(call, sent_at=NOW)) == CallPlan(consumed=True, withdraw=True)

@@ -28,17 +28,26 @@ class ServerWorker:
 
     def __init__(self, bus: Bus, handler: CallHandler, uid: str, concurrency: int, grace: float) -> None:
         self._bus = bus
-        self._handler = handler
         self._uid = uid
         self._concurrency = concurrency
-        self._grace = grace
+        self._consumer = Consumer(
+            bus,
+            mcp_consumer(uid, concurrency),
+            ToolRequest,
+            handler.handle,
+            concurrency=concurrency,
+            on_poison=handler.handle_poison,
+            confirm_ack=True,
+            grace=grace,
+        )
         self._stop_consumer = asyncio.Event()
         self._deleted = asyncio.Event()
 
     def set_concurrency(self, concurrency: int) -> None:
+        """Running calls go on; the limit holds for those that start from now on."""
         if concurrency != self._concurrency:
             self._concurrency = concurrency
-            self._stop_consumer.set()
+            self._consumer.set_concurrency(concurrency)
 
     def mark_deleted(self) -> None:
         self._deleted.set()
@@ -47,26 +56,11 @@ class ServerWorker:
         async with asyncio.TaskGroup() as group:
             bell = group.create_task(self._stop_when(stopping))
             farewell = group.create_task(self._say_farewell())
-            while not (stopping.is_set() or farewell.done()):
-                self._stop_consumer.clear()
-                await self._consume()
+            await self._consumer.run(self._stop_consumer)
             bell.cancel()
             farewell.cancel()
         if farewell.done() and not farewell.cancelled():
             await self._delete_consumer()
-
-    async def _consume(self) -> None:
-        consumer = Consumer(
-            self._bus,
-            mcp_consumer(self._uid, self._concurrency),
-            ToolRequest,
-            self._handler.handle,
-            concurrency=self._concurrency,
-            on_poison=self._handler.handle_poison,
-            confirm_ack=True,
-            grace=self._grace,
-        )
-        await consumer.run(self._stop_consumer)
 
     async def _stop_when(self, stopping: asyncio.Event) -> None:
         await stopping.wait()

@@ -86,13 +86,13 @@ async def start(context: ServiceContext) -> None:
     watched = Watched.build(context.kube, context.settings.watch_namespace)
     leadership = Leadership(context, NAME, watched.all(), lambda: TaskTerm(context, watched))
 
-    def forget_deleted(change: Change[Task]) -> None:
+    def handle_deleted(change: Change[Task]) -> None:
         if change.kind == "deleted":
-            leadership.tell(lambda term: term.reconciler.forget(change.obj))
+            leadership.tell(lambda term: term.reconciler.handle_deleted(change.obj))
 
     watched.wake_tasks(lambda key: leadership.tell(lambda term: term.tasks.queue.add(key)))
     watched.wake_agents(lambda key: leadership.tell(lambda term: term.agents.queue.add(key)))
-    watched.tasks.add_handler(forget_deleted)
+    watched.tasks.add_handler(handle_deleted)
     await leadership.run()
 
 

@@ -1,6 +1,6 @@
-"""Carries out what ``core.task_decision`` decides about a Task: what it takes back, status, children, request, events, in this order.
+"""Carries out what ``core.task_decision`` decides about a Task: what it takes back, status, children, request, events.
 
-Nothing is decided here. Each effect is idempotent, so an error anywhere leaves the rest to the next reconcile.
+In this order. Nothing is decided here. Each effect is idempotent, so an error anywhere leaves the rest to the next reconcile.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class TaskReconciler:
             again = await self._carry_out(snapshot, refused, parked)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
 
-    def forget(self, task: Task) -> None:
+    def handle_deleted(self, task: Task) -> None:
         """The Task was deleted; its reconcile, which is due now, takes its request back."""
         self._refused.pop(turn_key(task.uid, task.status.turn), None)
         if not task.finished:

@@ -32,6 +32,7 @@ class ToolCallTerm:
             context.kube,
             watched,
             Dispatcher(context.bus, TOOL_REQUESTS, TOOL_RESULTS),
+            context.bus.started_calls,
             self._inbox,
             context.recorder.for_component("taskruntoolcall-controller"),
         )
@@ -77,12 +78,12 @@ async def start(context: ServiceContext) -> None:
     watched = Watched.build(context.kube, context.settings.watch_namespace)
     leadership = Leadership(context, NAME, watched.all(), lambda: ToolCallTerm(context, watched))
 
-    def forget_deleted(change: Change[TaskRunToolCall]) -> None:
+    def handle_deleted(change: Change[TaskRunToolCall]) -> None:
         if change.kind == "deleted":
-            leadership.tell(lambda term: term.reconciler.forget(change.obj))
+            leadership.tell(lambda term: term.reconciler.handle_deleted(change.obj))
 
     watched.wake_calls(lambda key: leadership.tell(lambda term: term.calls.queue.add(key)))
-    watched.calls.add_handler(forget_deleted)
+    watched.calls.add_handler(handle_deleted)
     await leadership.run()
 
 

@@ -1,18 +1,20 @@
-"""Carries out what ``core.call_decision`` decides about a tool call: status, request, events, in this order."""
+"""Carries out what ``core.call_decision`` decides about a tool call: what it takes back, status, request, events."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
-from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import MCPServer, Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
-from kubechain_common.kube.errors import InvalidError
+from kubechain_common.kube.errors import InvalidError, NotFoundError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import ToolRequest, ToolResult
-from kubechain_common.messages.topology import tool_request_subject, tool_result_subject
+from kubechain_common.messages.topology import ANY, tool_request_subject, tool_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
+from kubechain_common.messaging.started_calls import StartedCalls
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.telemetry.tracing import span
@@ -29,15 +31,18 @@ class ToolCallReconciler:
         kube: KubeClient,
         watched: Watched,
         dispatcher: Dispatcher,
+        started_calls: StartedCalls,
         inbox: Inbox[ToolResult],
         recorder: EventRecorder,
     ) -> None:
         self._kube = kube
         self._watched = watched
         self._dispatcher = dispatcher
+        self._started_calls = started_calls
         self._inbox = inbox
         self._recorder = recorder
         self._sent_at: dict[str, datetime] = {}
+        self._deleted: dict[tuple[str, str], list[TaskRunToolCall]] = {}
         self._since = now()
 
     def look_again(self) -> None:
@@ -50,6 +55,7 @@ class ToolCallReconciler:
 
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the call."""
+        await self._withdraw_deleted(key)
         call = self._watched.calls.get(*key)
         await self._inbox.settle_orphans_of(key, call, self._watched.calls, self._kube)
         if call is None:
@@ -63,7 +69,9 @@ class ToolCallReconciler:
             result=parked.message if parked else None,
             sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
         )
-        plan = decide_call(snapshot)
+        snapshot, plan = await self._decide(snapshot)
+        if plan.withdraw:
+            await self._withdraw(call)
         try:
             call = await self._write(call, plan)
         except InvalidError as error:
@@ -76,13 +84,55 @@ class ToolCallReconciler:
         for event in plan.events:
             self._recorder.event(call, event.type, event.reason, event.message)
         if call.finished:
-            self.forget(call)
+            self._forget(call)
         return Result(requeue_after=plan.requeue_after)
 
-    def forget(self, call: TaskRunToolCall) -> None:
-        """The call has ended, or was deleted."""
+    def handle_deleted(self, call: TaskRunToolCall) -> None:
+        """Its reconcile, which is due now, takes its request back."""
+        self._sent_at.pop(call.uid, None)
+        if not call.finished:
+            self._deleted.setdefault(call.key, []).append(call)
+
+    async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
+        for call in list(self._deleted.get(key, ())):
+            await self._withdraw(call)
+            self._deleted[key].remove(call)
+        self._deleted.pop(key, None)
+
+    def _forget(self, call: TaskRunToolCall) -> None:
+        """The call has ended."""
         self._dispatcher.forget(call.uid)
         self._sent_at.pop(call.uid, None)
+
+    async def _decide(self, snapshot: CallSnapshot) -> tuple[CallSnapshot, CallPlan]:
+        """The plan, once what it has to know first has been found out."""
+        plan = decide_call(snapshot)
+        if plan.ask_task:
+            snapshot = replace(snapshot, task_over=await self._is_task_over(snapshot.call))
+            plan = decide_call(snapshot)
+        if plan.stop:
+            snapshot = replace(snapshot, stopped=await self._stop(snapshot.call))
+            plan = decide_call(snapshot)
+        return snapshot, plan
+
+    async def _is_task_over(self, call: TaskRunToolCall) -> bool:
+        owners = {owner.uid for owner in call.metadata.owner_references or ()}
+        try:
+            task = await self._kube.get(Task, call.namespace, call.spec.task_run_ref.name)
+        except NotFoundError:
+            return bool(owners)
+        return task.finished or (bool(owners) and task.uid not in owners)
+
+    async def _stop(self, call: TaskRunToolCall) -> bool:
+        """Takes the request back; True when the call had not begun, and never will."""
+        await self._withdraw(call)
+        requested_at = call.spec.requested_at or call.metadata.creation_timestamp or now()
+        return await self._started_calls.cancel(f"{call.namespace}/{call.name}", requested_at)
+
+    async def _withdraw(self, call: TaskRunToolCall) -> None:
+        server = self._find_server(call)
+        probable = [tool_request_subject(server.uid, call.namespace, call.uid)] if server else []
+        await self._dispatcher.withdraw(call.uid, *probable, tool_request_subject(ANY, call.namespace, call.uid))
 
     async def _write(self, call: TaskRunToolCall, plan: CallPlan) -> TaskRunToolCall:
         if plan.status is None:

@@ -332,4 +332,3 @@ class Consumer(Generic[M]):
             await self._settling.send_heartbeats(self._in_flight)
         for task in self._in_flight.tasks():
             task.cancel()
-

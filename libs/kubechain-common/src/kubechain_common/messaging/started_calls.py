@@ -3,6 +3,9 @@
 A call whose key exists has started, here or elsewhere, and is not started again. The bucket may be lost with the
 broker, so its word counts only for calls younger than itself: claim first, then compare with ``created_at``. In this
 order a bucket that is made anew in between errs on the safe side.
+
+A call that is cancelled gets its key as well, from the one who cancels it: so the call has either begun before, or
+never will, and it is known which.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from kubechain_common.messaging.codec import build_headers
 from kubechain_common.messaging.streams import STARTED_CALLS_STREAM
 
 _ATTEMPTS = 3
+_CANCELLED = b"cancelled"
 
 
 class StartedCalls:
@@ -35,7 +39,17 @@ class StartedCalls:
 
         A claim whose answer got lost is known by its token, so that a retry does not mistake itself for somebody else.
         """
-        token = secrets.token_hex(8).encode()
+        return await self._create(call_uid, secrets.token_hex(8).encode())
+
+    async def cancel(self, call_uid: str, requested_at: datetime) -> bool:
+        """True when the call has not begun, and from now on never will; however often it is asked.
+
+        False when it has begun, or may have: the record is younger than the call. Raises BusUnavailableError.
+        """
+        return await self._create(call_uid, _CANCELLED) and await self.created_at() < requested_at
+
+    async def _create(self, call_uid: str, token: bytes) -> bool:
+        """True when the key has this token, from now on or from before."""
         doing = f"claiming tool call {call_uid}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -45,7 +59,7 @@ class StartedCalls:
                 await self._ensure()
             except errors.ANY as error:
                 if errors.err_code(error) == errors.WRONG_LAST_SEQUENCE:
-                    return attempt > 1 and await self._value(call_uid) == token
+                    return await self._value(call_uid) == token
                 if not isinstance(error, errors.UNAVAILABLE) or attempt == _ATTEMPTS:
                     raise errors.translate(error, doing) from error
             else:

@@ -1,8 +1,8 @@
 """What a decision looks at, and what it asks for.
 
 A plan is carried out in this order: what is taken back, then status, children, request, events. Each part is
-idempotent: work is taken back any number of times, the status is guarded by resourceVersion, children have deterministic names, the request has a subject of its own, events are best effort. So a
-crash between any two of them is healed by reconciling again.
+idempotent: work is taken back any number of times, the status is guarded by resourceVersion, children have
+deterministic names, the request has a subject of its own, events are best effort. So a crash between any two of them is healed by reconciling again.
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ class TaskPlan:
     """The next step of a Task.
 
     ``withdraw`` takes the LLM request of the turn back, ``cancel`` names the calls to be cancelled: both before the
-    status says that the Task has ended, so that a crash in between leads to the same plan. ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins
-    with this plan. ``consumed`` says that the snapshot's result is done with once the status is written.
+    status says that the Task has ended, so that a crash in between leads to the same plan.
+
+    ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with
+    this plan. ``consumed`` says that the snapshot's result is done with once the status is written.
     """
 
     status: TaskStatus | None = None

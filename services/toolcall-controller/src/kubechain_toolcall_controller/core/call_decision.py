@@ -4,11 +4,12 @@
 
 A call that ends quickly is written once, at its end. One that runs longer than ``SHOW_RUNNING_AFTER`` is shown as
 Running, which costs a second write. A call is approved with ``spec.decision``: whoever may set it with kubectl has
-decided.
+decided. With ``spec.cancel`` it ends as Failed, reason Cancelled, wherever it stands; a result that came first counts.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
@@ -22,13 +23,21 @@ SHOW_RUNNING_AFTER = 1.0
 """Seconds."""
 
 
+TASK_ASKED_AFTER = 5.0
+"""Seconds after which a call that was not sent yet is not sent without a look at its Task, which may have ended."""
+
+
 def decide_call(snapshot: CallSnapshot) -> CallPlan:
     """What is to be done about the call now."""
     call = snapshot.call
-    if call.finished or call.metadata.deleting:
+    if call.finished:
         return CallPlan(consumed=True)
+    if call.metadata.deleting:
+        return CallPlan(consumed=True, withdraw=True)
     if snapshot.result is not None:
         return _apply_result(snapshot, snapshot.result)
+    if call.spec.cancel or snapshot.task_over:
+        return _cancel(snapshot)
     target = call.spec.target
     if call.spec.tool_type is None or target is None:
         name = call.spec.tool_ref.name
@@ -41,6 +50,19 @@ def decide_call(snapshot: CallSnapshot) -> CallPlan:
 def decide_refused(snapshot: CallSnapshot, refusal: str) -> CallPlan:
     """The plan when the API server does not take the result: too large, or against the schema."""
     return _fail(snapshot, "ResultRefused", f"The tool ran, but the API server refused its result: {refusal}")
+
+
+def _cancel(snapshot: CallSnapshot) -> CallPlan:
+    if snapshot.stopped is None:
+        return CallPlan(stop=True)
+    why = "The call was cancelled" if snapshot.call.spec.cancel else "The Task of this call has ended"
+    if snapshot.stopped:
+        event = PlannedEvent("Normal", "Cancelled", f"{why}; it was not started")
+    else:
+        unknown = f"{why}; it had been started: whether it took effect is unknown"
+        event = PlannedEvent("Warning", "Cancelled", unknown)
+    plan = _end(snapshot, ToolCallPhase.FAILED, event.message, "Cancelled", error=event.message)
+    return replace(plan, events=(event,))
 
 
 def _decide_mcp(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
@@ -100,6 +122,9 @@ def _decide_run(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
     call, server = snapshot.call, snapshot.server
     assert server is not None  # _decide_mcp says so
     if snapshot.sent_at is None:
+        age = (snapshot.now - (call.spec.requested_at or snapshot.now)).total_seconds()
+        if age > TASK_ASKED_AFTER and snapshot.task_over is None:
+            return CallPlan(ask_task=True)
         request = ToolRequest(
             call=ObjectRef.of(call),
             execution_key=f"{call.namespace}/{call.name}",
