@@ -7,14 +7,17 @@ Without more ado one is brought up for the session and taken down again. ``KUBEC
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,6 +27,9 @@ from kubechain_cli.localcluster.state import ClusterState, read_running_state
 from kubechain_common.kube.client import KubeClient
 
 Eventually = Callable[..., Awaitable[None]]
+Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,29 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     finally:
         if not reused:
             _cli("down", "--state-dir", str(state_dir))
+
+
+@pytest.fixture(scope="session")
+def kubectl(control_plane: ControlPlane) -> Kubectl:
+    """Runs kubectl against the control plane, with the CRDs of this tree installed."""
+    binary = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    assert binary, "kubectl comes with the development dependencies: run make setup"
+
+    def run(*arguments: str, manifest: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [binary, "--kubeconfig", str(control_plane.kubeconfig), *arguments],
+            input=json.dumps(manifest) if manifest else None,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    applied = run("apply", "--server-side", "--force-conflicts", "-k", str(REPOSITORY / "crds"))
+    assert applied.returncode == 0, applied.stderr
+    established = run("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
+    assert established.returncode == 0, established.stderr
+    return run
 
 
 @pytest.fixture

@@ -6,50 +6,17 @@ Every refusal has to be a sentence that names the field, because it is all that 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 pytestmark = pytest.mark.integration
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 Manifest = dict[str, Any]
 Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-class ControlPlane(Protocol):
-    @property
-    def kubeconfig(self) -> Path | str: ...
-
-
-@pytest.fixture(scope="module")
-def kubectl(control_plane: ControlPlane) -> Kubectl:
-    """Runs kubectl against the control plane, with the CRDs of this tree installed."""
-    binary = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    assert binary, "kubectl comes with the development dependencies: run make setup"
-
-    def run(*arguments: str, manifest: Manifest | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [binary, "--kubeconfig", str(control_plane.kubeconfig), *arguments],
-            input=json.dumps(manifest) if manifest else None,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-
-    applied = run("apply", "--server-side", "--force-conflicts", "-k", str(REPOSITORY / "crds"))
-    assert applied.returncode == 0, applied.stderr
-    established = run("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
-    assert established.returncode == 0, established.stderr
-    return run
 
 
 @pytest.fixture
@@ -366,6 +333,20 @@ def test_only_the_open_fields_change_and_answers_are_set_once(kubectl: Kubectl, 
         else:
             assert done.returncode != 0, body
             assert complaint in done.stderr
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed", "ToolCallRejected"])
+def test_a_tool_call_that_has_ended_takes_no_answer(kubectl: Kubectl, namespace: str, phase: str) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", manifest=manifest("TaskRunToolCall", CALL))
+    patch = ("-n", namespace, "patch", "trtc", "probe", "--type=merge", "-p")
+    ended = kubectl(*patch, json.dumps({"status": {"phase": phase}}), "--subresource=status")
+    assert ended.returncode == 0, ended.stderr
+    for field, answer in (("decision", {"approved": True}), ("response", {"message": "blue"})):
+        refused = kubectl(*patch, json.dumps({"spec": {field: answer}}))
+        assert f"spec.{field}: Invalid value: " in refused.stderr
+        assert f"the tool call has ended: a {field} comes too late" in refused.stderr
+    labelled = kubectl("-n", namespace, "label", "trtc", "probe", "a=b")
+    assert labelled.returncode == 0, labelled.stderr
 
 
 def test_a_new_tool_call_reads_as_pending(kubectl: Kubectl, namespace: str) -> None:

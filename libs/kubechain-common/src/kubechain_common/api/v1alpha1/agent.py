@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from kubechain_common.api.v1alpha1.meta import CRDInfo, KubeModel, ObjectName, PrinterColumn, Ref, Resource
+from kubechain_common.api.v1alpha1.meta import (
+    CRDInfo,
+    KubeModel,
+    ObjectName,
+    PrinterColumn,
+    Ref,
+    Resource,
+    cel,
+    names_an_object,
+    refers_to,
+    validations,
+)
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
@@ -15,21 +26,35 @@ _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["nam
 class AgentMCPServer(KubeModel):
     """An MCPServer whose tools the agent may use; ``tools`` limits them to the names listed."""
 
+    model_config = ConfigDict(json_schema_extra=validations(names_an_object("an MCPServer")))
+
     name: ObjectName
     tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=512)] | None = None
 
 
 class AgentSpec(KubeModel):
-    llm_ref: Ref
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "self.system.matches('[^ \\\\t\\\\r\\\\n]')",
+                "system is blank: tell the agent what it is for",
+                field="system",
+            )
+        )
+    )
+
+    llm_ref: Annotated[Ref, refers_to("an LLM")]
     system: Annotated[str, Field(min_length=1, max_length=262144)]
     description: Annotated[str, Field(max_length=4096)] | None = None
     mcp_servers: Annotated[list[AgentMCPServer], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(
         default_factory=list
     )
-    human_contact_channels: Annotated[list[Ref], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(
-        default_factory=list
-    )
-    sub_agents: Annotated[list[Ref], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(default_factory=list)
+    human_contact_channels: Annotated[
+        list[Annotated[Ref, refers_to("a ContactChannel")]], Field(max_length=64, json_schema_extra=_BY_NAME)
+    ] = Field(default_factory=list)
+    sub_agents: Annotated[
+        list[Annotated[Ref, refers_to("an Agent")]], Field(max_length=64, json_schema_extra=_BY_NAME)
+    ] = Field(default_factory=list)
     max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
 
 

@@ -13,15 +13,26 @@ from kubechain_common.api.v1alpha1.meta import (
     Resource,
     SecretSource,
     cel,
+    cel_matches,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 
 class SlackChannel(KubeModel):
-    channel_or_user_id: Annotated[str, Field(pattern=r"^[CU][A-Z0-9]+$", max_length=64)] = Field(
-        alias="channelOrUserID"
-    )
+    channel_or_user_id: Annotated[
+        str,
+        Field(
+            max_length=64,
+            json_schema_extra=validations(
+                cel_matches(
+                    "^[CU][A-Z0-9]+$",
+                    "channelOrUserID is the id that Slack shows in the details of a channel (C0123ABCD) or of a person"
+                    " (U0123ABCD), not its name",
+                )
+            ),
+        ),
+    ] = Field(alias="channelOrUserID")
     context_about_channel_or_user: Annotated[str, Field(max_length=4096)] | None = None
     allowed_responder_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=256)] | None = Field(
         default=None, alias="allowedResponderIDs"
@@ -29,7 +40,17 @@ class SlackChannel(KubeModel):
 
 
 class EmailChannel(KubeModel):
-    address: Annotated[str, Field(pattern=r".+@.+\..+", max_length=320)]
+    address: Annotated[
+        str,
+        Field(
+            max_length=320,
+            json_schema_extra=validations(
+                cel_matches(
+                    r"^[^@\s]+@[^@\s]+\.[^@\s.]+$", "address has to be one e-mail address, like approver@example.com"
+                )
+            ),
+        ),
+    ]
     context_about_user: Annotated[str, Field(max_length=4096)] | None = None
     subject: Annotated[str, Field(max_length=998)] | None = None
 
@@ -39,6 +60,8 @@ class ContactChannelSpec(KubeModel):
         json_schema_extra=validations(
             cel("self.type != 'slack' || has(self.slack)", "slack is required for channel type slack"),
             cel("self.type != 'email' || has(self.email)", "email is required for channel type email"),
+            cel("self.type == 'slack' || !has(self.slack)", "slack is for channel type slack only"),
+            cel("self.type == 'email' || !has(self.email)", "email is for channel type email only"),
         )
     )
 

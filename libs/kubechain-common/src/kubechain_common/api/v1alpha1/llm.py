@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.meta import (
     CRDInfo,
+    HttpURL,
     KubeModel,
     PrinterColumn,
     Resource,
     SecretSource,
     cel,
+    cel_matches,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
@@ -24,17 +26,27 @@ _ZERO_TO_TWO = r"^(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
 _PENALTY = r"^-?(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
 
 
+def _decimal(pattern: str, message: str) -> Any:
+    """A number in a string; the model checks it too, because it is calculated with."""
+
+    def put_rule(schema: dict[str, Any]) -> None:
+        del schema["pattern"]
+        schema |= validations(cel_matches(pattern, f'{message}, in quotes, like "0.7"'))
+
+    return Field(pattern=pattern, max_length=16, json_schema_extra=put_rule)
+
+
 class LLMParameters(KubeModel):
     """Parameters of a call, sent if present. Decimals are strings, because Kubernetes APIs avoid floats."""
 
     model: Annotated[str, Field(min_length=1, max_length=253)] | None = None
-    base_url: Annotated[str, Field(max_length=2048, pattern=r"^https?://.+")] | None = None
-    temperature: Annotated[str, Field(pattern=_ZERO_TO_TWO, max_length=16)] | None = None
+    base_url: HttpURL | None = None
+    temperature: Annotated[str, _decimal(_ZERO_TO_TWO, "temperature is a number from 0 to 2")] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    top_p: Annotated[str, Field(pattern=_ZERO_TO_ONE, max_length=16)] | None = None
+    top_p: Annotated[str, _decimal(_ZERO_TO_ONE, "topP is a number from 0 to 1")] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
-    frequency_penalty: Annotated[str, Field(pattern=_PENALTY, max_length=16)] | None = None
-    presence_penalty: Annotated[str, Field(pattern=_PENALTY, max_length=16)] | None = None
+    frequency_penalty: Annotated[str, _decimal(_PENALTY, "frequencyPenalty is a number from -2 to 2")] | None = None
+    presence_penalty: Annotated[str, _decimal(_PENALTY, "presencePenalty is a number from -2 to 2")] | None = None
 
 
 class OpenAIConfig(KubeModel):
@@ -76,6 +88,14 @@ class LLMSpec(KubeModel):
             ),
             cel(
                 "self.provider != 'vertex' || has(self.vertex)", "vertex configuration is required for vertex provider"
+            ),
+            *(
+                cel(
+                    f"self.provider == '{provider}' || !has(self.{provider})",
+                    f"{provider} is for provider {provider} only: remove it, or change provider",
+                    field=provider,
+                )
+                for provider in get_args(Provider)
             ),
         )
     )

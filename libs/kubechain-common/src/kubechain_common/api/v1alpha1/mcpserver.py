@@ -8,12 +8,15 @@ from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.meta import (
     CRDInfo,
+    HttpURL,
     KubeModel,
     PrinterColumn,
     Ref,
     Resource,
     SecretSource,
     cel,
+    cel_matches,
+    refers_to,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
@@ -24,18 +27,45 @@ DEFAULT_MAX_CONCURRENCY = 16
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
-class NamedValue(KubeModel):
-    """An environment variable or an HTTP header: a literal value, or one from a Secret."""
+_ONE_VALUE = cel("has(self.value) != has(self.valueFrom)", "set exactly one of value and valueFrom")
 
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            cel("has(self.value) != has(self.valueFrom)", "set exactly one of value and valueFrom")
-        )
-    )
+
+class NamedValue(KubeModel):
+    """A literal value, or one from a Secret."""
 
     name: Annotated[str, Field(min_length=1, max_length=253)]
     value: Annotated[str, Field(max_length=32768)] | None = None
     value_from: SecretSource | None = None
+
+
+class EnvVar(NamedValue):
+    """An environment variable: a literal value, or one from a Secret."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            _ONE_VALUE,
+            cel_matches(
+                "^[-._a-zA-Z][-._a-zA-Z0-9]*$",
+                "name of an environment variable takes letters, digits, '_', '-' and '.', and no digit comes first",
+                field="name",
+            ),
+        )
+    )
+
+
+class HTTPHeader(NamedValue):
+    """An HTTP header: a literal value, or one from a Secret."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            _ONE_VALUE,
+            cel_matches(
+                "^[-!#$%&*+.^_`|~0-9a-zA-Z]+$",
+                "name of an HTTP header takes letters, digits and '-', and no space or colon",
+                field="name",
+            ),
+        )
+    )
 
 
 Quantity = Annotated[
@@ -59,6 +89,11 @@ class MCPServerSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel("self.transport != 'stdio' || has(self.command)", "command is required for transport stdio"),
+            cel(
+                "!has(self.command) || self.command.matches('^[^ \\\\t\\\\r\\\\n](.*[^ \\\\t\\\\r\\\\n])?$')",
+                "command begins or ends with a space: it is one program, and what follows it goes into args",
+                field="command",
+            ),
             cel("self.transport != 'http' || has(self.url)", "url is required for transport http"),
             cel("self.transport != 'stdio' || !has(self.url)", "url is for transport http only"),
             cel(
@@ -72,11 +107,11 @@ class MCPServerSpec(KubeModel):
     transport: Literal["stdio", "http"]
     command: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     args: Annotated[list[Annotated[str, Field(max_length=32768)]], Field(max_length=256)] | None = None
-    env: Annotated[list[NamedValue], Field(max_length=256, json_schema_extra=_BY_NAME)] | None = None
-    url: Annotated[str, Field(max_length=2048, pattern=r"^https?://.+")] | None = None
-    headers: Annotated[list[NamedValue], Field(max_length=64, json_schema_extra=_BY_NAME)] | None = None
+    env: Annotated[list[EnvVar], Field(max_length=256, json_schema_extra=_BY_NAME)] | None = None
+    url: HttpURL | None = None
+    headers: Annotated[list[HTTPHeader], Field(max_length=64, json_schema_extra=_BY_NAME)] | None = None
     resources: ResourceRequirements | None = None
-    approval_contact_channel: Ref | None = None
+    approval_contact_channel: Annotated[Ref, refers_to("a ContactChannel")] | None = None
     request_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     on_lost_execution: Literal["Fail", "Retry"] | None = None

@@ -34,6 +34,8 @@ MicroTime = Annotated[datetime, PlainSerializer(_to_micros, return_type=str, whe
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
 
+_OBJECT_NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
 
 class KubeModel(BaseModel):
     """Base of everything that is part of a resource."""
@@ -53,8 +55,61 @@ class Ref(KubeModel):
     name: ObjectName
 
 
+def refers_to(what: str) -> Any:
+    """Field of a Ref in a spec: ``Annotated[Ref, refers_to("an Agent")]``."""
+    return Field(json_schema_extra=validations(names_an_object(what)))
+
+
+def cel(rule: str, message: str, *, field: str = "") -> dict[str, str]:
+    """One x-kubernetes-validations entry; ``field`` is what it speaks of, seen from where the rule stands.
+
+    Rules are the API server's alone: the models take what breaks them, because an object that is older than a rule is
+    served all the same.
+    https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
+    """
+    return {"rule": rule, "message": message} | ({"fieldPath": f".{field}"} if field else {})
+
+
+def validations(*rules: dict[str, str]) -> dict[str, Any]:
+    """json_schema_extra that carries CEL rules into the CRD."""
+    return {"x-kubernetes-validations": list(rules)}
+
+
+def cel_matches(pattern: str, message: str, *, field: str = "") -> dict[str, str]:
+    """A rule in place of a ``pattern``, whose refusal would be the bare regular expression."""
+    literal = pattern.replace("\\", "\\\\").replace("'", "\\'")
+    return cel(f"self{'.' if field else ''}{field}.matches('{literal}')", message, field=field)
+
+
+HttpURL = Annotated[
+    str,
+    Field(
+        max_length=2048,
+        json_schema_extra=validations(
+            cel(
+                "isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",
+                "this is not a URL that begins with http:// or https:// and names a host",
+            )
+        ),
+    ),
+]
+
+
+def names_an_object(what: str) -> dict[str, str]:
+    """The rule for a reference that could never be met, and would be waited for without an end."""
+    allowed = "lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+    return cel_matches(_OBJECT_NAME, f"name is not the name of {what}: it takes {allowed}", field="name")
+
+
 class SecretKeyRef(KubeModel):
     """Names one key of a Secret in the same namespace."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            names_an_object("a Secret"),
+            cel_matches("^[-._a-zA-Z0-9]+$", "key of a Secret takes letters, digits, '-', '_' and '.'", field="key"),
+        )
+    )
 
     name: ObjectName
     key: Annotated[str, Field(min_length=1, max_length=253)]
@@ -150,16 +205,3 @@ class Resource(KubeModel):
         return OwnerReference(
             api_version=API_VERSION, kind=self.crd.kind, name=self.name, uid=self.uid, controller=True
         )
-
-
-def cel(rule: str, message: str) -> dict[str, str]:
-    """One x-kubernetes-validations entry.
-
-    https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
-    """
-    return {"rule": rule, "message": message}
-
-
-def validations(*rules: dict[str, str]) -> dict[str, Any]:
-    """json_schema_extra that carries CEL rules into the CRD."""
-    return {"x-kubernetes-validations": list(rules)}

@@ -16,6 +16,7 @@ from kubechain_common.api.v1alpha1.meta import (
     Resource,
     Timestamp,
     cel,
+    refers_to,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
@@ -39,7 +40,7 @@ TERMINAL_PHASES = frozenset({TaskPhase.FINAL_ANSWER, TaskPhase.FAILED})
 class ContextWindowSource(KubeModel):
     """An earlier Task whose conversation goes on here: whole, or only up to a turn (a fork)."""
 
-    task_ref: Ref
+    task_ref: Annotated[Ref, refers_to("a Task")]
     turn: Annotated[int, Field(ge=1)] | None = None
 
 
@@ -62,6 +63,22 @@ class TaskSpec(KubeModel):
                 "!has(self.contextWindow) || self.contextWindow.exists(m, m.role == 'user')",
                 "contextWindow needs at least one message with role user",
             ),
+            cel(
+                "!has(self.contextWindow) || self.contextWindow.all(m, m.role != 'tool' ||"
+                " (has(m.toolCallId) && m.toolCallId != ''))",
+                "a message with role tool needs the toolCallId of the tool call that it answers",
+                field="contextWindow",
+            ),
+            cel(
+                "!has(self.contextWindow) || self.contextWindow.all(m, m.role == 'assistant' || !has(m.toolCalls))",
+                "toolCalls belong to messages with role assistant only",
+                field="contextWindow",
+            ),
+            cel(
+                "!has(self.userMessage) || self.userMessage.matches('[^ \\\\t\\\\r\\\\n]')",
+                "userMessage is blank: say what the agent is to do",
+                field="userMessage",
+            ),
             cel("self.agentRef == oldSelf.agentRef", "agentRef is immutable: create a new Task instead"),
             _immutable("userMessage"),
             _immutable("contextWindow"),
@@ -75,7 +92,7 @@ class TaskSpec(KubeModel):
         )
     )
 
-    agent_ref: Ref
+    agent_ref: Annotated[Ref, refers_to("an Agent")]
     user_message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
     context_window: Annotated[list[Message], Field(min_length=1, max_length=1000)] | None = None
     context_window_from: ContextWindowSource | None = None
@@ -106,6 +123,16 @@ class TaskStatus(KubeModel):
 
 class Task(Resource):
     """One run of an Agent."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "!has(self.spec.contextWindowFrom) || self.spec.contextWindowFrom.taskRef.name != self.metadata.name",
+                "a Task can not go on from itself: name an earlier Task",
+                field="spec.contextWindowFrom.taskRef.name",
+            )
+        )
+    )
 
     crd: ClassVar[CRDInfo] = CRDInfo(
         kind="Task",

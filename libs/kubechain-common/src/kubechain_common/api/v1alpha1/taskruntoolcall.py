@@ -22,6 +22,7 @@ from kubechain_common.api.v1alpha1.meta import (
     Resource,
     Timestamp,
     cel,
+    refers_to,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
@@ -105,7 +106,7 @@ class TaskRunToolCallSpec(KubeModel):
     )
 
     tool_call_id: Annotated[str, Field(min_length=1, max_length=1024)]
-    task_run_ref: Ref
+    task_run_ref: Annotated[Ref, refers_to("a Task")]
     tool_ref: Ref
     tool_type: ToolType | None = None
     target: ToolTarget | None = None
@@ -136,8 +137,19 @@ class TaskRunToolCallStatus(KubeModel):
     conditions: Conditions = Field(default_factory=list)
 
 
+def _too_late(field: str) -> dict[str, str]:
+    return cel(
+        "!has(self.status) || !has(self.status.phase) || !(self.status.phase in ['Succeeded', 'Failed',"
+        f" 'ToolCallRejected']) || has(self.spec.{field}) == has(oldSelf.spec.{field})",
+        f"the tool call has ended: a {field} comes too late",
+        field=f"spec.{field}",
+    )
+
+
 class TaskRunToolCall(Resource):
     """One tool call, from the model's wish to the tool's result."""
+
+    model_config = ConfigDict(json_schema_extra=validations(_too_late("decision"), _too_late("response")))
 
     crd: ClassVar[CRDInfo] = CRDInfo(
         kind="TaskRunToolCall",
