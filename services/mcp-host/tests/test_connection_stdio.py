@@ -18,7 +18,7 @@ async def test_lists_the_tools_with_schemas_and_annotations() -> None:
     async with connect(plain_server()) as harness:
         await harness.connected()
         tools = {tool.name: tool for tool in harness.state.tools}
-        assert list(tools) == ["echo", "env", "pid", "die", "slow", "grow", "fail"]
+        assert list(tools) == ["echo", "env", "pid", "die", "slow", "grow", "fail", "flood", "odd"]
         assert tools["echo"].input_schema == {"type": "object", "properties": {"text": {"type": "string"}}}
         assert tools["echo"].annotations is not None
         assert tools["echo"].annotations.read_only_hint is True
@@ -172,3 +172,29 @@ async def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:
         family = [int(pid) for pid in pids.read_text().split()]
         assert all(is_alive(pid) for pid in family)
     await eventually(lambda: not any(is_alive(pid) for pid in family), 2.0)
+
+
+async def test_a_message_without_an_end_is_cut_off_and_the_server_restarted() -> None:
+    async with connect(plain_server()) as harness:
+        first = await harness.call("pid")
+        with pytest.raises(ConnectionLostError, match="sent more than 16,777,216 bytes that are not, or not yet"):
+            await harness.call("flood", bytes=20_000_000)
+        assert (await harness.failed()).error.startswith("the server sent more than")
+        assert await harness.call("pid") != first
+        assert len(await harness.call("flood", bytes=10_000_000)) == 10_000_000
+
+
+async def test_noise_without_an_end_is_a_failure_that_says_so() -> None:
+    async with connect(plain_server("--noise")) as harness:
+        assert (await harness.failed()).error.startswith("the server sent more than 16,777,216 bytes")
+
+
+async def test_a_server_that_does_not_list_its_tools_is_given_up() -> None:
+    timing = type(FAST)(listing=0.5, first_retry=30.0)
+    async with connect(plain_server("--no-list"), timing=timing) as harness:
+        assert (await harness.failed()).error == "the server did not list its tools within 0.5 seconds."
+
+
+async def test_text_that_is_no_unicode_arrives_with_marks_in_its_place() -> None:
+    async with connect(plain_server()) as harness:
+        assert await harness.call("odd") == "half ?, stray \ufffd, nul \0, whole \U0001f600"

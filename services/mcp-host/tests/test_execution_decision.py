@@ -63,6 +63,8 @@ def test_arguments() -> None:
         ('"x"', "have to be a JSON object, not a string."),
         ("true", "have to be a JSON object, not a boolean."),
         ("1.5", "have to be a JSON object, not a number."),
+        ('{"a": 1e999}', "not valid JSON: 1e999 is out of range"),
+        ('{"a": "\\ud800"}', "hold half a surrogate pair"),
         ("null", "have to be a JSON object, not null."),
     ],
 )

@@ -101,7 +101,7 @@ async def test_an_unknown_tool() -> None:
         result = await it.run("sing")
         assert result.reason == "ToolNotFound"
         assert result.error == (
-            'MCPServer "plain" has no tool "sing". Available tools: echo, env, pid, die, slow, grow, fail.'
+            'MCPServer "plain" has no tool "sing". Available tools: echo, env, pid, die, slow, grow, fail, flood, odd.'
         )
         assert not it.record.claimed
 
@@ -115,6 +115,24 @@ async def test_timeout() -> None:
             "It may or may not have taken effect."
         )
         assert (await it.run("echo", '{"text": "still fine"}')).content == "still fine"
+
+
+async def test_a_server_that_answers_nothing_in_time_is_restarted() -> None:
+    async with bench(plain_server(requestTimeoutSeconds=1, onLostExecution="Retry")) as it:
+        first = await it.harness.call("pid")
+        async with asyncio.TaskGroup() as group:
+            slow = [group.create_task(it.run("slow")) for _ in range(3)]
+        assert [task.result().reason for task in slow] == ["Timeout"] * 3
+        assert await it.harness.call("pid") != first
+        assert (await it.harness.failed()).error == "the server did not answer 3 calls in a row in time."
+
+
+async def test_arguments_that_do_not_fit_never_start_the_tool() -> None:
+    async with bench(plain_server()) as it:
+        result = await it.run("echo", '{"text": 3}')
+        assert result.reason == "InvalidArguments"
+        assert result.error == 'The arguments do not fit the tool "echo": "text" must be of type string, not 3.'
+        assert not it.record.claimed
 
 
 async def test_a_claimed_call_is_not_run_again() -> None:
@@ -157,7 +175,10 @@ async def test_a_connection_that_dies_in_mid_call() -> None:
     async with bench(plain_server()) as it:
         result = await it.run("die")
         assert result.reason == "OutcomeUnknown"
-        assert "the connection to the MCP server was lost while the tool was running" in result.error
+        assert (
+            "the connection to the MCP server was lost while the tool was running (the server ended, or closed"
+            in result.error
+        )
 
 
 async def test_a_repeatable_call_is_tried_once_more_when_its_connection_dies() -> None:

@@ -185,6 +185,10 @@ class ServerConnection:
                 self._scope = scope
                 async with AsyncExitStack() as stack:
                     client = await attempt.open(stack)
+                    cause = ConnectFailedError(
+                        f"the server did not list its tools within {self._timing.listing:g} seconds."
+                    )
+                    scope.deadline = anyio.current_time() + self._timing.listing
                     session = ToolSession(client, attempt.watch, attempt.scrubber, await list_tools(client))
                     scope.deadline = float("inf")
                     opened_at = time.monotonic()
@@ -214,11 +218,11 @@ class ServerConnection:
         refresh = self._timing.refresh if attempt.spec.transport == "http" else None
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen, client)
-            while not self._start_over:
+            while not (self._start_over or session.stuck):
                 if attempt.watch.closed:
-                    raise ConnectionLostError("the server ended, or closed the connection.")
+                    raise ConnectionLostError(session.why_lost)
                 quiet = not await self._woken(refresh)
-                if attempt.watch.closed or self._start_over:
+                if attempt.watch.closed or self._start_over or session.stuck:
                     continue
                 if quiet or self._relist:
                     self._relist = False
@@ -226,6 +230,8 @@ class ServerConnection:
             with anyio.move_on_after(self._timing.drain):
                 await session.wait_idle()
             group.cancel_scope.cancel()
+        if session.stuck:
+            raise ConnectionLostError(session.why_lost)
 
     async def _woken(self, seconds: float | None) -> bool:
         with anyio.move_on_after(seconds):

@@ -61,6 +61,8 @@ class Attempt:
 
     def explain(self, error: BaseException) -> str:
         """Why it failed, or broke later: a sentence without secrets."""
+        if self.watch.flood:
+            return f"the server {self.watch.flood}."
         return self.scrubber.scrub(describe_failure(error, self.spec, http_status=self.watch.http_status))
 
     @property

@@ -8,6 +8,7 @@ may be lost with the broker: its silence counts only for calls that are younger 
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -16,10 +17,6 @@ from kubechain_common.api.v1alpha1.mcpserver import MCPTool
 
 UNKNOWN_AFTER_HOST_DEATH = (
     "The outcome of the call is unknown: the tool was started, but its host died before the result was recorded. "
-    "It may or may not have taken effect."
-)
-UNKNOWN_AFTER_LOST_CONNECTION = (
-    "The outcome of the call is unknown: the connection to the MCP server was lost while the tool was running. "
     "It may or may not have taken effect."
 )
 
@@ -32,6 +29,14 @@ class Execution(StrEnum):
 
 class InvalidArgumentsError(ValueError):
     """The model's arguments are no JSON object; the message says where."""
+
+
+def unknown_after_lost_connection(why: str) -> str:
+    """``why`` is a clause that ends in a stop."""
+    return (
+        "The outcome of the call is unknown: the connection to the MCP server was lost while the tool was running "
+        f"({why.rstrip('.')}). It may or may not have taken effect."
+    )
 
 
 def may_run_again(tool: MCPTool, on_lost_execution: Literal["Fail", "Retry"] | None) -> bool:
@@ -58,7 +63,10 @@ def parse_arguments(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        arguments = json.loads(text, parse_constant=_refuse_constant)
+        arguments = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
+        json.dumps(arguments, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidArgumentsError("The arguments hold half a surrogate pair, which is no character.") from None
     except (ValueError, RecursionError) as error:
         raise InvalidArgumentsError(f"The arguments are not valid JSON: {error}") from None
     if not isinstance(arguments, dict):
@@ -69,6 +77,13 @@ def parse_arguments(text: str) -> dict[str, Any]:
 def _refuse_constant(name: str) -> Any:
     # Python's parser lets these pass, and no server could read them.
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is out of range")
+    return number
 
 
 def _json_type(value: Any) -> str:

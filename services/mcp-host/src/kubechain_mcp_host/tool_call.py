@@ -30,12 +30,12 @@ from kubechain_common.runtime.clock import now
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
 from kubechain_mcp_host.execution_decision import (
     UNKNOWN_AFTER_HOST_DEATH,
-    UNKNOWN_AFTER_LOST_CONNECTION,
     Execution,
     InvalidArgumentsError,
     decide_execution,
     may_run_again,
     parse_arguments,
+    unknown_after_lost_connection,
 )
 from kubechain_mcp_host.tool_result import MAX_ERROR_CHARACTERS, cap, render_result
 from kubechain_mcp_host.tool_session import ToolSession
@@ -90,6 +90,11 @@ class ToolCall:
             return self._failed(REASON_INVALID_ARGUMENTS, str(error))
         try:
             session, tool = await self._find_tool()
+            problems = session.find_problems(tool, arguments)
+            if problems:
+                raise _Refused(
+                    REASON_INVALID_ARGUMENTS, f'The arguments do not fit the tool "{tool.name}": {problems}.'
+                )
         except _Refused as refusal:
             # An earlier delivery may have got further than this one: then "it did not run" would be a lie.
             if self.redelivered and not await self.record.claim(self.request.execution_key):
@@ -141,11 +146,12 @@ class ToolCall:
         repeatable = may_run_again(tool, self.server.spec.on_lost_execution)
         may_have_run = ran_before
         why = f'The connection to MCPServer "{self.server.name}" was lost before the tool could be started.'
+        lost = ""
         for last in (False, True):
             try:
                 return await self._attempt(session, arguments)
             except ConnectionLostError as error:
-                may_have_run = may_have_run or error.may_have_run
+                may_have_run, lost = may_have_run or error.may_have_run, str(error)
             if last or (may_have_run and not repeatable):
                 break
             try:
@@ -154,7 +160,7 @@ class ToolCall:
                 why = str(error)
                 break
         if may_have_run:
-            return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_LOST_CONNECTION)
+            return self._failed(REASON_OUTCOME_UNKNOWN, unknown_after_lost_connection(lost))
         return self._failed(REASON_SERVER_UNAVAILABLE, why)
 
     async def _attempt(self, session: ToolSession, arguments: dict[str, Any]) -> ToolResult:
@@ -166,6 +172,7 @@ class ToolCall:
                     self.request.tool, arguments, {**self.meta, IDEMPOTENCY_KEY: self.request.execution_key}
                 )
         except TimeoutError:
+            session.mark_unanswered()
             return self._failed(REASON_TIMEOUT, self._too_slow())
         except MCPError as error:
             sentence = f'MCPServer "{self.server.name}" refused the call: {error.message}'

@@ -14,12 +14,14 @@ from mcp import Client, MCPError
 from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, CallToolResult, RequestParamsMeta, Tool
 
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
+from kubechain_mcp_host.argument_check import ArgumentCheck
 from kubechain_mcp_host.errors import ConnectionLostError
 from kubechain_mcp_host.scrubber import Scrubber
 from kubechain_mcp_host.transports import Watch
 
 _MAX_TOOL_NAME = 253
 _MAX_PAGES = 1000
+_MAX_UNANSWERED = 3
 _SESSION_GONE = "Session terminated"
 """The SDK's words for a 404 in answer to a session's request."""
 
@@ -33,8 +35,19 @@ class ToolSession:
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._unanswered = 0
+        self._checks: dict[str, ArgumentCheck] = {}
         self.scrubber = scrubber
-        self.tools = tools
+        self._tools = tools
+
+    @property
+    def tools(self) -> tuple[MCPTool, ...]:
+        return self._tools
+
+    @tools.setter
+    def tools(self, tools: tuple[MCPTool, ...]) -> None:
+        self._tools = tools
+        self._checks.clear()
 
     @property
     def protocol_version(self) -> str:
@@ -42,8 +55,35 @@ class ToolSession:
 
     @property
     def open(self) -> bool:
-        """False once the server has hung up."""
-        return not self._watch.closed
+        """False once the server has hung up, or is stuck."""
+        return not (self._watch.closed or self.stuck)
+
+    @property
+    def stuck(self) -> bool:
+        """So many calls in a row were not answered in time that the server is likelier to hang than to be slow."""
+        return self._unanswered >= _MAX_UNANSWERED
+
+    @property
+    def why_lost(self) -> str:
+        """Why the connection has ended, or has to."""
+        if self._watch.flood:
+            return f"the server {self._watch.flood}."
+        if self.stuck:
+            return f"the server did not answer {_MAX_UNANSWERED} calls in a row in time."
+        return "the server ended, or closed the connection."
+
+    def mark_unanswered(self) -> None:
+        """A call has run out of time."""
+        self._unanswered += 1
+        if self.stuck:
+            self._watch.wake()
+
+    def find_problems(self, tool: MCPTool, arguments: Mapping[str, Any]) -> str:
+        """What is wrong with the arguments of a call; empty if nothing is."""
+        check = self._checks.get(tool.name)
+        if check is None:
+            check = self._checks[tool.name] = ArgumentCheck(tool.input_schema)
+        return check.find_problems(arguments)
 
     def find(self, tool: str) -> MCPTool | None:
         return next((t for t in self.tools if t.name == tool), None)
@@ -57,18 +97,22 @@ class ToolSession:
         Raises ConnectionLostError, which knows whether the tool may have run, and MCPError when the server refused.
         """
         if not self.open:
-            raise ConnectionLostError("the connection was lost.", may_have_run=False)
+            raise ConnectionLostError(self.why_lost, may_have_run=False)
         self._running += 1
         self._idle.clear()
         try:
-            return await self._client.call_tool(tool, arguments, meta=cast("RequestParamsMeta", dict(meta)))
+            result = await self._client.call_tool(tool, arguments, meta=cast("RequestParamsMeta", dict(meta)))
         except MCPError as error:
             session_gone = error.code == INVALID_REQUEST and error.message == _SESSION_GONE
             if not session_gone and error.code != CONNECTION_CLOSED:
+                self._unanswered = 0
                 raise
             self._watch.mark_closed()
             # A server that no longer knows our session has refused the call with that.
-            raise ConnectionLostError("the connection was lost.", may_have_run=not session_gone) from error
+            raise ConnectionLostError(self.why_lost, may_have_run=not session_gone) from error
+        else:
+            self._unanswered = 0
+            return result
         finally:
             self._running -= 1
             if not self._running:

@@ -8,25 +8,24 @@ failed attempt leaves nothing behind.
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx2
-from mcp import StdioServerParameters, stdio_client
 from mcp.client._transport import ReadStream, TransportStreams
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
-from kubechain_mcp_host import stdio_guard
+from kubechain_mcp_host.bounded_body import bound_body
 from kubechain_mcp_host.connection_spec import ConnectionSpec
 from kubechain_mcp_host.errors import ConnectFailedError
+from kubechain_mcp_host.message_reader import MAX_BYTES
 from kubechain_mcp_host.stderr_tail import StderrTail
+from kubechain_mcp_host.stdio_process import run_stdio_server
 
 _Item = SessionMessage | Exception
 HTTP_CONNECT_SECONDS = 30.0
@@ -37,6 +36,7 @@ class Watch:
 
     def __init__(self, on_close: Callable[[], None]) -> None:
         self.closed = False
+        self.flood = ""
         self.stderr: StderrTail | None = None
         self.http_status: int | None = None
         self._on_close = on_close
@@ -45,6 +45,14 @@ class Watch:
         if not self.closed:
             self.closed = True
             self._on_close()
+
+    def wake(self) -> None:
+        """Makes the owner look at its connection."""
+        self._on_close()
+
+    def note_flood(self, what: str) -> None:
+        """The server ``what``, which is why the connection ends."""
+        self.flood = what
 
     @property
     def last_words(self) -> str:
@@ -118,18 +126,12 @@ async def stdio_transport(
     if shutil.which(spec.command, path=environment.get("PATH")) is None:
         where = "is not an executable file" if "/" in spec.command else "was not found in PATH"
         raise ConnectFailedError(f'command "{spec.command}" {where}.')
-    parameters = StdioServerParameters(
-        command=sys.executable,
-        # -I and -S: neither the server's PYTHON* variables nor our packages concern the guard, and it starts in 15 ms.
-        args=["-I", "-S", str(Path(stdio_guard.__file__)), spec.command, *spec.args],
-        env=environment,
-        # A server that prints something else than text must not end its connection by it.
-        encoding_error_handler="replace",
-    )
     watch.stderr = StderrTail()
     async with (
         watch.stderr.pipe() as child_stderr,
-        _watched(stdio_client(parameters, errlog=child_stderr), watch) as streams,
+        _watched(
+            run_stdio_server([spec.command, *spec.args], environment, child_stderr, watch.note_flood), watch
+        ) as streams,
     ):
         child_stderr.close()
         yield streams
@@ -139,7 +141,7 @@ async def stdio_transport(
 async def streamable_http_transport(spec: ConnectionSpec, watch: Watch) -> AsyncIterator[TransportStreams]:
     async with (
         _http_client(dict(spec.headers), watch) as client,
-        _watched(streamable_http_client(spec.url, http_client=client), watch) as streams,
+        _watched(streamable_http_client(spec.url, http_client=client, max_sse_event_size=MAX_BYTES), watch) as streams,
     ):
         yield streams
 
@@ -163,5 +165,5 @@ def _http_client(headers: dict[str, str], watch: Watch) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         headers=headers,
         timeout=httpx2.Timeout(HTTP_CONNECT_SECONDS, read=None),
-        event_hooks={"response": [watch.note_status]},
+        event_hooks={"response": [watch.note_status, bound_body]},
     )

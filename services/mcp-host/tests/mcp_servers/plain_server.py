@@ -15,12 +15,14 @@ parser.add_argument("--garbage", action="store_true", help="print what is neithe
 parser.add_argument("--say", default="", help="print this to stderr at the start")
 parser.add_argument("--exit", type=int, help="end with this status before answering anything")
 parser.add_argument("--mute", action="store_true", help="never answer")
+parser.add_argument("--no-list", action="store_true", help="never answer tools/list")
+parser.add_argument("--noise", action="store_true", help="print without an end before answering anything")
 parser.add_argument("--stubborn", action="store_true", help="stay when stdin closes and when told to leave")
 parser.add_argument("--offspring", help="start two children that outlive their parent; write all pids to this file")
 options = parser.parse_args()
 
 SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-tools = ["echo", "env", "pid", "die", "slow", "grow", "fail"]
+tools = ["echo", "env", "pid", "die", "slow", "grow", "fail", "flood", "odd"]
 lock = threading.Lock()
 
 
@@ -54,6 +56,8 @@ def run_tool(name: str, arguments: dict[str, Any], meta: Any) -> tuple[str, bool
         tools.append("new")
         send({"method": "notifications/tools/list_changed"})
         return "grown", False
+    if name == "flood":
+        return "x" * arguments["bytes"], False
     if name == "fail":
         return f"it broke, meta {json.dumps(meta)}", True
     os._exit(3)
@@ -61,6 +65,13 @@ def run_tool(name: str, arguments: dict[str, Any], meta: Any) -> tuple[str, bool
 
 def call(message: dict[str, Any]) -> None:
     parameters = message["params"]
+    if parameters["name"] == "odd":
+        with lock:
+            content = b'[{"type": "text", "text": "half \\ud83d, stray \xff, nul \\u0000, whole \\ud83d\\ude00"}]'
+            answer = b'{"jsonrpc": "2.0", "id": %s, "result": {"content": %s}}\n'
+            sys.stdout.buffer.write(answer % (json.dumps(message["id"]).encode(), content))
+            sys.stdout.flush()
+        return
     text, failed = run_tool(parameters["name"], parameters.get("arguments") or {}, parameters.get("_meta"))
     send({"id": message["id"], "result": {"content": [{"type": "text", "text": text}], "isError": failed}})
 
@@ -76,6 +87,8 @@ def handle(message: dict[str, Any]) -> None:
             "serverInfo": {"name": "plain", "version": "1"},
         }
         send({"id": message["id"], "result": answer})
+    elif method == "tools/list" and options.no_list:
+        return
     elif method == "tools/list":
         send({"id": message["id"], "result": {"tools": [describe(t) for t in tools]}})
     elif method == "tools/call":
@@ -99,6 +112,8 @@ if options.offspring:
 if options.garbage:
     sys.stdout.buffer.write(b'Listening on port 8080...\n\xff\xfe\x00\x80 not text\n{"json": "but not rpc"}\n[]\n')
     sys.stdout.flush()
+while options.noise:
+    sys.stdout.write("x" * 65536)
 for line in sys.stdin:
     handle(json.loads(line))
 while options.stubborn:

@@ -1,0 +1,126 @@
+"""Whether a call's arguments fit the schema that its tool declares (pure).
+
+Checked before the tool is started: a model that reads which field is wrong puts it right in its next turn, and nothing
+has run. A schema comes from a server that may be anybody's and is used in a process that serves everybody: nothing is
+fetched for it, and regular expressions, with all that is defined through them, are left for the server to check. So
+is whatever turns "not checked here" into a refusal (``not``, ``if``). When in doubt the arguments fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+MAX_PROBLEMS = 5
+_MAX_ERRORS = 100
+_MAX_SHOWN = 200
+_LEFT_TO_THE_SERVER = (
+    "pattern",
+    "patternProperties",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "uniqueItems",
+    "not",
+    "if",
+    "contains",
+    "$dynamicRef",
+    "$recursiveRef",
+)
+
+
+class ArgumentCheck:
+    """The check of one tool's arguments; making one costs far more than using it."""
+
+    def __init__(self, schema: Mapping[str, Any] | None) -> None:
+        self._validator = _build_validator(schema) if schema else None
+
+    def find_problems(self, arguments: Mapping[str, Any]) -> str:
+        """What is wrong, field by field; empty if nothing is, or if the schema itself can not be used."""
+        if self._validator is None:
+            return ""
+        try:
+            errors = list(islice(self._validator.iter_errors(arguments), _MAX_ERRORS))
+        except Exception:  # a reference that leads nowhere, a schema that contains itself: the server knows better
+            return ""
+        problems = list(dict.fromkeys(_describe(error) for error in errors))
+        return "; ".join(problems[:MAX_PROBLEMS]) + ("; and more" if len(problems) > MAX_PROBLEMS else "")
+
+
+def _build_validator(schema: Mapping[str, Any]) -> Validator | None:
+    # Imported when first needed: it costs an idle service some megabytes.
+    from jsonschema.exceptions import SchemaError
+    from referencing import Registry
+
+    kind = _validator_class(str(schema.get("$schema", "")))
+    try:
+        kind.check_schema(schema)
+    except (SchemaError, RecursionError):
+        return None
+    validator: Validator = kind(schema, registry=Registry())  # an empty one: nothing is fetched
+    return validator
+
+
+@lru_cache(maxsize=16)
+def _validator_class(dialect: str) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend, validator_for
+
+    base = validator_for({"$schema": dialect}, default=Draft202012Validator)
+    checks = dict.fromkeys(_LEFT_TO_THE_SERVER, _skip)
+    # That no second branch fits can not be said of branches that are checked in part.
+    checks["oneOf"] = base.VALIDATORS.get("anyOf", _skip)
+    checks["additionalProperties"] = _unless_by_pattern(base.VALIDATORS["additionalProperties"])
+    return extend(base, checks)
+
+
+def _skip(*_: Any) -> Iterator[ValidationError]:
+    return iter(())
+
+
+def _unless_by_pattern(check: Any) -> Any:
+    """What is additional to patternProperties depends on its expressions."""
+
+    def check_additional(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        if "patternProperties" not in schema:
+            yield from check(validator, allowed, instance, schema)
+
+    return check_additional
+
+
+def _describe(error: ValidationError) -> str:
+    """One problem in words that name the field; jsonschema's own repeat the whole value, however large."""
+    where, limit, value = _path(error), error.validator_value, error.instance
+    match error.validator:
+        case "required":
+            missing = ", ".join(f'"{name}"' for name in limit if name not in value)
+            return f"{missing} missing in {where}"
+        case "type":
+            wanted = " or ".join(limit) if isinstance(limit, list) else limit
+            return f"{where} must be of type {wanted}, not {_show(value)}"
+        case "enum":
+            return f"{where} must be one of {_show(limit)}, not {_show(value)}"
+        case "additionalProperties" if limit is False:
+            known = dict(error.schema).get("properties", {}) if isinstance(error.schema, Mapping) else {}
+            unknown = ", ".join(f'"{name}"' for name in value if name not in known)
+            return f"{unknown} not known in {where} (known: {', '.join(known) or 'none'})"
+        case "anyOf" | "oneOf":
+            return f"{where} fits none of what is allowed there: {_show(value)}"
+        case _:
+            return f"{where} must have {error.validator} {_show(limit)}, and is {_show(value)}"
+
+
+def _path(error: ValidationError) -> str:
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
+    return f'"{path.removeprefix(".")}"' if path else "the arguments"
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

@@ -1,0 +1,85 @@
+"""Arguments against a tool's schema: which field is wrong, and what is left for the server to check."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubechain_mcp_host.argument_check import ArgumentCheck
+
+CITY: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "maxLength": 40},
+        "days": {"type": "integer", "minimum": 1},
+        "unit": {"enum": ["C", "F"]},
+        "at": {"type": "object", "properties": {"points": {"type": "array", "items": {"type": "number"}}}},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    },
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+GOOD = {"city": "Oslo", "days": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (GOOD, ""),
+        ({**GOOD, "note": None, "unit": "C", "at": {"points": [1, 2.5]}}, ""),
+        ({}, '"city", "days" missing in the arguments'),
+        ({**GOOD, "days": "2"}, '"days" must be of type integer, not "2"'),
+        ({**GOOD, "days": True}, '"days" must be of type integer, not true'),
+        ({**GOOD, "days": 0}, '"days" must have minimum 1, and is 0'),
+        ({**GOOD, "unit": "K"}, '"unit" must be one of ["C", "F"], not "K"'),
+        ({**GOOD, "at": {"points": [1, "x"]}}, '"at.points[1]" must be of type number, not "x"'),
+        ({**GOOD, "note": 3}, '"note" fits none of what is allowed there: 3'),
+        ({**GOOD, "town": "x"}, '"town" not known in the arguments (known: city, days, unit, at, note)'),
+        ({"city": 1, "days": "x"}, '"city" must be of type string, not 1; "days" must be of type integer, not "x"'),
+    ],
+)
+def test_names_the_field(arguments: dict[str, Any], told: str) -> None:
+    assert ArgumentCheck(CITY).find_problems(arguments) == told
+
+
+def test_tells_little_of_a_large_value_and_of_many_problems() -> None:
+    told = ArgumentCheck(CITY).find_problems({**GOOD, "days": "x" * 100_000})
+    assert len(told) < 300
+    told = ArgumentCheck(CITY).find_problems({**GOOD, "at": {"points": ["x"] * 10_000}})
+    assert told.count("must be of type number") == 5
+    assert told.endswith("; and more")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        None,
+        {},
+        {"type": "no such type"},
+        {"$ref": "http://127.0.0.1:1/never-fetched"},
+        {"$ref": "#/nowhere"},
+        {"$ref": "#"},
+        {"$schema": "http://example.com/unknown", "type": "object"},
+        {"properties": {"a": {"pattern": "^(a+)+$"}}},
+        {"not": {"properties": {"a": {"pattern": "^b"}}}},
+        {"if": {"properties": {"a": {"pattern": "^b"}}}, "then": {"required": ["z"]}},
+        {"oneOf": [{"properties": {"a": {"pattern": "^b"}}}, {"properties": {"a": {"pattern": "^a"}}}]},
+        {"patternProperties": {"^a": {}}, "additionalProperties": False},
+    ],
+)
+def test_in_doubt_the_server_decides(schema: dict[str, Any] | None) -> None:
+    assert ArgumentCheck(schema).find_problems({"a": "a" * 60 + "!"}) == ""
+
+
+@pytest.mark.parametrize(
+    "dialect", ["http://json-schema.org/draft-07/schema#", "http://json-schema.org/draft-04/schema#"]
+)
+def test_older_dialects(dialect: str) -> None:
+    check = ArgumentCheck({"$schema": dialect, "type": "object", "properties": {"n": {"type": "integer"}}})
+    assert check.find_problems({"n": "x"}) == '"n" must be of type integer, not "x"'
+
+
+def test_references_within_the_schema() -> None:
+    schema = {"$defs": {"P": {"type": "object", "required": ["x"]}}, "properties": {"p": {"$ref": "#/$defs/P"}}}
+    assert ArgumentCheck(schema).find_problems({"p": {}}) == '"x" missing in "p"'
