@@ -1,0 +1,218 @@
+"""What must hold after every step, whatever went wrong, checked on every write that reaches the API server.
+
+The expectations are made of what really happened (``outside``) and of the names that the API promises; nothing here
+asks the code under test.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kubechain_common.api.names import tool_call_name
+from kubechain_common.messages.topology import parse_llm_result_subject
+from tests.model.api_server import Wire, Write
+from tests.model.jetstream import Message
+from tests.model.outside import BREAKS_OFF, READ
+
+if TYPE_CHECKING:
+    from tests.model.world import World
+
+SEND, CALLS = "SendContextWindowToLLM", "ToolCallsPending"
+TERMINAL = frozenset({"FinalAnswer", "Failed"})
+TERMINAL_CALL = frozenset({"Succeeded", "Failed", "ToolCallRejected"})
+_EDGES = frozenset(
+    {
+        (None, "Pending"),
+        (None, SEND),
+        (None, "Failed"),
+        ("Pending", "Pending"),
+        ("Pending", SEND),
+        ("Pending", "Failed"),
+        (SEND, SEND),
+        (SEND, CALLS),
+        (SEND, "FinalAnswer"),
+        (SEND, "Failed"),
+        (CALLS, CALLS),
+        (CALLS, SEND),
+        (CALLS, "Failed"),
+    }
+)
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; the message says which, and what led to it."""
+
+
+class Invariants:
+    """Observes the API server and JetStream; ``check`` raises what was found."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._violations: list[str] = []
+        self._births: dict[str, int] = {}
+        self._answered: dict[tuple[str, int], int] = {}
+        self._asks_checked = 0
+        self.leaders_overlapped = False
+        world.server.observers.append(self._observe)
+        world.nats.observers.append(self._observe_message)
+
+    def check(self) -> None:
+        self._check_asks()
+        self._violations += self._world.errors
+        if self._violations:
+            trace = "\n  ".join(self._world.effects.trace)
+            raise Violation("\n".join(self._violations) + "\nafter\n  " + trace)
+
+    def unfinished(self) -> list[str]:
+        """The names of all Tasks and calls that have not ended."""
+        tasks = [t["metadata"]["name"] for t in self._world.server.all("tasks") if _phase(t) not in TERMINAL]
+        calls = self._world.server.all("taskruntoolcalls")
+        return tasks + [c["metadata"]["name"] for c in calls if _phase(c) not in TERMINAL_CALL]
+
+    def check_settled(self) -> None:
+        """No lost turn: once all is repaired and everybody had time, everything has ended and nothing lies around."""
+        self.check()
+        self._expect(not self.unfinished(), f"never ended: {self.unfinished()}")
+        for name, stream in self._world.nats.streams.items():
+            if name.endswith("_RESULTS"):
+                left = [m.subject for m in stream.messages.values()]
+                self._expect(not left, f"left in {name}: {left}")
+        self.check()
+
+    # --- writes ---
+
+    def _observe(self, write: Write) -> None:
+        if write.new is None or write.by == "user":
+            return
+        if write.plural == "tasks" and write.old is not None:
+            self._observe_task(write.old, write.new)
+        elif write.plural == "taskruntoolcalls" and write.old is None:
+            self._observe_birth(write.new)
+        elif write.plural == "taskruntoolcalls":
+            assert write.old is not None
+            self._observe_call(write.old, write.new)
+
+    def _observe_task(self, old: Wire, new: Wire) -> None:
+        name = new["metadata"]["name"]
+        before, after = old.get("status") or {}, new.get("status") or {}
+        edge = (before.get("phase"), after.get("phase"))
+        self._expect(edge[0] not in TERMINAL or before == after, f"{name}: written after its end")
+        self._expect(edge in _EDGES, f"{name}: {edge[0]} -> {edge[1]} is no step of a Task")
+        steps = after.get("turn", 0) - before.get("turn", 0)
+        begins = edge[1] == SEND and edge[0] != SEND
+        self._expect(steps == (1 if begins else 0), f"{name}: {steps} turns in one write, {edge[0]} -> {edge[1]}")
+        self._observe_window(new, before.get("contextWindow") or [], after.get("contextWindow") or [], edge)
+        self._observe_usage(name, after)
+
+    def _observe_window(self, task: Wire, before: list[Wire], after: list[Wire], edge: tuple[Any, Any]) -> None:
+        name, turn = task["metadata"]["name"], task["status"].get("turn", 0)
+        self._expect(after[: len(before)] == before, f"{name}: the past of its window changed")
+        added = after[len(before) :]
+        roles = [m["role"] for m in added]
+        if edge == (CALLS, SEND):
+            self._observe_tool_messages(task, before[-1], added)
+        elif edge[1] == SEND and edge[0] != SEND:
+            self._expect(roles == ["system", "user"], f"{name}: begins with {roles}")
+        elif added:
+            self._expect(edge[0] == SEND and roles == ["assistant"], f"{name}: {roles} added on {edge}")
+            self._observe_answer(task, added[0], turn)
+        assistants = sum(m["role"] == "assistant" for m in after)
+        phase = task["status"].get("phase")
+        whole = {SEND: turn - 1, CALLS: turn, "FinalAnswer": turn}.get(phase)
+        self._expect(whole in (None, assistants), f"{name}: {assistants} answers in turn {turn}, phase {phase}")
+
+    def _observe_answer(self, task: Wire, message: Wire, turn: int) -> None:
+        name, script = task["metadata"]["name"], task["spec"]["userMessage"]
+        said = self._world.outside.answers.get(message.get("content", ""))
+        self._expect(said is not None, f"{name}: the model never said {message.get('content')!r}")
+        if said is None:
+            return
+        self._expect((said.script, said.turn) == (script, turn), f"{name}: {message['content']!r} in turn {turn}")
+        self._expect(said.message.to_wire() == message, f"{name}: the answer was changed: {message}")
+
+    def _observe_tool_messages(self, task: Wire, answer: Wire, added: list[Wire]) -> None:
+        name, uid, turn = task["metadata"]["name"], task["metadata"]["uid"], task["status"]["turn"] - 1
+        calls = answer.get("toolCalls") or []
+        ids = [m.get("toolCallId") for m in added]
+        self._expect(ids == [c["id"] for c in calls], f"{name}: tool messages {ids} for turn {turn}")
+        for index, message in enumerate(added, start=1):
+            key = f"default/{tool_call_name(name, uid, turn, index)}"
+            content = message.get("content", "")
+            runs = self._world.outside.runs.get(key, [])
+            told = content in runs or content.startswith("Error: ")
+            self._expect(told, f"{name}: turn {turn} call {index}: {content!r} but the tool gave {runs}")
+            child = self._world.server.find("taskruntoolcalls", key.partition("/")[2])
+            if child is not None and _phase(child) == "Succeeded":
+                self._expect(content == child["status"].get("result"), f"{name}: {content!r} is not the call's result")
+            if child is not None:
+                self._expect(_phase(child) in TERMINAL_CALL, f"{name}: went on before call {index} of turn {turn} ended")
+
+    def _observe_usage(self, name: str, status: Wire) -> None:
+        window = status.get("contextWindow") or []
+        said = [self._world.outside.answers.get(m.get("content", "")) for m in window if m["role"] == "assistant"]
+        wanted = sum(answer.usage.total_tokens for answer in said if answer is not None)
+        counted = (status.get("tokenUsage") or {}).get("totalTokens", 0)
+        self._expect(counted == wanted, f"{name}: {counted} tokens counted, {wanted} used")
+
+    # --- children ---
+
+    def _observe_birth(self, call: Wire) -> None:
+        name = call["metadata"]["name"]
+        owner = call["metadata"]["ownerReferences"][0]
+        task = self._world.server.find("tasks", owner["name"])
+        self._births[name] = self._births.get(name, 0) + 1
+        if task is None or task["metadata"]["uid"] != owner["uid"]:
+            return  # deleted meanwhile; the garbage collector takes care of this one
+        turn = task["status"].get("turn", 0)
+        calls = (task["status"].get("contextWindow") or [{}])[-1].get("toolCalls") or []
+        names = [tool_call_name(task["metadata"]["name"], owner["uid"], turn, i) for i in range(1, len(calls) + 1)]
+        if _phase(task) in TERMINAL:
+            return  # by somebody who has not heard of the end yet: it is owned, and goes with its Task
+        self._expect(name in names, f"{name}: created, but turn {turn} has {names}")
+        if name in names:
+            wish = calls[names.index(name)]
+            given = (call["spec"]["toolCallId"], call["spec"]["arguments"])
+            self._expect(given == (wish["id"], wish["function"]["arguments"]), f"{name}: made for {wish}, got {given}")
+
+    def _observe_call(self, old: Wire, new: Wire) -> None:
+        name, status = new["metadata"]["name"], new["status"]
+        self._expect(
+            _phase(old) not in TERMINAL_CALL or old["status"] == status, f"{name}: a call was written after its end"
+        )
+        runs = self._world.outside.runs.get(f"default/{name}", [])
+        if status["phase"] == "Succeeded" and _phase(old) not in TERMINAL_CALL:
+            self._expect(status.get("result") in runs, f"{name}: {status.get('result')!r}, but the tool gave {runs}")
+
+    # --- asks and runs ---
+
+    def _observe_message(self, message: Message) -> None:
+        owner = parse_llm_result_subject(message.subject)
+        if message.subject.startswith("kubechain.llm.result.") and owner is not None:
+            self._answered[owner[1], owner[2]] = self._world.nats.epoch
+
+    def _check_asks(self) -> None:
+        outside = self._world.outside
+        for key, runs in outside.runs.items():
+            tool = outside.tool_of[key]
+            self._expect(tool == READ or len(runs) == 1, f"{key}: {tool} ran {len(runs)} times, and must run once")
+        for script, turn, _ in outside.windows[self._asks_checked :]:
+            uids = [
+                t["metadata"]["uid"]
+                for t in self._world.server.all("tasks")
+                if t["spec"].get("userMessage") == script
+            ]
+            for uid in uids:
+                paid = self._answered.get((uid, turn)) == self._world.nats.epoch and not self.leaders_overlapped
+                self._expect(not paid, f"{script}: the model was asked again for turn {turn}, whose result was there")
+        self._asks_checked = len(outside.windows)
+
+    def _expect(self, holds: bool, sentence: str) -> None:
+        if not holds and sentence not in self._violations:
+            self._violations.append(sentence)
+
+
+def _phase(obj: Wire) -> Any:
+    return (obj.get("status") or {}).get("phase")
+
+
+__all__ = ["BREAKS_OFF", "Invariants", "Violation"]

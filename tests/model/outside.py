@@ -1,0 +1,142 @@
+"""The outside world: a model that answers and tools that run, both by script, and a book of what really happened.
+
+A Task's user message names its script, so an answer is known by the Task and the turn that it was asked for, whatever
+the system under test believes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp_types import CallToolResult, TextContent
+
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
+from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
+from kubechain_common.messages import ToolDefinition
+from kubechain_llm_gateway.providers.base import Completion
+from kubechain_llm_gateway.providers.errors import RejectedRequestError, TransientProviderError
+from kubechain_mcp_host.errors import ConnectionLostError
+from kubechain_mcp_host.scrubber import Scrubber
+from kubechain_mcp_host.tool_call import IDEMPOTENCY_KEY
+from tests.model.effects import Effects
+
+READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN = "read", "once", "broken", "breaks_off", "unknown"
+TOOLS = (
+    MCPTool(name=READ, annotations=ToolAnnotations(read_only_hint=True)),
+    MCPTool(name=ONCE),
+    MCPTool(name=BROKEN),
+    MCPTool(name=BREAKS_OFF),
+)
+TOOL_KINDS = (READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN)
+SERVER = "tools"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What the model does when it is asked for this turn: fail so often, then refuse, or answer with tool calls."""
+
+    tools: tuple[str, ...] = ()
+    failures: int = 0
+    rejects: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Something that the model said; each time it is asked it says something else."""
+
+    script: str
+    turn: int
+    message: Message
+    usage: TokenUsage
+
+
+@dataclass
+class Outside:
+    """``scripts``: by the name in the user message. Everything else is the book."""
+
+    effects: Effects
+    scripts: dict[str, tuple[Turn, ...]] = field(default_factory=dict)
+    asked: dict[tuple[str, int], int] = field(default_factory=dict)
+    windows: list[tuple[str, int, tuple[str, ...]]] = field(default_factory=list)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    tool_of: dict[str, str] = field(default_factory=dict)
+
+    def answer(self, messages: Sequence[Message]) -> Completion:
+        script = next(m.content for m in messages if m.role == "user")
+        turn = 1 + sum(m.role == "assistant" for m in messages)
+        number = self.asked[script, turn] = self.asked.get((script, turn), 0) + 1
+        self.windows.append((script, turn, tuple(m.content for m in messages)))
+        turns = self.scripts[script]
+        planned = turns[turn - 1] if turn <= len(turns) else Turn()
+        if number <= planned.failures:
+            raise TransientProviderError("overloaded", status_code=503)
+        if planned.rejects:
+            raise RejectedRequestError("no", status_code=400)
+        content = f"{script} turn {turn} answer {number}"
+        calls = [
+            MessageToolCall(
+                id=f"call_{turn}_{number}_{i}",
+                function=ToolCallFunction(name=f"{SERVER}__{tool}", arguments=json.dumps({"of": f"{script}.{turn}.{i}"})),
+            )
+            for i, tool in enumerate(planned.tools, start=1)
+        ]
+        message = Message(role="assistant", content=content, tool_calls=calls or None)
+        usage = TokenUsage(input_tokens=1, output_tokens=number, total_tokens=1 + number)
+        self.answers[content] = Answer(script, turn, message, usage)
+        return Completion(message, usage, "stop")
+
+    def run_tool(self, tool: str, key: str) -> CallToolResult:
+        runs = self.runs.setdefault(key, [])
+        self.tool_of[key] = tool
+        text = f"{tool} of {key}, run {len(runs) + 1}"
+        runs.append(text)
+        if tool == BREAKS_OFF:
+            raise ConnectionLostError("the connection was lost.", may_have_run=True)
+        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=tool == BROKEN)
+
+
+class ModelProvider:
+    """A provider's client in llm-gateway."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    async def validate(self) -> Any:
+        raise AssertionError("nobody leads here")
+
+    async def complete(
+        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+    ) -> Completion:
+        completion: Completion = await self._outside.effects.perform(
+            "ask the model",
+            lambda: self._outside.answer(messages),
+            failure=lambda: TransientProviderError("the connection broke"),
+        )
+        return completion
+
+
+class ModelSession:
+    """An open connection to the one MCP server, in mcp-host."""
+
+    tools = TOOLS
+    scrubber = Scrubber(())
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    def find(self, name: str) -> MCPTool | None:
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+    async def call(self, tool: str, arguments: dict[str, Any], meta: Mapping[str, str]) -> CallToolResult:
+        key = meta[IDEMPOTENCY_KEY]
+        result: CallToolResult = await self._outside.effects.perform(
+            f"run {tool} for {key}",
+            lambda: self._outside.run_tool(tool, key),
+            failure=lambda: ConnectionLostError("the connection was lost.", may_have_run=True),
+        )
+        return result
