@@ -51,7 +51,10 @@ class World:
         self.watches: list[ModelWatch] = []
         self.processes: list[Process] = []
         self.errors: list[str] = []
-        self.frozen: Callable[[ModelWatch], bool] = lambda watch: False
+        self.slow_watch: tuple[str, str] | None = None
+        self.supervised = True
+        self.fates: dict[int, Fate] = {}
+        self.settled = 0
         self._created = 0
         self.invariants = Invariants(self)
 
@@ -66,6 +69,9 @@ class World:
                 world._apply_basics()
                 for service in SERVICES:
                     world.start(service)
+                world.settle(seconds=10.0, stop=lambda: False)
+                world.settled = 0
+                world.effects.trace.clear()
                 yield world
             finally:
                 world.close()
@@ -115,11 +121,6 @@ class World:
     def living(self, service: str | None = None) -> list[Process]:
         return [p for p in self.processes if not p.dead and service in (None, p.service)]
 
-    def restart_dead(self) -> None:
-        for service in SERVICES:
-            if not self.living(service):
-                self.start(service)
-
     def close(self) -> None:
         for process in self.living():
             self.crash(process)
@@ -137,10 +138,12 @@ class World:
 
     def choices(self) -> list[Choice]:
         found = [Choice(str(e), lambda e=e: self.settle_effect(e)) for e in self.effects.pending]  # type: ignore[misc]
+        slow: list[Choice] = []
         for watch in self.watches:
-            if watch.behind and not self.frozen(watch):
+            if watch.behind:
                 label = f"{watch.process}: sees a change of {watch.plural}"
-                found.append(Choice(label, lambda w=watch: self._advance(w)))  # type: ignore[misc]
+                where = slow if (watch.process.service, watch.plural) == self.slow_watch else found
+                where.append(Choice(label, lambda w=watch: self._advance(w)))  # type: ignore[misc]
         offered: set[tuple[str, int]] = set()
         for pull in self.pulls:
             message = pull.waiting_message()
@@ -153,7 +156,10 @@ class World:
                 found.append(Choice(f"{client.process}: reconnects", lambda c=client: self._reconnect(c)))  # type: ignore[misc]
         for key in self.server.garbage():
             found.append(Choice(f"gc deletes {key[2]}", lambda k=key: self._collect(k)))  # type: ignore[misc]
-        return found
+        if self.supervised:
+            down = [service for service in SERVICES if not self.living(service)]
+            found += [Choice(f"{service} starts again", lambda s=service: self._restart(s)) for service in down]  # type: ignore[misc]
+        return found + slow
 
     def step(self, number: int) -> str:
         """Takes the choice of this number, counted round; nothing when nothing can happen."""
@@ -164,7 +170,10 @@ class World:
         self._take(choice)
         return choice.label
 
-    def settle_effect(self, effect: Effect, fate: Fate = Fate.DONE) -> None:
+    def settle_effect(self, effect: Effect, fate: Fate | None = None) -> None:
+        """``fate``: by default the one that ``fates`` holds for the number of this effect."""
+        fate = fate or self.fates.get(self.settled, Fate.DONE)
+        self.settled += 1
         self.effects.settle(effect, fate)
         if fate in (Fate.CRASH_BEFORE, Fate.CRASH_AFTER):
             self.crash(effect.process)
@@ -266,6 +275,10 @@ class World:
     def _take(self, choice: Choice) -> None:
         self.effects.trace.append(choice.label)
         choice.take()
+
+    def _restart(self, service: str) -> None:
+        self.start(service)
+        self.after_step()
 
     def _advance(self, watch: ModelWatch) -> None:
         watch.advance()

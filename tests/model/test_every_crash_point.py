@@ -1,0 +1,74 @@
+"""One Task with two turns and two tool calls, and everything that can go wrong once, at every place where it can.
+
+Every effect of the run in turn does not happen, or happens unheard, or is the last thing that its process does or does
+not do; with every watch in step, and with each single watch as late as it can be. Nothing is left to chance here:
+``test_crash_points`` looks for what takes more than one misfortune.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.model.effects import Fate
+from tests.model.outside import ONCE, READ, Turn
+from tests.model.processes import TASK_CONTROLLER, TOOLCALL_CONTROLLER
+from tests.model.world import World
+
+SCRIPT = (Turn((ONCE, READ)),)
+CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
+SLOW_WATCHES = (
+    (TASK_CONTROLLER, "tasks"),
+    (TASK_CONTROLLER, "taskruntoolcalls"),
+    (TOOLCALL_CONTROLLER, "taskruntoolcalls"),
+)
+
+
+def run_once(fates: dict[int, Fate], slow_watch: tuple[str, str] | None = None) -> World:
+    """The run with these misfortunes; raises Violation."""
+    with World.opened() as world:
+        world.slow_watch = slow_watch
+        world.fates = fates
+        world.create_task(SCRIPT)
+        world.settle()
+        world.fates = {}
+        world.settle()
+        world.invariants.check_settled()
+    return world
+
+
+def every_single(fates: tuple[Fate, ...], slow_watch: tuple[str, str] | None) -> Iterator[World]:
+    for index in range(run_once({}, slow_watch).settled):
+        for fate in fates:
+            yield run_once({index: fate}, slow_watch)
+
+
+def test_the_run_without_misfortune_is_exact() -> None:
+    world = run_once({})
+    task = world.server.find("tasks", "t1")
+    assert task is not None
+    status = task["status"]
+    assert (status["phase"], status["turn"], status["output"]) == ("FinalAnswer", 2, "script 1 turn 2 answer 1")
+    assert [message["role"] for message in status["contextWindow"]] == [
+        "system", "user", "assistant", "tool", "tool", "assistant"
+    ]  # fmt: skip
+    assert world.outside.asked == {("script 1", 1): 1, ("script 1", 2): 1}
+    assert sorted(len(runs) for runs in world.outside.runs.values()) == [1, 1]
+
+
+@pytest.mark.parametrize("fate", list(Fate)[1:], ids=lambda fate: fate.value.replace(" ", "-"))
+def test_every_effect_may_go_wrong(fate: Fate) -> None:
+    for world in every_single((fate,), None):
+        task = world.server.find("tasks", "t1")
+        assert task is not None
+        if fate is not Fate.INVALID:
+            assert task["status"]["phase"] == "FinalAnswer"
+
+
+@pytest.mark.parametrize("slow_watch", SLOW_WATCHES, ids=lambda slow: "-".join(slow))
+def test_every_crash_with_one_late_watch(slow_watch: tuple[str, str]) -> None:
+    for world in every_single((Fate.CRASH_AFTER,), slow_watch):
+        task = world.server.find("tasks", "t1")
+        assert task is not None
+        assert task["status"]["phase"] == "FinalAnswer"
