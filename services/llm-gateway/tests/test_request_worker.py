@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +11,9 @@ from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.api.v1alpha1.status import SpanContext
-from kubechain_common.kube.errors import UnavailableError
-from kubechain_common.messages import Envelope, LLMRequest, LLMResult, ToolDefinition
+from kubechain_common.kube.errors import KubeError, UnavailableError
+from kubechain_common.kube.window_reader import ContentLostError
+from kubechain_common.messages import Envelope, LLMRequest, LLMResult, ObjectRef, ToolDefinition
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
 from kubechain_llm_gateway.llm_access import LLMAccess
@@ -42,13 +43,15 @@ class World:
         self.outcome: Completion | Exception = ANSWER
         self.api_server_error: Exception | None = None
         self.calls: list[str | None] = []
+        self.heard: list[str] = []
         self.wanted = True
         self.asked = 0
         self.published: list[tuple[str, LLMResult]] = []
         self.notices_fail = False
         self.stopping = asyncio.Event()
         self.access = LLMAccess(self, self, self)
-        self.worker = RequestWorker(self, self.access, self, self.stopping)
+        self.conversations = Conversations()
+        self.worker = RequestWorker(self, self.access, self, self.conversations, self.stopping)
 
     def get(self, namespace: str, name: str) -> LLM | None:
         return self.llm
@@ -98,6 +101,22 @@ class World:
         return self.published[0][1]
 
 
+class Conversations:
+    """Every reference reads ``whole``, unless reading fails."""
+
+    def __init__(self) -> None:
+        self.error: KubeError | None = None
+        self.learned: dict[str, str] = {}
+
+    def learn(self, task: ObjectRef, texts: Mapping[str, str]) -> None:
+        self.learned.update(texts)
+
+    async def read(self, task: ObjectRef, window: Sequence[Message]) -> list[Message]:
+        if self.error is not None:
+            raise self.error
+        return [message.model_copy(update={"content": f"whole {message.content}"}) for message in window]
+
+
 class Provider:
     def __init__(self, world: World, api_key: str | None) -> None:
         self._world = world
@@ -110,6 +129,7 @@ class Provider:
         self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
     ) -> Completion:
         self._world.calls.append(self._api_key)
+        self._world.heard = [message.content for message in messages]
         if isinstance(self._world.outcome, Exception):
             raise self._world.outcome
         return self._world.outcome
@@ -127,6 +147,40 @@ async def test_an_answer_is_published_once(world: World, build_delivery: BuildDe
     assert world.result.usage == ANSWER.usage
     assert (world.result.stop_reason, world.result.attempt) == ("stop", 1)
     assert world.asked == 0
+
+
+async def test_the_model_hears_the_conversation_in_full(world: World, build_delivery: BuildDelivery) -> None:
+    delivery = build_delivery()
+    delivery.message.texts["configmap/a/content"] = "known"
+    await world.worker.handle_request(delivery)
+    assert world.heard == ["whole hi"]
+    assert world.conversations.learned == {"configmap/a/content": "known"}
+
+
+async def test_a_lost_text_is_an_error_that_names_it_and_the_model_is_not_asked(
+    world: World, build_delivery: BuildDelivery
+) -> None:
+    world.conversations.error = ContentLostError('TaskRunToolCall "x" is gone')
+    await world.worker.handle_request(build_delivery())
+    assert world.result.error is not None
+    assert (world.result.error.message, world.result.error.reason) == ('TaskRunToolCall "x" is gone', "ContentLost")
+    assert world.calls == []
+
+
+async def test_while_the_conversation_cannot_be_read_the_request_waits(
+    world: World, build_delivery: BuildDelivery
+) -> None:
+    world.conversations.error = UnavailableError("the API server is away")
+    with pytest.raises(RetryLater):
+        await world.worker.handle_request(build_delivery())
+    [(subject, notice)] = world.published
+    assert (subject, notice.outcome) == (f"{RESULT}.retry.1", "Retrying")
+    assert notice.error is not None
+    assert notice.error.message == "cannot read the conversation: the API server is away"
+    world.conversations.error = None
+    world.published.clear()
+    await world.worker.handle_request(build_delivery(attempt=2))
+    assert world.result.outcome == "Message"
 
 
 async def test_a_lost_acknowledgement_costs_no_second_call(world: World, build_delivery: BuildDelivery) -> None:

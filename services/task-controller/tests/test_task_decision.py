@@ -15,6 +15,7 @@ from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
 from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_refused, decide_task
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
@@ -129,16 +130,17 @@ def test_a_task_goes_on_from_the_conversation_of_another() -> None:
     source = with_tool_calls("fetch__fetch").model_copy(deep=True)
     source.status.phase = TaskPhase.FINAL_ANSWER
     task = build_task("next", contextWindowFrom={"taskRef": {"name": "hello"}}, userMessage="and then?")
-    status = decide_task(snapshot(task, source=source)).status
+    status = decide_task(snapshot(task, source=Source(source, source.status.context_window))).status
     assert status is not None
-    assert [m.role for m in status.context_window] == ["system", "user", "assistant", "user"]
+    assert [m.role for m in status.context_window] == ["system", "user", "assistant", "tool", "user"]
+    assert status.context_window[3].content == "Error: the Task ended before this tool call was answered"
     assert status.context_window[-1].content == "and then?"
 
 
 def test_a_task_that_goes_on_waits_for_the_other_to_finish() -> None:
     task = build_task("next", contextWindowFrom={"taskRef": {"name": "hello"}}, userMessage="and then?")
     missing = decide_task(snapshot(task)).status
-    running = decide_task(snapshot(task, source=started())).status
+    running = decide_task(snapshot(task, source=Source(started()))).status
     assert missing is not None
     assert running is not None
     assert missing.status_detail == 'Waiting for Task "hello" to exist'

@@ -17,6 +17,8 @@ from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.kube.lease import LeaderElector
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.kube.status_writer import write_status
+from kubechain_common.kube.text_cache import TextCache
+from kubechain_common.kube.window_reader import WindowReader
 from kubechain_common.messages import LLMRequest
 from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT, llm_consumer, llm_result_subject
 from kubechain_common.messaging.consumer import Consumer
@@ -34,6 +36,9 @@ from kubechain_llm_gateway.results import build_poison_result
 from kubechain_llm_gateway.task_probe import TaskProbe
 
 LEASE = "kubechain-llm-gateway"
+CACHED_BYTES = 64 * 1024 * 1024
+"""Of conversations under way; what is not there is read from the API server."""
+
 _DRAIN_MARGIN = 2.0
 """Seconds of the drain that are left to hand the lease over and flush events."""
 
@@ -55,7 +60,8 @@ class Gateway:
         self._secrets = SecretWatcher(ctx.kube)
         self._registry = ProviderRegistry()
         self._access = LLMAccess(self._llms, self._secrets, self._registry)
-        self._worker = RequestWorker(ctx.bus, self._access, TaskProbe(ctx.bus, ctx.kube), ctx.stopping)
+        conversations = WindowReader(ctx.kube, TextCache(CACHED_BYTES))
+        self._worker = RequestWorker(ctx.bus, self._access, TaskProbe(ctx.bus, ctx.kube), conversations, ctx.stopping)
         self._consumers = ConsumerSet(lambda: [llm.uid for llm in self._llms.list()], self._consume)
         self._cleanup = ConsumerCleanup(ctx.bus, lambda uid: bool(self._llms.by_index(_BY_UID, uid)))
         self._reconciling: Controller | None = None

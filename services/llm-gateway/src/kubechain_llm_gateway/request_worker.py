@@ -4,6 +4,8 @@
     it never will (4xx, empty)   -> result Error with the provider's sentence
     it may later (429, 5xx, ..)  -> notice Retrying, and delivered again after a back-off; gives up in the end
     the LLM is not usable        -> notice Retrying, and waits here until the LLM or its Secret changes
+    a text of the conversation   -> result Error if it is gone for good; notice Retrying, and delivered again, if the
+    can not be read                 API server is away
 
 The delivery count is the attempt count, so it survives restarts; waiting here, not by redelivery, keeps it honest. A
 notice has a subject of its own for every attempt, because the result's subject takes one message only. Results carry no
@@ -14,14 +16,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.kube.errors import KubeError
-from kubechain_common.messages import Envelope, LLMCallError, LLMRequest, LLMResult
+from kubechain_common.kube.window_reader import ContentLostError
+from kubechain_common.messages import Envelope, LLMCallError, LLMRequest, LLMResult, ObjectRef
+from kubechain_common.messages.llm import REASON_CONTENT_LOST
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.errors import MessagingError, RetryLater
@@ -75,6 +81,14 @@ class Wanted(Protocol):
     async def is_wanted(self, request: LLMRequest) -> bool: ...
 
 
+class Conversations(Protocol):
+    """See ``kube.window_reader``."""
+
+    def learn(self, task: ObjectRef, texts: Mapping[str, str]) -> None: ...
+
+    async def read(self, task: ObjectRef, window: Sequence[Message]) -> list[Message]: ...
+
+
 class _UnexpectedError(ProviderError):
     """A defect of our own; tried again, and visible in the Task in the end."""
 
@@ -89,12 +103,14 @@ class RequestWorker:
         bus: ResultBus,
         access: LLMAccess,
         probe: Wanted,
+        conversations: Conversations,
         stopping: asyncio.Event,
         policy: RetryPolicy | None = None,
     ) -> None:
         self._bus = bus
         self._access = access
         self._probe = probe
+        self._conversations = conversations
         self._stopping = stopping
         self._policy = policy or RetryPolicy()
         self._answered: OrderedDict[tuple[str, datetime], None] = OrderedDict()
@@ -123,7 +139,16 @@ class RequestWorker:
     async def _answer(self, delivery: _Delivery) -> None:
         llm, provider = await self._open(delivery)
         try:
-            completion = await observe_call(llm, delivery.trace, lambda: _call(provider, llm, delivery.message))
+            messages = await self._read_conversation(delivery)
+        except ContentLostError as error:
+            log.warning("a part of the conversation is lost", error=str(error))
+            problem = LLMCallError(message=str(error), reason=REASON_CONTENT_LOST)
+            await self._publish_result(delivery, build_failure(delivery, problem))
+            return
+        try:
+            completion = await observe_call(
+                llm, delivery.trace, lambda: _call(provider, llm, delivery.message, messages)
+            )
         except ProviderError as error:
             await self._handle_failure(delivery, error)
         except Exception as error:
@@ -133,6 +158,21 @@ class RequestWorker:
             )
         else:
             await self._publish_result(delivery, build_answer(delivery, completion))
+
+    async def _read_conversation(self, delivery: _Delivery) -> list[Message]:
+        """The messages in full. Raises ContentLostError, or RetryLater while the API server does not answer."""
+        request = delivery.message
+        self._conversations.learn(request.task, request.texts)
+        try:
+            return await self._conversations.read(request.task, request.messages)
+        except ContentLostError:
+            raise
+        except KubeError as error:
+            delay = error.retry_after or _API_SERVER_DELAY
+            problem = LLMCallError(message=f"cannot read the conversation: {error}", retryable=True)
+            log.warning("cannot read the conversation", error=str(error))
+            await self._publish_notice(delivery, problem, delay)
+            raise RetryLater(delay) from error
 
     async def _open(self, delivery: _Delivery) -> tuple[LLM, Provider]:
         """The LLM and its client; waits for as long as the LLM cannot be used."""
@@ -193,8 +233,8 @@ class RequestWorker:
             log.warning("cannot publish a retry notice", error=str(error))
 
 
-async def _call(provider: Provider, llm: LLM, request: LLMRequest) -> Completion:
-    return await provider.complete(request.messages, request.tools, llm.spec.parameters or LLMParameters())
+async def _call(provider: Provider, llm: LLM, request: LLMRequest, messages: Sequence[Message]) -> Completion:
+    return await provider.complete(messages, request.tools, llm.spec.parameters or LLMParameters())
 
 
 def _identity(delivery: _Delivery) -> tuple[str, datetime]:

@@ -1,11 +1,13 @@
-"""Carries out what ``core.task_decision`` decides about a Task: what it takes back, status, children, request, events.
+"""Carries out what ``core.task_decision`` decides about a Task.
 
-In this order. Nothing is decided here. Each effect is idempotent, so an error anywhere leaves the rest to the next reconcile.
+In this order: what is taken back, texts, status, children, request, events. Nothing is decided here. Each effect is
+idempotent, so an error anywhere leaves the rest to the next reconcile.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from kubechain_common.api.names import turn_key
 from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
@@ -22,16 +24,33 @@ from kubechain_common.kube.errors import (
 )
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
+from kubechain_common.kube.text_cache import TextCache
+from kubechain_common.kube.text_store import store_text
+from kubechain_common.kube.window_reader import ContentLostError, WindowReader
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import ANY, llm_request_subject, llm_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
+from kubechain_task_controller.core.offload import StoredText
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
-from kubechain_task_controller.core.task_decision import decide_refused, decide_task
+from kubechain_task_controller.core.source import Source
+from kubechain_task_controller.core.task_decision import decide_refused, decide_task, decide_unstorable
+from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.watched import Watched
+
+_TEXTS_AT_HAND = 256 * 1024
+"""Bytes of texts that a request carries along; beyond that the gateway reads them itself, well below max_payload."""
+
+
+class _NotStoredError(Exception):
+    """A text of the conversation was refused: for good, or until somebody gives a right or raises a quota."""
+
+    def __init__(self, reason: str, *, for_good: bool) -> None:
+        super().__init__(reason)
+        self.for_good = for_good
 
 
 class TaskReconciler:
@@ -50,6 +69,7 @@ class TaskReconciler:
         self._dispatcher = dispatcher
         self._inbox = inbox
         self._recorder = recorder
+        self._reader = WindowReader(kube, TextCache(0))  # a source is read once
         self._refused: dict[str, dict[str, str]] = {}
         self._deleted: dict[tuple[str, str], list[Task]] = {}
 
@@ -65,9 +85,15 @@ class TaskReconciler:
         plan = decide_task(snapshot)
         try:
             again = await self._carry_out(snapshot, plan, parked)
+        except _NotStoredError as error:
+            if error.for_good:
+                plan = decide_refused(snapshot, str(error), too_large=True)
+            else:
+                plan = decide_unstorable(snapshot, str(error))
+            again = await self._carry_out(snapshot, plan, parked)
         except InvalidError as error:
-            refused = decide_refused(snapshot, str(error), too_large=isinstance(error, TooLargeError))
-            again = await self._carry_out(snapshot, refused, parked)
+            plan = decide_refused(snapshot, str(error), too_large=isinstance(error, TooLargeError))
+            again = await self._carry_out(snapshot, plan, parked)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
 
     def handle_deleted(self, task: Task) -> None:
@@ -102,7 +128,7 @@ class TaskReconciler:
             agent=agent,
             llm=ObjectRef.of(llm) if llm else None,
             catalog=self._build_catalog(agent) if agent else ToolCatalog(),
-            children={c.name: c for c in self._watched.calls.by_owner(task.uid)},
+            children=self._find_children(task),
             refused=self._refused.get(unit, {}),
             result=result,
             request_on_its_way=subject is not None and self._dispatcher.subject_of(unit) == subject,
@@ -110,23 +136,42 @@ class TaskReconciler:
             new_span=task.status.span_context or new_span_context(),
         )
 
+    def _find_children(self, task: Task) -> dict[str, TaskRunToolCall]:
+        """The calls of the present turn, found by name: a long conversation has many others."""
+        if task.status.phase != TaskPhase.TOOL_CALLS_PENDING or not task.status.context_window:
+            return {}
+        names = child_names(task, task.status.turn, len(task.status.context_window[-1].tool_calls or ()))
+        found = ((name, self._watched.calls.get(task.namespace, name)) for name in names)
+        return {n: c for n, c in found if c is not None and any(o.uid == task.uid for o in c.metadata.owner_references)}
+
     def _build_catalog(self, agent: Agent) -> ToolCatalog:
         names = [ref.name for ref in agent.spec.mcp_servers]
         found = ((name, self._watched.servers.get(agent.namespace, name)) for name in names)
         return build_catalog(agent, {name: server for name, server in found if server is not None})
 
-    async def _find_source(self, task: Task) -> Task | None:
+    async def _find_source(self, task: Task) -> Source | None:
         """The Task whose conversation goes on here; whole, because the informer keeps finished Tasks without theirs."""
         origin = task.spec.context_window_from
         if origin is None or task.status.turn > 0:
             return None
-        source = self._watched.tasks.get(task.namespace, origin.task_ref.name)
-        if source is None or not source.finished:
-            return source
+        known = self._watched.tasks.get(task.namespace, origin.task_ref.name)
+        if known is None or not known.finished:
+            return Source(known) if known is not None else None
         try:
-            return await self._kube.get(Task, source.namespace, source.name)
+            source = await self._kube.get(Task, known.namespace, known.name)
+            return Source(source, await self._reader.read(ObjectRef.of(source), source.status.context_window))
         except NotFoundError:
             return None
+        except ContentLostError as error:
+            # The texts of a Task that is being deleted go before, after or with it.
+            return Source(source, lost=str(error)) if await self._is_there(source) else None
+
+    async def _is_there(self, task: Task) -> bool:
+        try:
+            live = await self._kube.get(Task, task.namespace, task.name)
+        except NotFoundError:
+            return False
+        return live.uid == task.uid and not live.metadata.deleting
 
     async def _carry_out(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
         """True when the Task should be looked at again at once."""
@@ -138,16 +183,24 @@ class TaskReconciler:
             await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
             return False
         if plan.status is not None:
+            await self._store_texts(task, plan.stored)
             task = await write_status(self._kube, self._watched.tasks, task, plan.status)
         more = self._settle(task, plan, parked)
         more |= await self._create_children(task, plan.children)
         if plan.send and snapshot.llm is not None:
-            await self._send(task, snapshot.llm, snapshot.catalog, fresh=plan.fresh)
+            await self._send(task, snapshot.llm, snapshot.catalog, plan)
         for event in plan.events:
             self._recorder.event(task, event.type, event.reason, event.message)
         if task.finished and not before.finished:
             self._finish(task)
         return more
+
+    async def _store_texts(self, task: Task, texts: tuple[StoredText, ...]) -> None:
+        for text in texts:
+            try:
+                await store_text(self._kube, task, text.name, text.key, text.text)
+            except (InvalidError, ForbiddenError) as error:
+                raise _NotStoredError(str(error), for_good=isinstance(error, InvalidError)) from error
 
     def _settle(self, task: Task, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
         if parked is None or not plan.consumed:
@@ -184,7 +237,7 @@ class TaskReconciler:
         except (NotFoundError, ConflictError):
             return  # gone, and another one may have its name: that one is looked at when it is seen
 
-    async def _send(self, task: Task, llm: ObjectRef, catalog: ToolCatalog, *, fresh: bool) -> None:
+    async def _send(self, task: Task, llm: ObjectRef, catalog: ToolCatalog, plan: TaskPlan) -> None:
         turn = task.status.turn
         subject = llm_request_subject(llm.uid, task.namespace, task.uid, turn)
         before = self._dispatcher.subject_of(turn_key(task.uid, turn))
@@ -195,6 +248,7 @@ class TaskReconciler:
             turn=turn,
             llm=llm,
             messages=task.status.context_window,
+            texts=_limit(plan.texts),
             tools=catalog.definitions(),
         )
         await self._dispatcher.publish(
@@ -203,7 +257,7 @@ class TaskReconciler:
             subject=subject,
             result_subject=llm_result_subject(task.namespace, task.uid, turn),
             trace=task.status.span_context,
-            fresh=fresh,
+            fresh=plan.fresh,
         )
 
     def _finish(self, task: Task) -> None:
@@ -228,3 +282,15 @@ class TaskReconciler:
             },
             error=status.error if status.phase == TaskPhase.FAILED else None,
         )
+
+
+def _limit(texts: Mapping[str, str]) -> dict[str, str]:
+    """The latest texts, as many as a request may carry."""
+    room = _TEXTS_AT_HAND
+    taken: dict[str, str] = {}
+    for key, text in reversed(list(texts.items())):
+        room -= len(text.encode())
+        if room < 0:
+            break
+        taken[key] = text
+    return taken

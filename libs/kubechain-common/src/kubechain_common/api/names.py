@@ -37,6 +37,12 @@ def tool_call_name(task_name: str, task_uid: str, turn: int, index: int) -> str:
     return stem + suffix
 
 
+def text_name(task_name: str, task_uid: str, text: str) -> str:
+    """``<task>-text-<16 hex>``: the ConfigMap in which a Task keeps this text; another text has another name."""
+    suffix = f"-text-{_digest(task_uid, text, length=16)}"
+    return task_name[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix
+
+
 def label_value(name: str) -> str:
     """The name itself, or a shortened form with a hash when it is over the 63 characters of a label value."""
     if len(name) <= _MAX_LABEL:

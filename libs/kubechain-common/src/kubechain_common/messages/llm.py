@@ -20,19 +20,29 @@ class ToolDefinition(KubeModel):
 
 
 class LLMRequest(Envelope):
-    """Ask the model for its next message. The parameters are the LLM's own; the gateway reads them when it calls."""
+    """Ask the model for its next message. The parameters are the LLM's own; the gateway reads them when it calls.
+
+    ``messages`` is the window as the Task holds it, with references in place of long texts, so a request costs the same
+    however long the conversation is. ``texts`` are those that the sender had at hand, by ``content.reference_key``:
+    they save the gateway a question to the API server, and nothing depends on them.
+    """
 
     task: ObjectRef
     turn: int
     llm: ObjectRef
     messages: list[Message]
+    texts: dict[str, str] = Field(default_factory=dict)
     tools: list[ToolDefinition] = Field(default_factory=list)
 
 
 class LLMCallError(KubeModel):
-    """Why the model gave no answer. ``status_code`` is the provider's HTTP status, where it answered at all."""
+    """Why the model gave no answer.
+
+    ``status_code`` is the provider's HTTP status, where it answered at all; ``reason`` is set where it was not asked.
+    """
 
     message: str
+    reason: str = ""
     status_code: int | None = None
     retryable: bool = False
 
@@ -53,3 +63,7 @@ class LLMResult(Envelope):
     error: LLMCallError | None = None
     attempt: int = 1
     retry_in_seconds: float | None = None
+
+
+REASON_CONTENT_LOST = "ContentLost"
+"""A text that the conversation refers to is gone, so the model was not asked."""

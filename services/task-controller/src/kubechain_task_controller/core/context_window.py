@@ -5,24 +5,28 @@ from __future__ import annotations
 from kubechain_common.api.v1alpha1.agent import Agent
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.api.v1alpha1.task import Task
-from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall, ToolCallPhase
+from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall, tool_text
+from kubechain_task_controller.core.source import Source
 
 _PREVIEW_LIMIT = 50
 _PREVIEW_CUT = 47
 
+NOT_RUN = "Error: the Task ended before this tool call was answered"
 
-def build_initial_window(task: Task, agent: Agent, source: Task | None) -> list[Message]:
+
+def build_initial_window(task: Task, agent: Agent, source: Source | None) -> list[Message]:
     """[system, user]; or the conversation given in the spec; or the one of an earlier Task with a new user message.
 
     The system message is the agent's, unless the given conversation brings its own.
     """
     spec = task.spec
     if spec.context_window is not None:
-        given = list(spec.context_window)
+        given: list[Message] = list(spec.context_window)
         return given if given[0].role == "system" else [Message(role="system", content=agent.spec.system), *given]
     earlier: list[Message] = []
     if source is not None and spec.context_window_from is not None:
-        earlier = [m for m in _until_turn(source, spec.context_window_from.turn) if m.role != "system"]
+        said = _until_turn(source, spec.context_window_from.turn)
+        earlier = _answer_open_calls([m for m in said if m.role != "system"])
     return [
         Message(role="system", content=agent.spec.system),
         *earlier,
@@ -30,17 +34,31 @@ def build_initial_window(task: Task, agent: Agent, source: Task | None) -> list[
     ]
 
 
-def _until_turn(source: Task, turn: int | None) -> list[Message]:
+def _until_turn(source: Source, turn: int | None) -> list[Message]:
     """The source's messages up to and with the tool results that answer ``turn``'s assistant message (all, if None).
 
     Turns are counted backwards from the end, because a source may itself have begun with messages of an earlier Task.
     """
-    window = source.status.context_window
-    if turn is None or turn >= source.status.turn:
+    window, last = source.window, source.task.status.turn
+    if turn is None or turn >= last:
         return list(window)
     answers = [i for i, m in enumerate(window) if m.role == "assistant"]
-    own = answers[-source.status.turn :]
+    own = answers[-last:]
     return list(window[: own[turn]]) if turn < len(own) else list(window)
+
+
+def _answer_open_calls(messages: list[Message]) -> list[Message]:
+    """A Task that failed may end with tool calls that nothing answers; providers refuse such a conversation."""
+    asked = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "assistant"), None)
+    if asked is None:
+        return messages
+    answered = {m.tool_call_id for m in messages[asked:] if m.role == "tool"}
+    missing = [
+        Message(role="tool", content=NOT_RUN, tool_call_id=call.id)
+        for call in messages[asked].tool_calls or ()
+        if call.id not in answered
+    ]
+    return [*messages, *missing]
 
 
 def preview_of(window: list[Message]) -> str:
@@ -65,15 +83,5 @@ def normalise_answer(message: Message, turn: int) -> Message:
 
 def build_tool_message(call: MessageToolCall, child: TaskRunToolCall | None, refusal: str | None) -> Message:
     """What the model reads about one of its calls: the result, or why there is none; never nothing."""
-    return Message(role="tool", content=_tool_text(child, refusal), tool_call_id=call.id)
-
-
-def _tool_text(child: TaskRunToolCall | None, refusal: str | None) -> str:
-    if child is None:
-        return f"Error: {refusal or 'the tool call was lost'}"
-    status = child.status
-    if status.phase == ToolCallPhase.SUCCEEDED:
-        return status.result or "[no content]"
-    if status.phase == ToolCallPhase.TOOL_CALL_REJECTED:
-        return status.result or "The call was rejected by a human."
-    return f"Error: {status.error or status.status_detail or 'the tool call failed'}"
+    text = tool_text(child) if child is not None else f"Error: {refusal or 'the tool call was lost'}"
+    return Message(role="tool", content=text, tool_call_id=call.id)

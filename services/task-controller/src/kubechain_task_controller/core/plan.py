@@ -1,8 +1,9 @@
 """What a decision looks at, and what it asks for.
 
-A plan is carried out in this order: what is taken back, then status, children, request, events. Each part is
-idempotent: work is taken back any number of times, the status is guarded by resourceVersion, children have
-deterministic names, the request has a subject of its own, events are best effort. So a crash between any two of them is healed by reconciling again.
+A plan is carried out in this order: what is taken back, then stored texts, status, children, request, events. Each part
+is idempotent: work is taken back any number of times, a text has a name made of itself, the status is guarded by
+resourceVersion, children have deterministic names, the request has a subject of its own, events are best effort. So a
+crash between any two of them is healed by reconciling again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import Task, TaskStatus
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall
 from kubechain_common.messages import LLMResult, ObjectRef
+from kubechain_task_controller.core.offload import StoredText
+from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.tool_catalog import ToolCatalog
 
 
@@ -46,7 +49,7 @@ class TaskSnapshot:
     refused: Mapping[str, str] = field(default_factory=dict)
     result: LLMResult | None = None
     request_on_its_way: bool = False
-    source: Task | None = None
+    source: Source | None = None
     new_span: SpanContext = field(default_factory=SpanContext)
 
     @property
@@ -70,7 +73,8 @@ class TaskPlan:
     status says that the Task has ended, so that a crash in between leads to the same plan.
 
     ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with
-    this plan. ``consumed`` says that the snapshot's result is done with once the status is written.
+    this plan. ``consumed`` says that the snapshot's result is done with once the status is written. ``stored`` are the
+    texts that the status points at; ``texts`` go with the request, because they are at hand.
     """
 
     status: TaskStatus | None = None
@@ -83,6 +87,8 @@ class TaskPlan:
     delete: bool = False
     withdraw: bool = False
     cancel: tuple[str, ...] = ()
+    stored: tuple[StoredText, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = TaskPlan()

@@ -26,11 +26,15 @@ from kubechain_task_controller.core.context_window import (
     normalise_answer,
     preview_of,
 )
+from kubechain_task_controller.core.offload import offload_answer, offload_results, offload_start
 from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
 
 SENDING = "Sending context window to LLM"
 TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
+
+UNSTORABLE_RETRY = 10.0
+"""Seconds until the API server is asked again for what it forbade; nothing tells when that changes."""
 
 _SENDING_EVENT = PlannedEvent("Normal", "SendingContextWindowToLLM", SENDING)
 
@@ -56,11 +60,21 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
 def decide_refused(snapshot: TaskSnapshot, refusal: str, *, too_large: bool) -> TaskPlan:
     """The plan when the API server does not take the next status: too large, or against the schema."""
     if too_large:
-        detail = "The context window does not fit into the Task object: use fewer or smaller tool results"
+        detail = f"The context window does not fit into what Kubernetes stores: use shorter messages ({refusal})"
         return _fail(snapshot, "ContextWindowTooLarge", detail, event="ContextWindowTooLarge")
     return _fail(
         snapshot, "StatusRefused", f"The API server refused the Task's status: {refusal}", event="StatusRefused"
     )
+
+
+def decide_unstorable(snapshot: TaskSnapshot, refusal: str) -> TaskPlan:
+    """The plan when a text of the conversation may not be stored now: a missing right or an exhausted quota."""
+    detail = shorten(f"Waiting to store the conversation: {refusal}")
+    if snapshot.task.status.status_detail == detail:
+        return TaskPlan(requeue_after=UNSTORABLE_RETRY)
+    status = snapshot.task.status.model_copy(update={"status_detail": detail})
+    event = PlannedEvent("Warning", "ContextWindowNotStored", detail)
+    return TaskPlan(status, events=(event,), requeue_after=UNSTORABLE_RETRY)
 
 
 def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
@@ -117,7 +131,11 @@ def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
         return _wait(snapshot, waiting_for, phase=TaskPhase.PENDING)
     agent = snapshot.agent
     assert agent is not None  # _missing_for_start says so
+    problem = _problem_of_source(snapshot)
+    if problem is not None:
+        return _fail(snapshot, "InvalidContextWindowFrom", problem, event="ValidationFailed")
     window = build_initial_window(snapshot.task, agent, snapshot.source)
+    offloaded = offload_start(snapshot.task, window)
     status = snapshot.task.status.model_copy(
         update={
             **_in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING),
@@ -126,11 +144,12 @@ def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
             "user_msg_preview": preview_of(window),
             "span_context": snapshot.new_span,
             "observed_generation": snapshot.task.metadata.generation,
-            **_window(window),
+            **_window(offloaded.window, len(window)),
         }
     )
     validated = PlannedEvent("Normal", "ValidationSucceeded", "Task validation succeeded")
-    return TaskPlan(status, consumed=True, send=True, fresh=True, events=(validated, _SENDING_EVENT))
+    plan = TaskPlan(status, consumed=True, send=True, fresh=True, events=(validated, _SENDING_EVENT))
+    return replace(plan, stored=offloaded.stored, texts=offloaded.texts)
 
 
 def _missing_for_start(snapshot: TaskSnapshot) -> str | None:
@@ -142,8 +161,21 @@ def _missing_for_start(snapshot: TaskSnapshot) -> str | None:
     if origin is not None:
         if snapshot.source is None:
             return f'Waiting for Task "{origin.task_ref.name}" to exist'
-        if not snapshot.source.finished:
+        if not snapshot.source.task.finished:
             return f'Waiting for Task "{origin.task_ref.name}" to finish'
+    return None
+
+
+def _problem_of_source(snapshot: TaskSnapshot) -> str | None:
+    """Why the conversation of the other Task can not be gone on with; nothing would ever heal it."""
+    origin, source = snapshot.task.spec.context_window_from, snapshot.source
+    if origin is None or source is None:
+        return None
+    if source.lost:
+        return f'The conversation of Task "{source.task.name}" is not complete: {source.lost}'
+    last = source.task.status.turn
+    if origin.turn is not None and origin.turn > last:
+        return f'contextWindowFrom.turn is {origin.turn}, but Task "{source.task.name}" ended in turn {last}'
     return None
 
 
@@ -214,6 +246,8 @@ def _show_retry(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
 def _fail_request(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
     error = result.error
     message = error.message if error else "the gateway gave no reason"
+    if error is not None and error.reason:
+        return _fail(snapshot, error.reason, message, event=error.reason)
     code = error.status_code if error else None
     if code is not None and 400 <= code < 500:
         event = PlannedEvent(
@@ -228,9 +262,10 @@ def _apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
     task = snapshot.task
     answer = normalise_answer(result.message or Message(role="assistant"), result.turn)
     usage = (task.status.token_usage or TokenUsage()) + (result.usage or TokenUsage())
-    update = {**_window([*task.status.context_window, answer]), "token_usage": usage}
+    offloaded = offload_answer(task, task.status.context_window, answer)
+    update = {**_window(offloaded.window, task.status.message_count + 1), "token_usage": usage}
     if answer.tool_calls:
-        return _begin_tool_calls(snapshot, answer.tool_calls, update)
+        return replace(_begin_tool_calls(snapshot, answer.tool_calls, update), stored=offloaded.stored)
     status = task.status.model_copy(
         update={
             **update,
@@ -240,7 +275,7 @@ def _apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
         }
     )
     event = PlannedEvent("Normal", "LLMFinalAnswer", "LLM response received successfully")
-    return TaskPlan(status, consumed=True, events=(event,))
+    return TaskPlan(status, consumed=True, events=(event,), stored=offloaded.stored)
 
 
 def _begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], update: dict[str, object]) -> TaskPlan:
@@ -311,17 +346,21 @@ def _missing_children(
 
 def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) -> TaskPlan:
     status = snapshot.task.status
+    count = status.message_count + len(messages)
+    children = {child.spec.tool_call_id: child for child in snapshot.children.values()}
+    offloaded = offload_results(snapshot.task, [*status.context_window, *messages], children, count=count)
     updated = status.model_copy(
         update={
             **_in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, TOOLS_DONE),
-            **_window([*status.context_window, *messages]),
+            **_window(offloaded.window, count),
             "turn": status.turn + 1,
         }
     )
     done = PlannedEvent("Normal", "AllToolCallsCompleted", TOOLS_DONE)
+    plan = TaskPlan(updated, consumed=consumed, events=(done,), stored=offloaded.stored, texts=offloaded.texts)
     if not snapshot.agent_ready:
-        return TaskPlan(updated, consumed=consumed, events=(done,))  # the next reconcile says what it waits for
-    return TaskPlan(updated, consumed=consumed, send=True, fresh=True, events=(done, _SENDING_EVENT))
+        return plan  # the next reconcile says what it waits for
+    return replace(plan, send=True, fresh=True, events=(done, _SENDING_EVENT))
 
 
 # --- parts of a status -----------------------------------------------------------------------------------------------
@@ -331,8 +370,9 @@ def _in_flight(phase: TaskPhase, detail: str) -> dict[str, object]:
     return {"phase": phase, "ready": True, "status": "Ready", "status_detail": detail}
 
 
-def _window(window: list[Message]) -> dict[str, object]:
-    return {"context_window": window, "message_count": len(window)}
+def _window(window: list[Message], count: int) -> dict[str, object]:
+    """``count`` is the number of messages in the whole conversation, however many of them the window shows."""
+    return {"context_window": window, "message_count": count}
 
 
 def _ended(snapshot: TaskSnapshot, condition: str, reason: str, message: str) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """The messages of a context window: the whole call stack of a Task.
 
-The same models are the window in ``Task.status`` and the conversation that travels to the gateway.
+The same models are the window in ``Task.status`` and the conversation that travels to the gateway. Both may hold
+references in place of long texts (see ``contentFrom``); ``kube.window_reader`` turns such a window into what the model
+reads.
 """
 
 from __future__ import annotations
@@ -11,9 +13,16 @@ from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.meta import KubeModel, Ref, cel, validations
 
-Role = Literal["system", "user", "assistant", "tool"]
+Role = Literal["system", "user", "assistant", "tool", "earlier"]
+"""``earlier`` is no message: it stands for the messages that ``contentFrom`` names, oldest first."""
 
 MAX_CONTENT = 1_048_576
+
+
+class ArgumentsSource(KubeModel):
+    """Where the whole arguments of a call are kept when ``arguments`` holds their beginning only."""
+
+    task_run_tool_call_ref: Ref
 
 
 class ToolCallFunction(KubeModel):
@@ -21,6 +30,7 @@ class ToolCallFunction(KubeModel):
 
     name: Annotated[str, Field(max_length=253)]
     arguments: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    arguments_from: ArgumentsSource | None = None
 
 
 class MessageToolCall(KubeModel):
@@ -60,6 +70,21 @@ class Message(KubeModel):
     tool_call_id: Annotated[str, Field(max_length=1024)] | None = None
     name: Annotated[str, Field(max_length=253)] | None = None
     provider_data: dict[str, Any] | None = None
+
+
+class GivenMessage(Message):
+    """A message that a user gives to a Task; references to other objects are the controller's own."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("self.role != 'earlier'", "role earlier is written by KubeChain only: give the messages themselves"),
+            cel("!has(self.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"),
+            cel(
+                "!has(self.toolCalls) || self.toolCalls.all(c, !has(c.function.argumentsFrom))",
+                "argumentsFrom is written by KubeChain only: give the whole arguments",
+            ),
+        )
+    )
 
 
 class TokenUsage(KubeModel):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT, Message, TokenUsage
+from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT, GivenMessage, Message, TokenUsage
 from kubechain_common.api.v1alpha1.meta import (
     CRDInfo,
     KubeModel,
@@ -94,7 +94,7 @@ class TaskSpec(KubeModel):
 
     agent_ref: Annotated[Ref, refers_to("an Agent")]
     user_message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
-    context_window: Annotated[list[Message], Field(min_length=1, max_length=1000)] | None = None
+    context_window: Annotated[list[GivenMessage], Field(min_length=1, max_length=1000)] | None = None
     context_window_from: ContextWindowSource | None = None
     max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None

@@ -177,3 +177,17 @@ class TaskRunToolCall(Resource):
     @property
     def finished(self) -> bool:
         return self.status.phase in TERMINAL_PHASES
+
+
+def tool_text(call: TaskRunToolCall) -> str:
+    """What the model reads about a call that has ended: the result, or why there is none; never nothing.
+
+    The message in the window and whoever follows its reference later use this same function, so that both read the
+    same text.
+    """
+    status = call.status
+    if status.phase == ToolCallPhase.SUCCEEDED:
+        return status.result or "[no content]"
+    if status.phase == ToolCallPhase.TOOL_CALL_REJECTED:
+        return status.result or "The call was rejected by a human."
+    return f"Error: {status.error or status.status_detail or 'the tool call failed'}"
