@@ -19,7 +19,7 @@ from kubechain_common.kube.paths import core_path
 async def store_text(kube: KubeClient, task: Task, name: str, key: str, text: str) -> None:
     """Keeps the text for as long as the Task lives.
 
-    Raises InvalidError where it does not fit or the name is taken, ForbiddenError where a right or the quota is missing.
+    Raises InvalidError where it does not fit or the name is taken, ForbiddenError where a right or quota is missing.
     """
     body = {
         "apiVersion": "v1",

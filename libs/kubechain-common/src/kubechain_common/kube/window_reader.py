@@ -1,16 +1,16 @@
 """From a window with references to the conversation that the model reads.
 
-A reference is followed only to an object that belongs to the Task, whatever the window says: otherwise whoever may write
-a Task could read other people's objects with our rights. An object that is gone, or has lost its text, is an error that
-names it; a preview never takes the place of the text.
+A reference is followed only to an object that belongs to the Task, whatever the window says: otherwise whoever may
+write a Task could read other people's objects with our rights. An object that is gone, or has lost its text, is an
+error that names it; a preview never takes the place of the text.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from kubechain_common.api.content import (
     arguments_key,
@@ -21,9 +21,8 @@ from kubechain_common.api.content import (
     stored_key,
 )
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
-from kubechain_common.api.v1alpha1.conversation import ContentSource, Message, MessageToolCall
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import tool_text
-from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import KubeError, NotFoundError
 from kubechain_common.kube.paths import core_path, resource_path
 from kubechain_common.kube.text_cache import Page, TextCache
@@ -37,6 +36,12 @@ _MESSAGE_OVERHEAD = 600
 """About the bytes that a message takes beside its texts."""
 
 
+class ObjectReader(Protocol):
+    """The part of the client that reading needs."""
+
+    async def request(self, method: str, path: str) -> dict[str, Any]: ...
+
+
 class ContentLostError(KubeError):
     """A text of the conversation can not be had any more."""
 
@@ -44,7 +49,7 @@ class ContentLostError(KubeError):
 class WindowReader:
     """Reads windows; what the cache holds is not asked for."""
 
-    def __init__(self, kube: KubeClient, cache: TextCache) -> None:
+    def __init__(self, kube: ObjectReader, cache: TextCache) -> None:
         self._kube = kube
         self._cache = cache
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
@@ -72,7 +77,7 @@ class WindowReader:
         known = self._cache.get_page(key)
         if known is not None:
             return known
-        text = (await self._texts(task, [reference.content_from]))[key[1]]
+        text = (await self._look_up(task, [key[1]]))[key[1]]
         try:
             _, earlier, own = split_window(read_page(text))
         except ValueError:
@@ -88,9 +93,6 @@ class WindowReader:
         wanted = [key for message in messages for key in _references(message)]
         texts = await self._look_up(task, wanted)
         return tuple(_fill_message(message, texts) for message in messages)
-
-    async def _texts(self, task: ObjectRef, sources: Iterable[ContentSource]) -> Mapping[str, str]:
-        return await self._look_up(task, [reference_key(source) for source in sources])
 
     async def _look_up(self, task: ObjectRef, keys: Sequence[str]) -> dict[str, str]:
         """The texts of these keys. One object is read once, however many of them it holds."""
@@ -143,10 +145,8 @@ async def _gather(reads: Sequence[Any]) -> list[dict[str, str]]:
 
 def _references(message: Message) -> list[str]:
     keys = [reference_key(message.content_from)] if message.content_from is not None else []
-    for call in message.tool_calls or ():
-        if call.function.arguments_from is not None:
-            keys.append(reference_key(call.function.arguments_from))
-    return keys
+    sources = [call.function.arguments_from for call in message.tool_calls or ()]
+    return keys + [reference_key(source) for source in sources if source is not None]
 
 
 def _fill_message(message: Message, texts: Mapping[str, str]) -> Message:
