@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
@@ -48,6 +50,12 @@ class Workspace:
         """The finished Task."""
         self.kubectl.apply(manifests.task(name, message))
         return self.kubectl.finish(name, timeout=timeout)
+
+    def kill(self, service: str) -> None:
+        """kill -9; the supervisor starts it again, and the test goes on once it is back."""
+        pid = self.cluster.process(service)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        self.cluster.wait_restarted(service, pid)
 
     def calls_of(self, task: str) -> list[dict[str, Any]]:
         """The Task's TaskRunToolCalls by name, which is call order within a turn."""
