@@ -214,7 +214,7 @@ def test_a_task_waits_for_its_source_and_says_so(workspace: Workspace) -> None:
 
 def test_a_given_conversation_is_gone_on_with(workspace: Workspace) -> None:
     llm = with_texts(workspace, ask_texts(1, 6000))
-    given = [{"role": r, "content": f"{i} {r * 1500}"} for i in range(20) for r in ("user", "assistant")]
+    given = [{"role": r, "content": f"{i} {r * 600}"} for i in range(20) for r in ("user", "assistant")]
     spec = {"agentRef": {"name": "my-assistant"}, "contextWindow": [*given, {"role": "user", "content": "now you"}]}
     workspace.kubectl.apply(manifests.build("Task", "given", spec))
     task = workspace.kubectl.finish("given")

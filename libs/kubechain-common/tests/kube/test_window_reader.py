@@ -1,0 +1,160 @@
+"""Reading windows: what the cache saves, and whose objects are read at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubechain_common.api.content import PAGE_KEY, TEXT_KEY, read_page, write_page
+from kubechain_common.api.v1alpha1.conversation import ConfigMapKeyRef, ContentSource, Message
+from kubechain_common.api.v1alpha1.meta import Ref
+from kubechain_common.kube.errors import NotFoundError, UnavailableError
+from kubechain_common.kube.text_cache import TextCache
+from kubechain_common.kube.window_reader import ContentLostError, WindowReader
+from kubechain_common.messages import ObjectRef
+from kubechain_common.testing.builders import build_call, build_task
+
+TASK = build_task()
+REF = ObjectRef.of(TASK)
+OWNED = {"ownerReferences": [TASK.build_owner_reference().to_wire()]}
+
+
+class Api:
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.asked: list[str] = []
+        self.away = False
+
+    async def request(self, method: str, path: str) -> dict[str, Any]:
+        self.asked.append(path)
+        if self.away:
+            raise UnavailableError("down")
+        try:
+            return self.objects[path.rpartition("/")[2]]
+        except KeyError:
+            raise NotFoundError(path) from None
+
+    def add_config_map(self, name: str, metadata: dict[str, Any] = OWNED, **data: str) -> None:
+        self.objects[name] = {"metadata": {"name": name, **metadata}, "data": data}
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+def build_reader(api: Api, capacity: int = 1_000_000) -> WindowReader:
+    return WindowReader(api, TextCache(capacity))
+
+
+def tool(name: str) -> Message:
+    source = ContentSource(task_run_tool_call_ref=Ref(name=name))
+    return Message(role="tool", content="short", content_from=source, tool_call_id="call_1")
+
+
+def stored(name: str, key: str = TEXT_KEY, role: Any = "user") -> Message:
+    source = ContentSource(config_map_key_ref=ConfigMapKeyRef(name=name, key=key))
+    return Message(role=role, content="short", content_from=source)
+
+
+async def test_a_window_without_references_costs_nothing(api: Api) -> None:
+    window = [Message(role="user", content="hi")]
+    assert await build_reader(api).read(REF, window) == window
+    assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        ({"phase": "Succeeded", "result": "whole"}, "whole"),
+        ({"phase": "Succeeded"}, "[no content]"),
+        ({"phase": "Failed", "error": "no route"}, "Error: no route"),
+        ({"phase": "ToolCallRejected", "result": "no"}, "no"),
+    ],
+)
+async def test_a_result_reads_as_it_did_in_the_window(api: Api, status: dict[str, Any], text: str) -> None:
+    api.objects["c"] = build_call("c", task=TASK, status=status).to_wire()
+    (message,) = await build_reader(api).read(REF, [tool("c")])
+    assert message == Message(role="tool", content=text, tool_call_id="call_1")
+
+
+async def test_what_was_read_once_is_not_asked_for_again(api: Api) -> None:
+    api.add_config_map("m", content="whole")
+    reader = build_reader(api)
+    for _ in range(2):
+        assert [m.content for m in await reader.read(REF, [stored("m"), stored("m")])] == ["whole", "whole"]
+    assert len(api.asked) == 1
+
+
+async def test_what_the_sender_had_at_hand_is_not_asked_for(api: Api) -> None:
+    reader = build_reader(api)
+    reader.learn(REF, {"taskruntoolcall/c/result": "whole"})
+    assert (await reader.read(REF, [tool("c")]))[0].content == "whole"
+    other = REF.model_copy(update={"uid": "another"})
+    with pytest.raises(ContentLostError):
+        await reader.read(other, [tool("c")])
+
+
+async def test_without_room_in_the_cache_everything_is_still_read(api: Api) -> None:
+    api.add_config_map("m", content="whole")
+    reader = build_reader(api, capacity=0)
+    assert [m.content for m in await reader.read(REF, [stored("m")])] == ["whole"]
+
+
+async def test_pages_are_read_back_to_the_first_and_then_kept(api: Api) -> None:
+    first = [Message(role="user", content=f"{i}") for i in range(3)]
+    second = [stored("one", PAGE_KEY, "earlier"), stored("text"), Message(role="user", content="4")]
+    api.add_config_map("one", **{PAGE_KEY: write_page(first)})
+    api.add_config_map("two", **{PAGE_KEY: write_page(second)})
+    api.add_config_map("text", content="3")
+    window = [
+        Message(role="system", content="s"),
+        stored("two", PAGE_KEY, "earlier"),
+        Message(role="user", content="5"),
+    ]
+    reader = build_reader(api)
+    for _ in range(2):
+        assert [m.content for m in await reader.read(REF, window)] == ["s", "0", "1", "2", "3", "4", "5"]
+    assert len(api.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"ownerReferences": [build_task("other").build_owner_reference().to_wire()]},
+        {"ownerReferences": [{"kind": "Pod", "uid": TASK.uid}]},
+    ],
+    ids=["nobody's", "another Task's", "a Pod's"],
+)
+async def test_an_object_that_is_not_the_tasks_is_not_read(api: Api, metadata: dict[str, Any]) -> None:
+    api.add_config_map("m", metadata, content="not for you")
+    with pytest.raises(ContentLostError, match='ConfigMap "m" does not belong to Task "hello"') as raised:
+        await build_reader(api).read(REF, [stored("m")])
+    assert "not for you" not in str(raised.value)
+
+
+async def test_a_missing_key_and_a_broken_page_are_told(api: Api) -> None:
+    api.add_config_map("m", other="x")
+    with pytest.raises(ContentLostError, match='ConfigMap "m" does not hold the text'):
+        await build_reader(api).read(REF, [stored("m")])
+    api.add_config_map("p", **{PAGE_KEY: "no json"})
+    with pytest.raises(ContentLostError, match='ConfigMap "p" does not hold messages'):
+        await build_reader(api).read(REF, [stored("p", PAGE_KEY, "earlier")])
+
+
+async def test_an_api_server_that_is_away_loses_nothing(api: Api) -> None:
+    api.add_config_map("m", content="whole")
+    api.away = True
+    reader = build_reader(api)
+    with pytest.raises(UnavailableError):
+        await reader.read(REF, [stored("m")])
+    api.away = False
+    assert (await reader.read(REF, [stored("m")]))[0].content == "whole"
+
+
+def test_a_page_is_one_line_per_message() -> None:
+    messages = [Message(role="user", content="a\nb\u2028c\x85"), Message(role="assistant", content='"')]
+    assert write_page(messages).count("\n") == 2
+    assert read_page(write_page(messages)) == messages
