@@ -224,6 +224,16 @@ def test_a_given_conversation_is_gone_on_with(workspace: Workspace) -> None:
     assert len(json.dumps(task["status"])) < 40_000
 
 
+def test_what_can_not_fit_fails_with_a_sentence(workspace: Workspace) -> None:
+    """1.2 MB in 600,000 characters: the Task's spec takes it, a ConfigMap does not."""
+    workspace.apply_agent(workspace.serve_llm(in_turns(DONE)))
+    huge = json.dumps(manifests.task("huge", "é" * 600_000), ensure_ascii=False)
+    workspace.kubectl("create", "-f", "-", input=huge)
+    task = workspace.kubectl.finish("huge", "Failed")
+    assert task["status"]["conditions"][0]["reason"] == "ContextWindowTooLarge"
+    assert "does not fit into what Kubernetes stores: use shorter messages" in task["status"]["error"]
+
+
 def test_a_lost_text_fails_the_task_and_names_the_object(workspace: Workspace) -> None:
     """A foreign object under the name of a lost one is not read in its place."""
     gate = threading.Event()

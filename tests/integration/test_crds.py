@@ -51,6 +51,9 @@ CALL = {
     "arguments": '{"url":"https://swapi.dev/api/people/1"}',
 }
 
+FOREIGN = {"name": "kube-root-ca.crt", "key": "ca.crt"}
+POINTING_CALL = {"id": "1", "function": {"name": "f", "argumentsFrom": {"taskRunToolCallRef": {"name": "x"}}}}
+
 GOOD: dict[str, Manifest] = {
     "gpt-4o": manifest("LLM", {"provider": "openai", "parameters": {"model": "gpt-4o"}, "apiKeyFrom": OPENAI_KEY}),
     "claude-3-5-sonnet": manifest(
@@ -219,6 +222,21 @@ BAD: list[tuple[str, Any, str]] = [
         "Task",
         {"agentRef": {"name": "a"}, "contextWindow": [{"role": "system", "content": "s"}]},
         "contextWindow needs at least one message with role user",
+    ),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "contextWindow": [{**USER, "contentFrom": {"configMapKeyRef": FOREIGN}}]},
+        "contentFrom is written by KubeChain only: give the whole text in content",
+    ),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "contextWindow": [USER, {"role": "earlier"}]},
+        "role earlier is written by KubeChain only: give the messages themselves",
+    ),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "contextWindow": [USER, {"role": "assistant", "toolCalls": [POINTING_CALL]}]},
+        "argumentsFrom is written by KubeChain only: give the whole arguments",
     ),
     (
         "Task",

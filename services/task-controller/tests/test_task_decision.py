@@ -16,7 +16,7 @@ from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
 from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.source import Source
-from kubechain_task_controller.core.task_decision import decide_refused, decide_task
+from kubechain_task_controller.core.task_decision import decide_refused, decide_task, decide_unstorable
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
 from kubechain_task_controller.core.unreadable import build_unreadable_result
@@ -147,6 +147,58 @@ def test_a_task_that_goes_on_waits_for_the_other_to_finish() -> None:
     assert running.status_detail == 'Waiting for Task "hello" to finish'
 
 
+def going_on(**origin: Any) -> Task:
+    return build_task("next", contextWindowFrom={"taskRef": {"name": "hello"}, **origin}, userMessage="and then?")
+
+
+def finished_source() -> Task:
+    task = started()
+    return carried_out(task, decide_task(snapshot(task, result=answer(content="It has none."))))
+
+
+def test_a_fork_beyond_the_last_turn_fails_with_a_sentence() -> None:
+    source = finished_source()
+    whole = Source(source, source.status.context_window)
+    assert decide_task(snapshot(going_on(turn=1), source=whole)).send
+    plan = decide_task(snapshot(going_on(turn=2), source=whole))
+    assert plan.status is not None
+    assert plan.status.error == 'contextWindowFrom.turn is 2, but Task "hello" ended in turn 1'
+    assert [c.reason for c in plan.status.conditions] == ["InvalidContextWindowFrom"]
+    assert reasons(plan) == ["ValidationFailed"]
+    assert not plan.send
+
+
+def test_a_source_that_lost_a_text_fails_with_a_sentence_that_names_it() -> None:
+    source = Source(finished_source(), lost='TaskRunToolCall "x" is gone')
+    status = decide_task(snapshot(going_on(), source=source)).status
+    assert status is not None
+    assert status.error == 'The conversation of Task "hello" is not complete: TaskRunToolCall "x" is gone'
+
+
+def test_a_long_question_is_stored_before_the_status_that_points_at_it() -> None:
+    plan = decide_task(snapshot(build_task(userMessage="q" * 5000)))
+    assert plan.status is not None
+    (stored,) = plan.stored
+    source = plan.status.context_window[1].content_from
+    assert source is not None
+    assert source.config_map_key_ref is not None
+    assert (source.config_map_key_ref.name, stored.text) == (stored.name, "q" * 5000)
+    assert plan.texts == {f"configmap/{stored.name}/content": "q" * 5000}
+
+
+def test_a_text_that_may_not_be_stored_now_is_waited_for_and_loses_no_answer() -> None:
+    task = started()
+    refused = snapshot(task, result=answer("fetch__fetch", content="r" * 5000))
+    plan = decide_unstorable(refused, "exceeded quota")
+    assert plan.status is not None
+    assert plan.status.status_detail == "Waiting to store the conversation: exceeded quota"
+    assert plan.status.context_window == task.status.context_window
+    assert (plan.consumed, plan.requeue_after) == (False, 10)
+    assert reasons(plan) == ["ContextWindowNotStored"]
+    again = decide_unstorable(replace(refused, task=carried_out(task, plan)), "exceeded quota")
+    assert (again.status, again.events, again.requeue_after) == (None, (), 10)
+
+
 # --- a turn
 
 
@@ -220,6 +272,16 @@ def test_a_failed_request_ends_the_task_with_the_providers_sentence(
     assert status.error == "no such model"
     assert [(e.type, e.reason, e.message) for e in plan.events] == [("Warning", reason, message)]
     assert [(c.type, c.reason) for c in status.conditions] == [("Failed", "LLMRequestFailed")]
+
+
+def test_a_lost_text_ends_the_task_with_a_reason_of_its_own() -> None:
+    error = LLMCallError(message='ConfigMap "x" is gone', reason="ContentLost")
+    result = LLMResult(task=ObjectRef.of(build_task()), turn=1, outcome="Error", error=error)
+    plan = decide_task(snapshot(started(), result=result))
+    assert plan.status is not None
+    assert plan.status.error == 'ConfigMap "x" is gone'
+    assert [c.reason for c in plan.status.conditions] == ["ContentLost"]
+    assert reasons(plan) == ["ContentLost"]
 
 
 def test_a_retry_is_shown_and_nothing_else_changes() -> None:
