@@ -1,6 +1,6 @@
 """A stdio MCP server that notes every execution of its tool in a file, before and after: the witness of the tests.
 
-`counting_server.py FILE`. Each line is JSON: the event (start or end), the idempotency key and the arguments.
+`counting_server.py FILE`. Each line is JSON: the event (start, end or interrupted), the idempotency key and the arguments.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ async def count(task: str, turn: int, index: int, ms: int, ctx: Context) -> str:
     meta = dict(ctx.request_context.meta or {})
     call = {"key": meta.get(IDEMPOTENCY_KEY), "task": task, "turn": turn, "index": index}
     note("start", **call)
-    await asyncio.sleep(ms / 1000)
+    try:
+        await asyncio.sleep(ms / 1000)
+    except asyncio.CancelledError:
+        note("interrupted", **call)
+        raise
     note("end", **call)
     return f"counted {task} {turn} {index}"
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster
+from tests.e2e.support.hanging_llm import HangingLLM
 from tests.e2e.support.kubectl import Kubectl
+from tests.e2e.support.scripts import count_turns
 
 from kubechain_cli.scripted_llm import Script, ScriptedServer
 
@@ -36,7 +41,11 @@ class Workspace:
         """A scripted LLM until the end of the module."""
         return self._servers.enter(ScriptedServer(script, require_key=require_key))
 
-    def apply_agent(self, llm: ScriptedServer, servers: Sequence[str] = (), *, wait: bool = True) -> None:
+    def hang_llm(self) -> HangingLLM:
+        """An LLM that never answers, until the end of the module."""
+        return self._servers.enter(HangingLLM())
+
+    def apply_agent(self, llm: ScriptedServer | HangingLLM, servers: Sequence[str] = (), *, wait: bool = True) -> None:
         """Secret, LLM and Agent ``my-assistant`` with the tools of these MCPServers."""
         self.kubectl.apply(
             manifests.secret("openai", OPENAI_API_KEY=self.key),
@@ -45,6 +54,13 @@ class Workspace:
         )
         if wait:
             self.kubectl.wait("agent/my-assistant", timeout=60)
+
+    def apply_counting_agent(self, folder: Path, **server: Any) -> ToolLog:
+        """Agent ``my-assistant`` that has MCPServer ``counting`` count, as its Tasks order."""
+        log = ToolLog(folder / "counting.jsonl")
+        self.kubectl.apply(manifests.own_server("counting", "counting_server.py", str(log.path), **server))
+        self.apply_agent(self.serve_llm(count_turns("counting__count")), servers=["counting"])
+        return log
 
     def run_task(self, name: str, message: str, *, timeout: float = 30.0) -> dict[str, Any]:
         """The finished Task."""
@@ -61,6 +77,31 @@ class Workspace:
         """The Task's TaskRunToolCalls by name, which is call order within a turn."""
         label = f"kubechain.humanlayer.dev/taskruntoolcall={task}"
         return sorted(self.kubectl.list("taskruntoolcall", "-l", label), key=lambda c: str(c["metadata"]["name"]))
+
+
+@dataclass(frozen=True)
+class ToolLog:
+    """What the counting server noted about its executions."""
+
+    path: Path
+
+    def of(self, event: str) -> list[tuple[str, int]]:
+        """(task, index) of each execution with this event, in order."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        return [(e["task"], e["index"]) for e in map(json.loads, lines) if e["event"] == event]
+
+    def highest(self) -> int:
+        """How many ran at once at most."""
+        running = highest = 0
+        for line in self.path.read_text().splitlines():
+            running += 1 if json.loads(line)["event"] == "start" else -1
+            highest = max(highest, running)
+        return highest
+
+
+def reason_of(task: dict[str, Any]) -> str:
+    """Why the Task failed."""
+    return next(str(c["reason"]) for c in task["status"]["conditions"] if c["type"] == "Failed")
 
 
 def tool_messages(task: dict[str, Any]) -> list[str]:
