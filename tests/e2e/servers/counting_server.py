@@ -1,6 +1,7 @@
 """A stdio MCP server that notes every execution of its tool in a file, before and after: the witness of the tests.
 
-`counting_server.py FILE`. Each line is JSON: the event (start, end or interrupted), the idempotency key and the arguments.
+`counting_server.py FILE`. Each line is JSON: the event (start, end or interrupted), the idempotency key and the
+arguments.
 """
 
 from __future__ import annotations

@@ -30,13 +30,15 @@ from kubechain_common.kube.window_reader import ContentLostError, WindowReader
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import ANY, llm_request_subject, llm_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
+from kubechain_common.messaging.errors import MessagingError
+from kubechain_common.runtime.bus_trouble import PREFIX, BusTrouble
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
 from kubechain_task_controller.core.offload import StoredText
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.source import Source
-from kubechain_task_controller.core.task_decision import decide_refused, decide_task, decide_unstorable
+from kubechain_task_controller.core.task_decision import decide_kept, decide_refused, decide_task, decide_unstorable
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.watched import Watched
@@ -71,6 +73,7 @@ class TaskReconciler:
         self._recorder = recorder
         self._reader = WindowReader(kube, TextCache(0))  # a source is read once
         self._refused: dict[str, dict[str, str]] = {}
+        self._trouble = BusTrouble()
         self._deleted: dict[tuple[str, str], list[Task]] = {}
 
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
@@ -94,11 +97,27 @@ class TaskReconciler:
         except InvalidError as error:
             plan = decide_refused(snapshot, str(error), too_large=isinstance(error, TooLargeError))
             again = await self._carry_out(snapshot, plan, parked)
+        except MessagingError as error:
+            await self._show_trouble(task, error)
+            raise
+        self._trouble.clear(task.uid)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
+
+    async def _show_trouble(self, task: Task, error: MessagingError) -> None:
+        trouble = self._trouble.note(task.uid, error)
+        latest = self._watched.tasks.get(task.namespace, task.name)
+        if trouble is None or latest is None or latest.uid != task.uid:
+            return
+        plan = decide_kept(latest, trouble)
+        if plan.status is not None:
+            latest = await write_status(self._kube, self._watched.tasks, latest, plan.status)
+        for event in plan.events:
+            self._recorder.event(latest, event.type, event.reason, event.message)
 
     def handle_deleted(self, task: Task) -> None:
         """The Task was deleted; its reconcile, which is due now, takes its request back."""
         self._refused.pop(turn_key(task.uid, task.status.turn), None)
+        self._trouble.clear(task.uid)
         if not task.finished:
             self._deleted.setdefault(task.key, []).append(task)
 
@@ -189,6 +208,7 @@ class TaskReconciler:
         more |= await self._create_children(task, plan.children)
         if plan.send and snapshot.llm is not None:
             await self._send(task, snapshot.llm, snapshot.catalog, plan)
+            more |= task.status.status_detail.startswith(PREFIX)
         for event in plan.events:
             self._recorder.event(task, event.type, event.reason, event.message)
         if task.finished and not before.finished:

@@ -14,11 +14,13 @@ from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.topology import ANY, tool_request_subject, tool_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
+from kubechain_common.messaging.errors import MessagingError
 from kubechain_common.messaging.started_calls import StartedCalls
+from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
-from kubechain_common.runtime.inbox import Inbox
+from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import span
-from kubechain_toolcall_controller.core.call_decision import decide_call, decide_refused
+from kubechain_toolcall_controller.core.call_decision import decide_call, decide_kept, decide_refused
 from kubechain_toolcall_controller.core.plan import CallPlan, CallSnapshot
 from kubechain_toolcall_controller.watched import Watched
 
@@ -42,6 +44,7 @@ class ToolCallReconciler:
         self._inbox = inbox
         self._recorder = recorder
         self._sent_at: dict[str, datetime] = {}
+        self._trouble = BusTrouble()
         self._deleted: dict[tuple[str, str], list[TaskRunToolCall]] = {}
         self._since = now()
 
@@ -69,6 +72,16 @@ class ToolCallReconciler:
             result=parked.message if parked else None,
             sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
         )
+        try:
+            plan = await self._step(snapshot, parked)
+        except MessagingError as error:
+            await self._show_trouble(call, error)
+            raise
+        self._trouble.clear(call.uid)
+        return Result(requeue_after=plan.requeue_after)
+
+    async def _step(self, snapshot: CallSnapshot, parked: Parked[ToolResult] | None) -> CallPlan:
+        call = snapshot.call
         snapshot, plan = await self._decide(snapshot)
         if plan.withdraw:
             await self._withdraw(call)
@@ -81,15 +94,27 @@ class ToolCallReconciler:
             self._inbox.settle(call.uid, parked)
         if plan.request is not None:
             await self._send(call, plan.request)
-        for event in plan.events:
-            self._recorder.event(call, event.type, event.reason, event.message)
+        self._tell(call, plan)
         if call.finished:
             self._forget(call)
-        return Result(requeue_after=plan.requeue_after)
+        return plan
+
+    def _tell(self, call: TaskRunToolCall, plan: CallPlan) -> None:
+        for event in plan.events:
+            self._recorder.event(call, event.type, event.reason, event.message)
+
+    async def _show_trouble(self, call: TaskRunToolCall, error: MessagingError) -> None:
+        trouble = self._trouble.note(call.uid, error)
+        latest = self._watched.calls.get(call.namespace, call.name)
+        if trouble is None or latest is None or latest.uid != call.uid:
+            return
+        plan = decide_kept(latest, trouble)
+        self._tell(await self._write(latest, plan), plan)
 
     def handle_deleted(self, call: TaskRunToolCall) -> None:
         """Its reconcile, which is due now, takes its request back."""
         self._sent_at.pop(call.uid, None)
+        self._trouble.clear(call.uid)
         if not call.finished:
             self._deleted.setdefault(call.key, []).append(call)
 

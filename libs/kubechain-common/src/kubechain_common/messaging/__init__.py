@@ -10,6 +10,7 @@ from kubechain_common.messaging.consumer import Consumer
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import (
     BusClosedError,
+    BusFullError,
     BusUnavailableError,
     MessagingError,
     PayloadLostError,
@@ -23,6 +24,7 @@ from kubechain_common.messaging.started_calls import StartedCalls
 __all__ = [
     "Bus",
     "BusClosedError",
+    "BusFullError",
     "BusUnavailableError",
     "Consumer",
     "Delivery",

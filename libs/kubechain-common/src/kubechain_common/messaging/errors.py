@@ -2,6 +2,7 @@
 
 MessagingError                 carries ``retryable``
 +-- BusUnavailableError        no connection, no answer in time, JetStream not ready          retryable
+|   +-- BusFullError           the stream, or the server's storage, has no room                retryable
 +-- BusClosedError             the server refused us for good (credentials), or we closed      not retryable
 +-- PublishRefusedError        the server will never take this message                         not retryable
 +-- TopologyError              a stream of ours exists with a configuration we cannot change   not retryable
@@ -22,6 +23,8 @@ import nats.js.errors
 MESSAGE_NOT_FOUND = 10037
 WRONG_LAST_SEQUENCE = 10071
 STREAM_CONFIG_DIFFERS = 10058
+FULL = frozenset({10002, 10023, 10028, 10047, 10077})
+"""Account or server without storage or memory, and a stream at its limit of bytes or messages."""
 
 
 class MessagingError(Exception):
@@ -34,6 +37,10 @@ class BusUnavailableError(MessagingError):
     """NATS cannot be reached or does not answer; what was asked may or may not have happened."""
 
     retryable = True
+
+
+class BusFullError(BusUnavailableError):
+    """There is no room: what was asked did not happen. It can once messages have been taken, or limits been raised."""
 
 
 class BusClosedError(MessagingError):
@@ -101,6 +108,8 @@ def translate(error: Exception, doing: str) -> MessagingError:
     """The error of our tree for one of the client's, with a sentence that says what we were doing."""
     if isinstance(error, MessagingError):
         return error
+    if err_code(error) in FULL:
+        return BusFullError(f"NATS has no room for {doing}: {getattr(error, 'description', error)}.")
     if isinstance(error, CLOSED):
         return BusClosedError(f"The connection to NATS is closed: {doing} was not done.")
     if isinstance(error, UNAVAILABLE):

@@ -35,6 +35,8 @@ def _work_queue(spec: StreamSpec) -> api.StreamConfig:
         retention=api.RetentionPolicy.WORK_QUEUE,
         storage=api.StorageType.FILE,
         duplicate_window=DUPLICATE_WINDOW,
+        # A full stream refuses, which its publisher hears; the default drops the oldest work without a word.
+        discard=api.DiscardPolicy.NEW,
     )
 
 
@@ -125,7 +127,10 @@ async def _adapt_stream(js: Any, wanted: Any) -> Any:
             f"The stream {wanted.name} exists with retention {current.retention} instead of {wanted.retention}: "
             "it was not made by KubeChain. Delete it, or use another NATS account."
         )
-    if set(current.subjects) == set(wanted.subjects) and current.duplicate_window == wanted.duplicate_window:
+    if set(current.subjects) == set(wanted.subjects) and all(
+        getattr(current, name) == getattr(wanted, name) for name in ("duplicate_window", "discard")
+    ):
         return info
     current.subjects, current.duplicate_window = wanted.subjects, wanted.duplicate_window
+    current.discard = wanted.discard
     return await js.update_stream(current)

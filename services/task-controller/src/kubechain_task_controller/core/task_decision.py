@@ -20,6 +20,7 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.api.v1alpha1.status import Condition, set_condition, shorten
 from kubechain_common.api.v1alpha1.task import DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
 from kubechain_common.messages import LLMResult
+from kubechain_common.runtime.bus_trouble import PREFIX, Trouble
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
     build_tool_message,
@@ -75,6 +76,14 @@ def decide_unstorable(snapshot: TaskSnapshot, refusal: str) -> TaskPlan:
     status = snapshot.task.status.model_copy(update={"status_detail": detail})
     event = PlannedEvent("Warning", "ContextWindowNotStored", detail)
     return TaskPlan(status, events=(event,), requeue_after=UNSTORABLE_RETRY)
+
+
+def decide_kept(task: Task, trouble: Trouble) -> TaskPlan:
+    """The plan when the message bus keeps the Task from going on: say so, once."""
+    if task.finished or task.status.phase is None or task.status.status_detail == trouble.detail:
+        return NOTHING
+    status = task.status.model_copy(update={"status_detail": shorten(trouble.detail)})
+    return TaskPlan(status, events=(PlannedEvent("Warning", trouble.reason, shorten(trouble.detail)),))
 
 
 def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
@@ -216,7 +225,7 @@ def _decide_turn(snapshot: TaskSnapshot) -> TaskPlan:
 
 def _decide_send(snapshot: TaskSnapshot) -> TaskPlan:
     if snapshot.request_on_its_way:
-        return NOTHING
+        return _show_sent(snapshot)
     if not snapshot.agent_ready:
         return _wait_in_flight(snapshot)
     status = snapshot.task.status
@@ -224,6 +233,14 @@ def _decide_send(snapshot: TaskSnapshot) -> TaskPlan:
         return TaskPlan(send=True)
     update = _in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING)
     return TaskPlan(status.model_copy(update=update), send=True)
+
+
+def _show_sent(snapshot: TaskSnapshot) -> TaskPlan:
+    """The bus took the request after trouble that was told of."""
+    status = snapshot.task.status
+    if not status.status_detail.startswith(PREFIX):
+        return NOTHING
+    return TaskPlan(status.model_copy(update={"status_detail": SENDING}))
 
 
 def _wait_in_flight(snapshot: TaskSnapshot) -> TaskPlan:

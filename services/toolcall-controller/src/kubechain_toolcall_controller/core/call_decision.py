@@ -17,6 +17,7 @@ from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCallStatus, ToolCallPhase, ToolTarget
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.tool import REASON_OUTCOME_UNKNOWN, REASON_TOOL_NOT_FOUND
+from kubechain_common.runtime.bus_trouble import Trouble
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot, PlannedEvent
 
 SHOW_RUNNING_AFTER = 1.0
@@ -63,6 +64,14 @@ def _cancel(snapshot: CallSnapshot) -> CallPlan:
         event = PlannedEvent("Warning", "Cancelled", unknown)
     plan = _end(snapshot, ToolCallPhase.FAILED, event.message, "Cancelled", error=event.message)
     return replace(plan, events=(event,))
+
+
+def decide_kept(call: TaskRunToolCall, trouble: Trouble) -> CallPlan:
+    """The plan when the message bus keeps the call from going on: say so, once."""
+    if call.finished or call.status.status_detail == trouble.detail:
+        return NOTHING
+    status = call.status.model_copy(update={"status_detail": shorten(trouble.detail)})
+    return CallPlan(status, events=(PlannedEvent("Warning", trouble.reason, shorten(trouble.detail)),))
 
 
 def _decide_mcp(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
