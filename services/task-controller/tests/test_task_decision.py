@@ -13,10 +13,11 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
+from kubechain_common.runtime.bus_trouble import PREFIX, Trouble
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
 from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.source import Source
-from kubechain_task_controller.core.task_decision import decide_refused, decide_task, decide_unstorable
+from kubechain_task_controller.core.task_decision import decide_kept, decide_refused, decide_task, decide_unstorable
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
 from kubechain_task_controller.core.unreadable import build_unreadable_result
@@ -538,3 +539,23 @@ def test_the_deadline_counts_from_the_first_look_at_a_task_that_waits() -> None:
     assert begun.status is not None
     assert begun.status.start_time == NOW
     assert begun.requeue_after == 6
+
+
+# --- trouble with the bus
+
+FULL = Trouble("MessageBusFull", PREFIX + "NATS has no room. This goes on when there is room")
+
+
+def test_trouble_with_the_bus_is_told_once_and_forgotten_when_the_request_is_out() -> None:
+    task = started()
+    plan = decide_kept(task, FULL)
+    assert plan.status is not None
+    assert (plan.status.status_detail, plan.status.phase) == (FULL.detail, task.status.phase)
+    assert [(e.type, e.reason, e.message) for e in plan.events] == [("Warning", "MessageBusFull", FULL.detail)]
+    kept = carried_out(task, plan)
+    assert decide_kept(kept, FULL) == NOTHING
+    assert decide_task(snapshot(kept)) == TaskPlan(send=True), "nothing is written before the next attempt"
+    sent = decide_task(snapshot(kept, request_on_its_way=True))
+    assert sent.status is not None
+    assert sent.status.status_detail == "Sending context window to LLM"
+    assert decide_task(snapshot(carried_out(kept, sent), request_on_its_way=True)) == NOTHING

@@ -11,8 +11,9 @@ import pytest
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 from kubechain_common.messages import ObjectRef, ToolResult
+from kubechain_common.runtime.bus_trouble import Trouble
 from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
-from kubechain_toolcall_controller.core.call_decision import TASK_ASKED_AFTER, decide_call, decide_refused
+from kubechain_toolcall_controller.core.call_decision import TASK_ASKED_AFTER, decide_call, decide_kept, decide_refused
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot
 from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
 
@@ -215,3 +216,12 @@ def test_the_request_of_a_call_that_is_being_deleted_is_taken_back() -> None:
     call = build_call()
     call.metadata.deletion_timestamp = NOW
     assert decide_call(snapshot(call, sent_at=NOW)) == CallPlan(consumed=True, withdraw=True)
+
+
+def test_trouble_with_the_bus_is_told_once() -> None:
+    trouble = Trouble("MessageBusFull", "Message bus: NATS has no room")
+    plan = decide_kept(build_call(), trouble)
+    assert plan.status is not None
+    assert plan.status.status_detail == trouble.detail
+    assert [(e.type, e.reason) for e in plan.events] == [("Warning", "MessageBusFull")]
+    assert decide_kept(carried_out(build_call(), plan), trouble) == NOTHING
