@@ -45,7 +45,7 @@ class ScriptedProvider:
 
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
-    answers: list[web.Response | Literal["hang up", "hang"]] = field(default_factory=list)
+    answers: list[web.Response | Literal["hang up", "hang", "break off"]] = field(default_factory=list)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answer(self, body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
@@ -55,10 +55,14 @@ class ScriptedProvider:
     def hang_up(self) -> None:
         self.answers.append("hang up")
 
+    def break_off(self) -> None:
+        """Close the connection in the middle of the reply."""
+        self.answers.append("break off")
+
     def hang(self) -> None:
         self.answers.append("hang")
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         text = await request.text()
         self.seen.append(Seen(request.method, request.path, dict(request.query), headers, text))
@@ -67,9 +71,14 @@ class ScriptedProvider:
             return answer
         if answer == "hang":
             await self.closing.wait()
-        elif request.transport is not None:
+            return web.Response()
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        if answer == "break off":
+            await response.prepare(request)
+            await response.write(b'{"choices": [')
+        if request.transport is not None:
             request.transport.close()
-        return web.Response()
+        return response
 
 
 @pytest.fixture

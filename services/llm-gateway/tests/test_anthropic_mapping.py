@@ -213,3 +213,24 @@ def test_cached_input_is_input() -> None:
     completion = parse_reply({"content": [{"type": "text", "text": "a"}], "usage": usage, "stop_reason": "max_tokens"})
     assert completion.usage.model_dump() == {"inputTokens": 111, "outputTokens": 5, "totalTokens": 116}
     assert completion.stop_reason == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "incomplete"),
+    [
+        ("end_turn", ""),
+        ("max_tokens", "the model reached its token limit: raise parameters.maxTokens"),
+        ("refusal", "the model refused to go on"),
+        ("model_context_window_exceeded", "the conversation fills the model's context window"),
+    ],
+)
+def test_only_a_part_of_an_answer_is_called_incomplete(stop_reason: str, incomplete: str) -> None:
+    reply = {"content": [{"type": "text", "text": "a"}], "stop_reason": stop_reason}
+    assert parse_reply(reply).incomplete == incomplete
+
+
+@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded"])
+def test_a_tool_call_that_was_cut_off_is_not_made(stop_reason: str) -> None:
+    reply = {"content": [{"type": "tool_use", "id": "t", "name": "delete", "input": {}}], "stop_reason": stop_reason}
+    with pytest.raises(UnusableReplyError, match="in the middle of a tool call"):
+        parse_reply(reply)

@@ -178,7 +178,9 @@ def test_argument_objects_and_content_parts_become_text() -> None:
 
 def test_a_refusal_is_the_answer() -> None:
     reply = {"choices": [{"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}]}
-    assert parse_reply(reply, OFFICIAL).message.content == "I will not."
+    completion = parse_reply(reply, OFFICIAL)
+    assert completion.message.content == "I will not."
+    assert completion.incomplete == "the model refused to answer"
 
 
 @pytest.mark.parametrize("reply", [None, [], {}, {"choices": []}, {"choices": [3]}, {"choices": [{}]}, "x"])
@@ -204,4 +206,21 @@ def test_a_truncated_answer_keeps_its_text_and_says_so() -> None:
     }
     completion = parse_reply(reply, OFFICIAL)
     assert (completion.message.content, completion.stop_reason) == ("half an ans", "length")
+    assert completion.incomplete == "the model reached its token limit: raise parameters.maxTokens"
     assert completion.usage.model_dump() == {"inputTokens": 3, "outputTokens": 4, "totalTokens": 9}
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "incomplete"), [("stop", ""), ("content_filter", "content filter cut it off")]
+)
+def test_only_a_part_of_an_answer_is_called_incomplete(finish_reason: str, incomplete: str) -> None:
+    completion = parse_reply({"choices": [{"message": {"content": "a"}, "finish_reason": finish_reason}]}, OFFICIAL)
+    assert bool(completion.incomplete) == bool(incomplete)
+    assert incomplete in completion.incomplete
+
+
+def test_a_tool_call_that_was_cut_off_is_not_made() -> None:
+    wire_call = {"id": "c", "function": {"name": "delete", "arguments": '{"path": "/home'}}
+    reply = {"choices": [{"message": {"tool_calls": [wire_call]}, "finish_reason": "length"}]}
+    with pytest.raises(UnusableReplyError, match="in the middle of a tool call"):
+        parse_reply(reply, COMPATIBLE)

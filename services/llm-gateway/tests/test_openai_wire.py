@@ -12,6 +12,7 @@ from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
+from kubechain_llm_gateway.providers.base import timeout_of
 from kubechain_llm_gateway.providers.errors import (
     BrokenReplyError,
     KeyRefusedError,
@@ -180,25 +181,43 @@ async def test_an_answer_over_our_limits_is_unusable(chat: OpenAIChat, provider:
 
 async def test_a_dropped_connection_is_unreachable(chat: OpenAIChat, provider: Any) -> None:
     provider.hang_up()
-    with pytest.raises(UnreachableProviderError, match=r"cannot reach http://127\.0\.0\.1:\d+: "):
+    with pytest.raises(UnreachableProviderError, match=r"lost the connection to http://127\.0\.0\.1:\d+: "):
         await chat.complete(HI, [], PLAIN)
 
 
 async def test_a_closed_port_is_unreachable(pool: HTTPPool, build_llm: BuildLLM) -> None:
     spec = build_llm(parameters={"model": "m", "baseUrl": f"http://127.0.0.1:{unused_port()}/v1"}).spec
-    with pytest.raises(UnreachableProviderError, match="Cannot connect") as raised:
+    with pytest.raises(
+        UnreachableProviderError, match=r"^cannot reach http://127\.0\.0\.1:\d+: Connection refused$"
+    ) as raised:
         await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
     assert raised.value.retryable
     assert raised.value.__context__ is None or raised.value.__suppress_context__
 
 
-async def test_no_answer_in_time_is_unreachable(
-    chat: OpenAIChat, provider: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kubechain_llm_gateway.providers.sdk_call.CALL_TIMEOUT", 0.05)
+async def test_no_answer_in_time_is_unreachable(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> None:
+    spec = build_llm(parameters={"model": "m", "baseUrl": provider.url}, requestTimeoutSeconds=1).spec
     provider.hang()
-    with pytest.raises(UnreachableProviderError, match=r"did not answer within 0\.05 s"):
+    with pytest.raises(UnreachableProviderError, match="did not answer within 1 s"):
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+
+
+async def test_an_llm_without_a_time_limit_gets_ten_minutes(build_llm: BuildLLM) -> None:
+    assert timeout_of(build_llm().spec) == 600
+    assert timeout_of(build_llm(requestTimeoutSeconds=1200).spec) == 1200
+
+
+async def test_a_reply_that_breaks_off_is_told_from_none_at_all(chat: OpenAIChat, provider: Any) -> None:
+    provider.break_off()
+    with pytest.raises(UnreachableProviderError, match="the reply broke off in the middle") as raised:
         await chat.complete(HI, [], PLAIN)
+    assert raised.value.retryable
+
+
+async def test_a_host_that_does_not_exist_is_named(pool: HTTPPool, build_llm: BuildLLM) -> None:
+    spec = build_llm(parameters={"model": "m", "baseUrl": "http://no-such-host.invalid/v1"}).spec
+    with pytest.raises(UnreachableProviderError, match=r"^cannot reach http://no-such-host\.invalid: [^\[]+$"):
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
 
 
 async def test_text_of_any_kind_arrives_as_it_is(chat: OpenAIChat, provider: Any) -> None:

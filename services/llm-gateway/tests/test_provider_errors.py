@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_llm_gateway.providers.errors import build_status_error, parse_retry_after
+from kubechain_llm_gateway.providers.errors import (
+    KeyRefusedError,
+    ProviderError,
+    RejectedRequestError,
+    TransientProviderError,
+    build_status_error,
+    parse_retry_after,
+)
 from kubechain_llm_gateway.retry_policy import RetryPolicy
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -52,6 +59,40 @@ def test_the_providers_sentence_is_found(body: Any, message: str) -> None:
 
 def test_an_unknown_status_has_a_sentence_too() -> None:
     assert build_status_error(529, None, {}).message == "HTTP 529 no reason given"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, RejectedRequestError),
+        (401, KeyRefusedError),
+        (403, KeyRefusedError),
+        (404, RejectedRequestError),
+        (408, TransientProviderError),
+        (409, TransientProviderError),
+        (413, RejectedRequestError),
+        (422, RejectedRequestError),
+        (425, TransientProviderError),
+        (429, TransientProviderError),
+        (500, TransientProviderError),
+        (529, TransientProviderError),
+    ],
+)
+def test_what_a_status_means(status: int, kind: type[ProviderError]) -> None:
+    assert type(build_status_error(status, None, {})) is kind
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}},
+        {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": None},
+    ],
+)
+def test_a_used_up_quota_is_no_rate_limit(body: Any) -> None:
+    error = build_status_error(429, body, {"retry-after": "5"})
+    assert type(error) is RejectedRequestError
+    assert (error.message, error.status_code) == ("You exceeded your current quota.", 429)
 
 
 def test_a_long_sentence_is_cut_and_the_key_never_in_it() -> None:

@@ -300,6 +300,29 @@ def test_a_retry_is_shown_and_nothing_else_changes() -> None:
     assert plan.consumed
 
 
+def test_an_llm_that_cannot_be_used_is_waited_for_without_a_time() -> None:
+    error = LLMCallError(message='Secret "openai" not found', retryable=True)
+    notice = LLMResult(task=ObjectRef.of(build_task()), turn=1, outcome="Retrying", error=error)
+    plan = decide_task(snapshot(started(), result=notice))
+    assert plan.status is not None
+    assert plan.status.status_detail == 'Waiting for the LLM: Secret "openai" not found'
+    assert [(event.type, event.reason) for event in plan.events] == [("Normal", "Waiting")]
+
+
+def test_an_incomplete_answer_is_the_answer_and_says_what_it_lacks() -> None:
+    message = Message(role="assistant", content="half an ans")
+    result = LLMResult(
+        task=ObjectRef.of(build_task()), turn=1, outcome="Message", message=message, incomplete="it was cut off"
+    )
+    plan = decide_task(snapshot(started(), result=result))
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.output) == (TaskPhase.FINAL_ANSWER, "half an ans")
+    assert plan.status.status_detail == "LLM final response received, but it was cut off"
+    (condition,) = plan.status.conditions
+    assert (condition.type, condition.status, condition.reason) == ("Complete", "True", "FinalAnswerIncomplete")
+    assert [(event.type, event.reason) for event in plan.events] == [("Warning", "LLMFinalAnswerIncomplete")]
+
+
 def test_a_task_in_flight_waits_where_it_is_when_its_agent_turns_unready() -> None:
     task = started()
     plan = decide_task(snapshot(task, agent=build_agent(ready=False)))

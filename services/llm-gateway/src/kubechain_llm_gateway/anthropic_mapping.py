@@ -16,7 +16,7 @@ from typing import Any
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.providers.base import Completion
+from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
 from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_json import encode_text, parse_arguments
@@ -153,10 +153,12 @@ def parse_reply(reply: Any) -> Completion:
     stop_reason = str(reply.get("stop_reason") or "")
     if not text.strip() and not calls:
         raise UnusableReplyError(_why_empty(stop_reason))
+    if calls and stop_reason in ("max_tokens", "model_context_window_exceeded"):
+        raise UnusableReplyError(CUT_CALL)  # the last call's input is what was written of it by then, or empty
     message = Message(role="assistant", content=text, tool_calls=calls or None)
     if _build_assistant_blocks(message) != blocks:
         message.provider_data = {"provider": "anthropic", "content": blocks}
-    return Completion(message, _parse_usage(reply.get("usage")), stop_reason)
+    return Completion(message, _parse_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason))
 
 
 def _without_defaults(block: Mapping[str, Any]) -> Block:
@@ -181,6 +183,18 @@ def _why_empty(stop_reason: str) -> str:
             return "the conversation fills the model's context window: nothing is left for an answer"
         case _:
             return f"the model answered with neither text nor tool calls (stop_reason {stop_reason or 'not given'})"
+
+
+def _why_incomplete(stop_reason: str) -> str:
+    match stop_reason:
+        case "max_tokens":
+            return CUT_TEXT
+        case "refusal":
+            return "the model refused to go on"
+        case "model_context_window_exceeded":
+            return "the conversation fills the model's context window"
+        case _:
+            return ""
 
 
 def _parse_usage(usage: Any) -> TokenUsage:

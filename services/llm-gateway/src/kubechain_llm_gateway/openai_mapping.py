@@ -19,7 +19,7 @@ from typing import Any
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.providers.base import Completion
+from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
 from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
@@ -132,13 +132,16 @@ def parse_reply(reply: Any, dialect: Dialect) -> Completion:
     calls = list(_parse_calls(wire.get("tool_calls")))
     if not content.strip() and not calls:
         raise UnusableReplyError(_why_empty(stop_reason))
+    if calls and stop_reason == "length":  # whoever runs a call that is cut off runs another one than was meant
+        raise UnusableReplyError(CUT_CALL)
     message = Message(
         role="assistant",
         content=content,
         tool_calls=[call for call, _ in calls] or None,
         provider_data=_keep_extras(wire, calls, dialect),
     )
-    return Completion(message, _parse_usage(reply.get("usage")), stop_reason)
+    refused = not _text_of(wire.get("content")) and not calls
+    return Completion(message, _parse_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason, refused))
 
 
 def _first_choice(reply: Any) -> Mapping[str, Any]:
@@ -203,6 +206,18 @@ def _why_empty(stop_reason: str) -> str:
             return "the provider's content filter withheld the answer"
         case _:
             return f"the model answered with neither text nor tool calls (finish_reason {stop_reason or 'not given'})"
+
+
+def _why_incomplete(stop_reason: str, refused: bool) -> str:
+    if refused:
+        return "the model refused to answer"
+    match stop_reason:
+        case "length":
+            return CUT_TEXT
+        case "content_filter":
+            return "the provider's content filter cut it off"
+        case _:
+            return ""
 
 
 def _parse_usage(usage: Any) -> TokenUsage:

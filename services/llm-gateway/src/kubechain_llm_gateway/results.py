@@ -21,6 +21,7 @@ def build_answer(delivery: Delivery[LLMRequest], completion: Completion) -> LLMR
         message=completion.message,
         usage=completion.usage,
         stop_reason=completion.stop_reason,
+        incomplete=completion.incomplete,
         attempt=delivery.attempt,
     )
 

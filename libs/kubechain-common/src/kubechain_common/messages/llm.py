@@ -51,7 +51,8 @@ class LLMResult(Envelope):
     """The answer to one turn.
 
     ``outcome`` Retrying is a notice, not an answer: attempt ``attempt`` failed with ``error`` and the next follows in
-    ``retry_in_seconds``.
+    ``retry_in_seconds``; without these, when the LLM or its Secret changes. ``incomplete`` says why the message is not
+    the model's whole answer, where it is not.
     """
 
     task: ObjectRef
@@ -60,6 +61,7 @@ class LLMResult(Envelope):
     message: Message | None = None
     usage: TokenUsage | None = None
     stop_reason: str = ""
+    incomplete: str = ""
     error: LLMCallError | None = None
     attempt: int = 1
     retry_in_seconds: float | None = None

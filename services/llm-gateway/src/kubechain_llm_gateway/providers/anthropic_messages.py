@@ -11,7 +11,7 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.anthropic_mapping import build_request, parse_reply
-from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, Validation
+from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, Validation, timeout_of
 from kubechain_llm_gateway.providers.errors import ProviderError, UnusableReplyError
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.transport import HTTPPool
@@ -29,6 +29,7 @@ class AnthropicMessages:
 
     def __init__(self, spec: LLMSpec, api_key: str, pool: HTTPPool) -> None:
         base_url = (spec.parameters and spec.parameters.base_url) or OFFICIAL_URL
+        self._timeout = timeout_of(spec)
         self._client = AsyncAnthropic(
             api_key=api_key,
             # The SDK adds /v1 itself; a base URL written with it means the same.
@@ -54,7 +55,7 @@ class AnthropicMessages:
     async def complete(
         self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
     ) -> Completion:
-        reply = await self._caller.post("/v1/messages", build_request(messages, tools, parameters))
+        reply = await self._caller.post("/v1/messages", build_request(messages, tools, parameters), self._timeout)
         try:
             return parse_reply(reply)
         except ValidationError as error:

@@ -7,26 +7,34 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
-from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ToolDefinition
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a TCP and TLS connection must stand."""
 
 CALL_TIMEOUT = 600.0
-"""Seconds that a whole completion may take."""
+"""Seconds that a whole completion may take, unless the LLM says otherwise."""
 
 VALIDATION_TIMEOUT = 15.0
 """Seconds that checking a key may take."""
 
+CUT_TEXT = "the model reached its token limit: raise parameters.maxTokens"
+CUT_CALL = "the model reached its token limit in the middle of a tool call: raise parameters.maxTokens"
+
 
 @dataclass(frozen=True)
 class Completion:
-    """The model's next message. ``stop_reason`` is the provider's own word for why it stopped."""
+    """The model's next message.
+
+    ``stop_reason`` is the provider's own word for why it stopped; ``incomplete`` says in a sentence why the message is
+    not the whole answer, where it is not.
+    """
 
     message: Message
     usage: TokenUsage
     stop_reason: str
+    incomplete: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,11 @@ class Validation:
     """The provider is there; ``detail`` says whether its word on the key could be had."""
 
     detail: str
+
+
+def timeout_of(spec: LLMSpec) -> float:
+    """Seconds that a completion by this LLM may take."""
+    return float(spec.request_timeout_seconds or CALL_TIMEOUT)
 
 
 class Provider(Protocol):

@@ -2,9 +2,9 @@
 
     ProviderError                   has ``message`` (a sentence), ``status_code``, ``retryable``, ``retry_after``
     +-- KeyRefusedError             401, 403: the key is wrong, revoked or may not do this
-    +-- RejectedRequestError        any other 4xx: the same request would be refused again
-    +-- TransientProviderError      408, 409, 429 and 5xx (529 too): the same request may succeed later
-    +-- UnreachableProviderError    no answer at all: DNS, TCP, TLS, time-out
+    +-- RejectedRequestError        any other 4xx: the same request would be refused again; a used-up quota, too
+    +-- TransientProviderError      408, 409, 425, 429 and 5xx (529 too): the same request may succeed later
+    +-- UnreachableProviderError    no answer, or half of one: DNS, TCP, TLS, time-out, a broken connection
     +-- BrokenReplyError            an answer that is not the JSON it should be; retried
     +-- UnusableReplyError          a well-formed answer that is of no use: it says nothing, or is over our limits
 
@@ -22,7 +22,9 @@ from typing import Any
 from kubechain_common.api.v1alpha1.status import shorten
 
 _MAX_MESSAGE = 2000
-_RETRYABLE_4XX = frozenset({408, 409, 429})
+_RETRYABLE_4XX = frozenset({408, 409, 425, 429})
+_QUOTA_USED_UP = "insufficient_quota"
+"""OpenAI sends it with 429, but no time to wait changes it: somebody has to pay."""
 _KNOWN_STATUSES = frozenset(int(status) for status in HTTPStatus)
 
 
@@ -87,11 +89,17 @@ def build_status_error(
     kind: type[ProviderError]
     if status in (401, 403):
         kind = KeyRefusedError
-    elif status >= 500 or status in _RETRYABLE_4XX:
+    elif (status >= 500 or status in _RETRYABLE_4XX) and not _is_quota_used_up(body):
         kind = TransientProviderError
     else:
         kind = RejectedRequestError
     return kind(message, status_code=status, retry_after=retry_after)
+
+
+def _is_quota_used_up(body: object) -> bool:
+    if not isinstance(body, Mapping):
+        return False
+    return _QUOTA_USED_UP in (body.get("code"), body.get("type")) or _is_quota_used_up(body.get("error"))
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:

@@ -12,7 +12,7 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.openai_mapping import Dialect, build_request, parse_reply
-from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, Validation
+from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, Validation, timeout_of
 from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, UnusableReplyError
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.transport import HTTPPool
@@ -29,6 +29,7 @@ class OpenAIChat:
         host = urlsplit(base_url).hostname or ""
         self._dialect = Dialect(host=host, official=host == "api.openai.com" or host.endswith(".api.openai.com"))
         self._keyless = api_key is None
+        self._timeout = timeout_of(spec)
         self._client = AsyncOpenAI(
             api_key=api_key or "",
             base_url=base_url,
@@ -68,7 +69,8 @@ class OpenAIChat:
     async def complete(
         self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
     ) -> Completion:
-        reply = await self._caller.post("/chat/completions", build_request(messages, tools, parameters, self._dialect))
+        body = build_request(messages, tools, parameters, self._dialect)
+        reply = await self._caller.post("/chat/completions", body, self._timeout)
         try:
             return parse_reply(reply, self._dialect)
         except ValidationError as error:

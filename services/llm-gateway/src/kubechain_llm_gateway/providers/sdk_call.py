@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import httpx2
 
-from kubechain_llm_gateway.providers.base import CALL_TIMEOUT
 from kubechain_llm_gateway.providers.errors import (
     BrokenReplyError,
     ProviderError,
@@ -53,11 +52,11 @@ class SDKCaller:
         self._sdk_error = sdk_error
         self._secret = secret
 
-    async def post(self, path: str, body: Any) -> Any:
+    async def post(self, path: str, body: Any, timeout: float) -> Any:
         """The JSON value that the provider answers to ``body``."""
         options = {"headers": {**self._headers, "Content-Type": "application/json"}}
         return await self._call(
-            self._client.post(path, cast_to=httpx2.Response, content=encode(body), options=options), CALL_TIMEOUT
+            self._client.post(path, cast_to=httpx2.Response, content=encode(body), options=options), timeout
         )
 
     async def get(self, path: str, params: dict[str, Any], timeout: float) -> Any:
@@ -83,7 +82,8 @@ class SDKCaller:
     def _network_problem(self, error: Exception) -> str:
         cause = error.__cause__
         reason = scrub(str(cause or error), self._secret) or type(cause or error).__name__
-        return f"cannot reach {self._place()}: {reason}"
+        happened = "lost the connection to" if isinstance(cause, httpx2.ReadError) else "cannot reach"
+        return f"{happened} {self._place()}: {reason}"
 
     def _decode(self, response: httpx2.Response) -> Any:
         try:

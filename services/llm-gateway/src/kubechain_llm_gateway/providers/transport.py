@@ -7,6 +7,8 @@ environment, but are looked up here: aiohttp's own look-up hops to a thread for 
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
@@ -16,7 +18,7 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from kubechain_llm_gateway.providers.base import CALL_TIMEOUT, CONNECT_TIMEOUT
+from kubechain_llm_gateway.providers.base import CONNECT_TIMEOUT
 
 MAX_CONNECTIONS = 1024
 """Of all providers together; one LLM has up to 256 calls in flight on a replica."""
@@ -32,16 +34,15 @@ class HTTPPool:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=max_connections, ssl=context, keepalive_timeout=60.0),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),  # the caller bounds the whole
             auto_decompress=False,
         )
         self._proxies = getproxies()
 
     def build_client(self) -> httpx2.AsyncClient:
         """An HTTP client for an SDK; closing it leaves the pool open."""
-        timeout = httpx2.Timeout(CALL_TIMEOUT, connect=CONNECT_TIMEOUT)
         return httpx2.AsyncClient(
-            transport=_AiohttpTransport(self._session, self._proxies), timeout=timeout, trust_env=False
+            transport=_AiohttpTransport(self._session, self._proxies), timeout=None, trust_env=False
         )
 
     async def aclose(self) -> None:
@@ -69,10 +70,16 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
             ) as answer:
                 body = await answer.read()
                 return httpx2.Response(answer.status, headers=answer.raw_headers, content=body, request=request)
-        except (TimeoutError, aiohttp.ServerTimeoutError) as error:
-            raise httpx2.ReadTimeout("the provider did not answer in time", request=request) from error
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout(f"no connection within {CONNECT_TIMEOUT:g} s", request=request) from error
+        except aiohttp.ClientPayloadError as error:
+            raise httpx2.ReadError("the reply broke off in the middle", request=request) from error
+        except aiohttp.ServerDisconnectedError as error:
+            raise httpx2.ReadError("the connection was closed without a reply", request=request) from error
+        except aiohttp.ClientConnectorError as error:
+            raise httpx2.ConnectError(_sentence(error.os_error), request=request) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise httpx2.ConnectError(_sentence(error), request=request) from error
+            raise httpx2.ReadError(_sentence(error), request=request) from error
 
     def _proxy_for(self, url: httpx2.URL) -> str | None:
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
@@ -88,4 +95,7 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
 
 
 def _sentence(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """The reason without the address, which the caller tells."""
+    if isinstance(error, OSError) and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

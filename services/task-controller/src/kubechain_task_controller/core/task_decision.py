@@ -32,6 +32,7 @@ from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan,
 from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
 
 SENDING = "Sending context window to LLM"
+ANSWERED = "LLM final response received"
 TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
 
 UNSTORABLE_RETRY = 10.0
@@ -253,11 +254,15 @@ def _wait_in_flight(snapshot: TaskSnapshot) -> TaskPlan:
 
 def _show_retry(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
     reason = result.error.message if result.error else "no reason given"
-    wait = f"{result.retry_in_seconds:.0f} s" if result.retry_in_seconds is not None else "a moment"
-    detail = shorten(f"LLM request failed (attempt {result.attempt}): {reason}; retrying in {wait}")
+    if result.retry_in_seconds is None:
+        detail = shorten(f"Waiting for the LLM: {reason}")
+        event = PlannedEvent("Normal", "Waiting", detail)
+    else:
+        wait = f"{result.retry_in_seconds:.0f} s"
+        detail = shorten(f"LLM request failed (attempt {result.attempt}): {reason}; retrying in {wait}")
+        event = PlannedEvent("Warning", "LLMRequestFailed", shorten(f"LLM request failed: {reason}"))
     status = snapshot.task.status.model_copy(update={"status_detail": detail})
-    failed = PlannedEvent("Warning", "LLMRequestFailed", shorten(f"LLM request failed: {reason}"))
-    return TaskPlan(status, consumed=True, events=(failed,))
+    return TaskPlan(status, consumed=True, events=(event,))
 
 
 def _fail_request(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
@@ -282,17 +287,28 @@ def _apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
     offloaded = offload_answer(task, task.status.context_window, answer)
     update = {**_window(offloaded.window, task.status.message_count + 1), "token_usage": usage}
     if answer.tool_calls:
-        return replace(_begin_tool_calls(snapshot, answer.tool_calls, update), stored=offloaded.stored)
-    status = task.status.model_copy(
+        plan = _begin_tool_calls(snapshot, answer.tool_calls, update)
+    else:
+        plan = _finish_with(snapshot, answer, update, result.incomplete)
+    return replace(plan, stored=offloaded.stored)
+
+
+def _finish_with(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], incomplete: str) -> TaskPlan:
+    """An incomplete answer is still the answer, but nobody is to take it for the whole."""
+    detail, reason = ANSWERED, "FinalAnswer"
+    events = (PlannedEvent("Normal", "LLMFinalAnswer", "LLM response received successfully"),)
+    if incomplete:
+        detail, reason = shorten(f"{ANSWERED}, but {incomplete}"), "FinalAnswerIncomplete"
+        events = (PlannedEvent("Warning", "LLMFinalAnswerIncomplete", detail),)
+    status = snapshot.task.status.model_copy(
         update={
             **update,
-            **_in_flight(TaskPhase.FINAL_ANSWER, "LLM final response received"),
-            **_ended(snapshot, "Complete", "FinalAnswer", "LLM final response received"),
+            **_in_flight(TaskPhase.FINAL_ANSWER, detail),
+            **_ended(snapshot, "Complete", reason, detail),
             "output": answer.content,
         }
     )
-    event = PlannedEvent("Normal", "LLMFinalAnswer", "LLM response received successfully")
-    return TaskPlan(status, consumed=True, events=(event,), stored=offloaded.stored)
+    return TaskPlan(status, consumed=True, events=events)
 
 
 def _begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], update: dict[str, object]) -> TaskPlan:

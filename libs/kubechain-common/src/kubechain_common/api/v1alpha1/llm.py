@@ -108,6 +108,7 @@ class LLMSpec(KubeModel):
     vertex: VertexConfig | None = None
     mistral: MistralConfig | None = None
     google: GoogleConfig | None = None
+    request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
 
 
 class LLMStatus(ReadinessStatus):
