@@ -249,6 +249,7 @@ async def test_a_notice_that_cannot_be_published_changes_nothing(world: World, b
         await world.worker.handle_request(build_delivery())
 
 
+@pytest.mark.failure("llm-gives-up")
 async def test_it_gives_up_in_the_end(world: World, build_delivery: BuildDelivery) -> None:
     world.outcome = TransientProviderError("busy", status_code=429)
     await world.worker.handle_request(build_delivery(attempt=10))

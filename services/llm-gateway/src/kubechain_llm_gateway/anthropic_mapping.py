@@ -117,7 +117,7 @@ def _build_tool_use(call: MessageToolCall) -> Block:
     return {
         "type": "tool_use",
         "id": fit_id(call.id, _MAX_ID),
-        "name": call.function.name,
+        "name": fit_id(call.function.name, _MAX_ID),
         "input": parse_arguments(call.function.arguments),
     }
 

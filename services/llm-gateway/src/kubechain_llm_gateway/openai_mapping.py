@@ -25,6 +25,7 @@ from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
 
 _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
+_MAX_TOOL_NAME = 64
 _MODELLED = frozenset({"role", "content", "tool_calls", "refusal", "annotations", "audio", "function_call"})
 _MODELLED_CALL = frozenset({"id", "type", "function", "index"})
 _NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
@@ -101,7 +102,10 @@ def _build_message(message: Message, dialect: Dialect) -> dict[str, Any]:
 
 
 def _build_call(call: MessageToolCall, extras: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
-    function = {"name": call.function.name, "arguments": dialect.fit_arguments(call.function.arguments)}
+    function = {
+        "name": fit_id(call.function.name, _MAX_TOOL_NAME),
+        "arguments": dialect.fit_arguments(call.function.arguments),
+    }
     return {**extras, "id": dialect.fit_call_id(call.id), "type": call.type or "function", "function": function}
 
 

@@ -1,4 +1,8 @@
-"""Tool call ids that a provider takes, for conversations that began with another one (or with a person)."""
+"""Tool call ids and tool names that a provider takes.
+
+Conversations may have begun with another provider (or with a person), and models make up names of tools that are not
+there, which come back to them in the conversation.
+"""
 
 from __future__ import annotations
 

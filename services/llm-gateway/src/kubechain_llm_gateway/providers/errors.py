@@ -19,6 +19,8 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
+from pydantic import ValidationError
+
 from kubechain_common.api.v1alpha1.status import shorten
 
 _MAX_MESSAGE = 2000
@@ -68,6 +70,13 @@ class BrokenReplyError(ProviderError):
 
 class UnusableReplyError(ProviderError):
     """The model answered, but nothing that can be passed on."""
+
+
+def over_our_limits(error: ValidationError) -> UnusableReplyError:
+    """The answer is none that a context window takes; what it holds is not repeated."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return UnusableReplyError(f"the model's answer is over our limits: {where}: {first['msg']}")
 
 
 def scrub(text: str, secret: str | None) -> str:

@@ -13,7 +13,7 @@ from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.openai_mapping import Dialect, build_request, parse_reply
 from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, Validation, timeout_of
-from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, UnusableReplyError
+from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, over_our_limits
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
@@ -74,4 +74,4 @@ class OpenAIChat:
         try:
             return parse_reply(reply, self._dialect)
         except ValidationError as error:
-            raise UnusableReplyError(f"the model's answer is over our limits: {error.errors()[0]['msg']}") from error
+            raise over_our_limits(error) from None

@@ -259,7 +259,8 @@ def _show_retry(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
         event = PlannedEvent("Normal", "Waiting", detail)
     else:
         wait = f"{result.retry_in_seconds:.0f} s"
-        detail = shorten(f"LLM request failed (attempt {result.attempt}): {reason}; retrying in {wait}")
+        failed = f"LLM request failed (attempt {result.attempt}): {reason.removesuffix('.')}"
+        detail = shorten(f"{failed}; retrying in {wait}")
         event = PlannedEvent("Warning", "LLMRequestFailed", shorten(f"LLM request failed: {reason}"))
     status = snapshot.task.status.model_copy(update={"status_detail": detail})
     return TaskPlan(status, consumed=True, events=(event,))
