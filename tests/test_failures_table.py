@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 TESTS = Path(__file__).resolve().parent
+FOLDERS = (TESTS, TESTS.parent / "libs", TESTS.parent / "services")
 
 
 def load_table() -> ModuleType:
@@ -35,17 +36,21 @@ Claim = tuple[str, str]
 
 
 def read_claims(path: Path) -> Iterator[Claim]:
-    """The ids in the failure markers of a file, wherever they stand."""
+    """The ids in the failure markers of a file and in its ``failure_case``s, wherever they stand."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
-        if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith("mark.failure"):
+        if not isinstance(node, ast.Call):
             continue
-        for argument in node.args:
+        called = ast.unparse(node.func)
+        claimed = node.args if called.endswith("mark.failure") else node.args[:1] if called == "failure_case" else []
+        for argument in claimed:
             assert isinstance(argument, ast.Constant), f"{path}:{node.lineno}: a failure is claimed by a literal id"
             yield str(argument.value), f"{path.name}:{node.lineno}"
 
 
 def read_all_claims() -> list[Claim]:
-    return [claim for path in sorted(TESTS.rglob("test_*.py")) for claim in read_claims(path)]
+    """Of the tests of the whole product and of its parts."""
+    paths = (path for folder in FOLDERS for path in folder.rglob("test_*.py"))
+    return [claim for path in sorted(paths) for claim in read_claims(path)]
 
 
 def test_ids_are_unique_and_readable() -> None:
@@ -84,7 +89,7 @@ def test_claims_are_read_from_functions_and_parameters(tmp_path: Path) -> None:
     probe.write_text(
         "import pytest\n"
         '@pytest.mark.failure("a", "b")\n'
-        '@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.failure("c"))])\n'
+        '@pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.failure("c")), failure_case("d", 1, "e")])\n'
         "def test_something(x): ...\n"
     )
-    assert {id_ for id_, _ in read_claims(probe)} == {"a", "b", "c"}
+    assert {id_ for id_, _ in read_claims(probe)} == {"a", "b", "c", "d"}

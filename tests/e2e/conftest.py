@@ -21,6 +21,7 @@ from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster, existing_cluster, running_cluster
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.otlp import SpanStore
+from tests.e2e.support.witness import Witness
 from tests.e2e.support.workspace import Workspace
 
 from kubechain_cli.demo.page import PATH as PAGE_PATH
@@ -108,3 +109,10 @@ def new_workspace(cluster: Cluster, servers: BackgroundLoop) -> Iterator[Callabl
 @pytest.fixture
 def workspace(new_workspace: Callable[[], Workspace]) -> Workspace:
     return new_workspace()
+
+
+@pytest.fixture
+def witness(workspace: Workspace) -> Iterator[Witness]:
+    """What kubectl shows of the workspace from now on."""
+    with Witness(workspace.kubectl) as witness:
+        yield witness

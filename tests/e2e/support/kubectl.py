@@ -30,6 +30,10 @@ class Kubectl:
             [*self._base, *arguments], input=input, capture_output=True, text=True, timeout=timeout, check=False
         )
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """kubectl in the background; what it prints is to be read, and it is to be ended."""
+        return subprocess.Popen([*self._base, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
     def __call__(self, *arguments: str, input: str | None = None, timeout: float = 60.0) -> str:
         """What kubectl printed; fails when it failed."""
         done = self.try_run(*arguments, input=input, timeout=timeout)
