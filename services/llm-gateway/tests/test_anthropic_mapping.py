@@ -234,3 +234,9 @@ def test_a_tool_call_that_was_cut_off_is_not_made(stop_reason: str) -> None:
     reply = {"content": [{"type": "tool_use", "id": "t", "name": "delete", "input": {}}], "stop_reason": stop_reason}
     with pytest.raises(UnusableReplyError, match="in the middle of a tool call"):
         parse_reply(reply)
+
+
+def test_a_tool_name_that_another_model_made_up_goes_out_in_a_form_that_fits() -> None:
+    call = MessageToolCall(id="t1", function=ToolCallFunction(name="functions.lookup"))
+    turns = request_of([Message(role="user", content="q"), Message(role="assistant", tool_calls=[call])])["messages"]
+    assert turns[1]["content"][0]["name"].startswith("functions_lookup_")

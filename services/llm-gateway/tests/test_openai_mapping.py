@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -224,3 +225,11 @@ def test_a_tool_call_that_was_cut_off_is_not_made() -> None:
     reply = {"choices": [{"message": {"tool_calls": [wire_call]}, "finish_reason": "length"}]}
     with pytest.raises(UnusableReplyError, match="in the middle of a tool call"):
         parse_reply(reply, COMPATIBLE)
+
+
+@pytest.mark.parametrize("name", ["lookup_" + "x" * 80, "functions.lookup", "look up"])
+def test_a_tool_name_that_the_model_made_up_goes_back_in_a_form_that_fits(name: str) -> None:
+    call = MessageToolCall(id="c1", function=ToolCallFunction(name=name))
+    for dialect in (OFFICIAL, COMPATIBLE):
+        (sent,) = wire_of([Message(role="assistant", tool_calls=[call])], dialect)[0]["tool_calls"]
+        assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", sent["function"]["name"])

@@ -214,6 +214,22 @@ async def test_a_reply_that_breaks_off_is_told_from_none_at_all(chat: OpenAIChat
     assert raised.value.retryable
 
 
+async def test_a_reply_without_an_end_is_not_read_to_it(provider: Any, build_llm: BuildLLM) -> None:
+    small = HTTPPool(max_reply=1000)
+    spec = build_llm(parameters={"model": "m", "baseUrl": provider.url}).spec
+    provider.answer({"choices": ["x" * 1000]})
+    with pytest.raises(UnreachableProviderError, match="the reply is over 1000 bytes"):
+        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN)
+    await small.aclose()
+
+
+async def test_an_answer_over_our_limits_says_which(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer({"choices": [{"message": {"content": "x" * 1_048_577}}]})
+    with pytest.raises(UnusableReplyError, match="over our limits: content: String should have at most") as raised:
+        await chat.complete(HI, [], PLAIN)
+    assert len(raised.value.message) < 200
+
+
 async def test_a_host_that_does_not_exist_is_named(pool: HTTPPool, build_llm: BuildLLM) -> None:
     spec = build_llm(parameters={"model": "m", "baseUrl": "http://no-such-host.invalid/v1"}).spec
     with pytest.raises(UnreachableProviderError, match=r"^cannot reach http://no-such-host\.invalid: [^\[]+$"):

@@ -106,3 +106,17 @@ def test_a_long_result_is_shortened() -> None:
     (step,) = describe_call(call(phase="Running"), call(phase="Succeeded", result="x" * 100_000))
     assert len(step.text) < 300
     assert step.text.endswith("...")
+
+
+def test_an_incomplete_answer_says_what_it_lacks() -> None:
+    complete = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-24T12:00:00Z"}
+    detail = "LLM final response received, but the model refused to answer"
+    whole = task(phase="FinalAnswer", turn=1, statusDetail="x", conditions=[{**complete, "reason": "FinalAnswer"}])
+    part = task(
+        phase="FinalAnswer",
+        turn=1,
+        statusDetail=detail,
+        conditions=[{**complete, "reason": "FinalAnswerIncomplete"}],
+    )
+    assert [step.text for step in describe_task(None, whole)] == ["final answer after 1 turn"]
+    assert [step.text for step in describe_task(None, part)] == [f"final answer after 1 turn ({detail})"]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.status import shorten
-from kubechain_common.api.v1alpha1.task import TaskPhase
+from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, TaskPhase
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 
 StepKind = Literal["progress", "call", "result", "waiting", "answer", "error"]
@@ -50,7 +50,7 @@ def _describe_phase(task: Task) -> Step:
         case TaskPhase.TOOL_CALLS_PENDING:
             return Step("progress", f"turn {status.turn}: the LLM asks for {_count_calls(task)}")
         case TaskPhase.FINAL_ANSWER:
-            return Step("answer", f"final answer{_describe_cost(task)}")
+            return Step("answer", f"final answer{_describe_cost(task)}{_describe_shortfall(task)}")
         case _:
             return Step("error", f"failed: {failure_of(task)}")
 
@@ -64,6 +64,12 @@ def _describe_cost(task: Task) -> str:
     usage = task.status.token_usage
     tokens = f", {usage.total_tokens} tokens" if usage and usage.total_tokens else ""
     return f" after {task.status.turn} turn{'s' if task.status.turn != 1 else ''}{tokens}"
+
+
+def _describe_shortfall(task: Task) -> str:
+    """What the answer lacks, so that nobody takes a part of it for the whole."""
+    reasons = {condition.reason for condition in task.status.conditions if condition.type == "Complete"}
+    return f" ({task.status.status_detail})" if ANSWER_INCOMPLETE in reasons else ""
 
 
 def failure_of(task: Task) -> str:

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
 from kubechain_common.api.v1alpha1.status import Condition, set_condition, shorten
-from kubechain_common.api.v1alpha1.task import DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
+from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
 from kubechain_common.messages import LLMResult
 from kubechain_common.runtime.bus_trouble import PREFIX, Trouble
 from kubechain_task_controller.core.context_window import (
@@ -299,7 +299,7 @@ def _finish_with(snapshot: TaskSnapshot, answer: Message, update: dict[str, obje
     detail, reason = ANSWERED, "FinalAnswer"
     events = (PlannedEvent("Normal", "LLMFinalAnswer", "LLM response received successfully"),)
     if incomplete:
-        detail, reason = shorten(f"{ANSWERED}, but {incomplete}"), "FinalAnswerIncomplete"
+        detail, reason = shorten(f"{ANSWERED}, but {incomplete}"), ANSWER_INCOMPLETE
         events = (PlannedEvent("Warning", "LLMFinalAnswerIncomplete", detail),)
     status = snapshot.task.status.model_copy(
         update={

@@ -34,6 +34,9 @@ class TaskPhase(StrEnum):
     FAILED = "Failed"
 
 
+ANSWER_INCOMPLETE = "FinalAnswerIncomplete"
+"""Reason of the Complete condition when the output is not the model's whole answer."""
+
 TERMINAL_PHASES = frozenset({TaskPhase.FINAL_ANSWER, TaskPhase.FAILED})
 
 
