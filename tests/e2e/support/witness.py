@@ -27,6 +27,7 @@ class Witness:
         self._stack = ExitStack()
         self._lock = threading.Lock()
         self._told: dict[str, dict[str, None]] = {}
+        self._latest: dict[tuple[str, str], dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
         namespace = self._kubectl.namespace
@@ -45,6 +46,11 @@ class Witness:
         with self._lock:
             return [text for name in names for text in self._told.get(name, ())]
 
+    def latest(self, kind: str, name: str) -> dict[str, Any]:
+        """The object as it was seen last, ``kind`` as in ``Task``; empty when it is not there."""
+        with self._lock:
+            return self._latest.get((kind, name), {})
+
     def _watch(self, stack: ExitStack, path: str) -> None:
         watching = self._kubectl.start("get", "--raw", f"{path}?watch=1")
         reading = threading.Thread(target=self._read, args=(watching,), name=f"witness {path}", daemon=True)
@@ -56,11 +62,15 @@ class Witness:
         with watching:
             assert watching.stdout is not None
             for line in watching.stdout:
-                seen = json.loads(line)["object"]
+                event = json.loads(line)
+                seen = event["object"]
                 name = seen["involvedObject"]["name"] if seen["kind"] == "Event" else seen["metadata"]["name"]
                 said = [seen["reason"], seen["message"]] if seen["kind"] == "Event" else texts(seen.get("status"))
                 with self._lock:
                     self._told.setdefault(name, {}).update(dict.fromkeys(said))
+                    self._latest[seen["kind"], seen["metadata"]["name"]] = seen
+                    if event["type"] == "DELETED":
+                        del self._latest[seen["kind"], seen["metadata"]["name"]]
 
 
 def texts(value: Any) -> Iterator[str]:
