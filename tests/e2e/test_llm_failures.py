@@ -27,7 +27,7 @@ from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
-SECONDS = 20.0
+SECONDS = 40.0
 OPENAI, ANTHROPIC = "openai", "anthropic"
 FAILED = None
 """In place of an output."""
