@@ -1,0 +1,269 @@
+"""Each row of "Tools and MCP servers" in docs/failures.md: what kubectl shows, what the model reads, how it goes on.
+
+All Tasks share one namespace, one model that does as it is told, and one MCPServer that fails in every way it knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+from tests.e2e.support import manifests
+from tests.e2e.support.background import BackgroundLoop
+from tests.e2e.support.cluster import SERVICES, Cluster
+from tests.e2e.support.kubectl import Kubectl
+from tests.e2e.support.obedient import finish, obey, run, start
+from tests.e2e.support.told import assert_row_told
+from tests.e2e.support.workspace import Workspace
+
+from kubechain_cli.scripted_llm import ScriptedServer
+from kubechain_common.testing.eventually import eventually
+
+pytestmark = pytest.mark.e2e
+
+MEMORY_SLACK = 120 * 1024 * 1024
+
+
+@dataclass
+class Plant:
+    """The namespace and what is in it; ``notes`` is what the faulty servers note."""
+
+    workspace: Workspace
+    llm: ScriptedServer
+    notes: Path
+
+    def run(self, task: str, *calls: tuple[str, str]) -> list[str]:
+        return run(self.workspace, self.llm, task, list(calls))
+
+    def count(self, what: str) -> int:
+        lines = self.notes.read_text().splitlines() if self.notes.exists() else []
+        return sum(line.startswith(what + " ") for line in lines)
+
+    def told(self, row_id: str, *names: str) -> None:
+        assert_row_told(row_id, self.workspace.kubectl, *names)
+
+    def call_reason(self, task: str) -> str:
+        (call,) = self.workspace.calls_of(task)
+        return str(call["status"]["reason"])
+
+    def apply_server(self, name: str, *options: str, **spec: object) -> None:
+        self.workspace.kubectl.apply(manifests.own_server(name, "faulty_server.py", str(self.notes), *options, **spec))
+
+
+def service_pids(cluster: Cluster) -> dict[str, int]:
+    return {p["name"]: p["pid"] for p in cluster.status()["processes"] if p["name"] in SERVICES}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_service_restarts(cluster: Cluster) -> Iterator[None]:
+    """Whatever a tool does, the services are the same processes afterwards."""
+    before = service_pids(cluster)
+    yield
+    assert service_pids(cluster) == before
+
+
+@pytest.fixture(scope="module")
+def plant(cluster: Cluster, servers: BackgroundLoop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    admin, namespace = Kubectl(cluster.kubeconfig, "default"), f"e2e-{uuid4().hex[:8]}"
+    admin("create", "namespace", namespace)
+    workspace = Workspace(cluster, servers, namespace)
+    plant = Plant(workspace, workspace.serve_llm(obey), tmp_path_factory.mktemp("notes") / "notes")
+    plant.apply_server("faulty", requestTimeoutSeconds=1)
+    workspace.apply_agent(plant.llm, servers=["faulty"])
+    yield plant
+    admin("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.mark.failure("tool-unknown")
+def test_unknown_tool(plant: Plant) -> None:
+    (read,) = plant.run("unknown", ("faulty__nothing", "{}"))
+    assert read == 'Error: Unknown tool "faulty__nothing": the agent has no tool of this name'
+    plant.told("tool-unknown", "unknown")
+
+
+@pytest.mark.failure("tool-arguments-no-json", "tool-arguments-no-object", "tool-arguments-schema")
+def test_unusable_arguments(plant: Plant) -> None:
+    cases = ('{"unfinished": ', "[1, 2]", '{"city": "Oslo", "days": "two"}', '{"city": "Oslo"}', '{"city": "\\ud800"}')
+    read = plant.run("arguments", *(("faulty__strict", case) for case in cases))
+    assert read[0].startswith("Error: The arguments are not valid JSON: ")
+    assert read[1] == "Error: The arguments have to be a JSON object, not an array."
+    assert read[2] == 'Error: The arguments do not fit the tool "strict": "days" must be of type integer, not "two".'
+    assert read[3] == 'Error: The arguments do not fit the tool "strict": "days" missing in the arguments.'
+    assert read[4] == "Error: The arguments hold half a surrogate pair, which is no character."
+    assert {call["status"]["reason"] for call in plant.workspace.calls_of("arguments")} == {"InvalidArguments"}
+    assert plant.count("strict") == 0
+    assert plant.run("good-arguments", ("faulty__strict", '{"city": "Oslo", "days": 2}')) == ["ran strict"]
+    for row in ("tool-arguments-no-json", "tool-arguments-no-object", "tool-arguments-schema"):
+        plant.told(row, "arguments")
+
+
+@pytest.mark.failure("tool-error", "tool-exception")
+def test_failing_tools(plant: Plant) -> None:
+    assert plant.run("failing", ("faulty__fail", "{}"), ("faulty__break", "{}")) == [
+        "Error: the backend is on fire",
+        "Error: MCPServer \"faulty\" refused the call: KeyError: 'nobody thought of this'",
+    ]
+    plant.told("tool-error", "failing")
+    plant.told("tool-exception", "failing")
+
+
+@pytest.mark.failure("tool-timeout")
+def test_a_hanging_tool(plant: Plant) -> None:
+    cancelled = plant.count("cancelled")
+    (read,) = plant.run("hanging", ("faulty__sleep", '{"seconds": 60}'))
+    assert "did not answer within 1 seconds (spec.requestTimeoutSeconds)" in read
+    assert plant.call_reason("hanging") == "Timeout"
+    eventually(lambda: plant.count("cancelled") == cancelled + 1, 5.0, what="the server is told to give up")
+    assert plant.run("after-hanging", ("faulty__fail", "{}")) == ["Error: the backend is on fire"]
+    plant.told("tool-timeout", "hanging")
+
+
+@pytest.mark.failure("tool-large-result", "tool-odd-results", "tool-stdout-garbage")
+def test_strange_results(plant: Plant) -> None:
+    tools = ("flood", "picture", "empty", "odd", "chatter")
+    read = plant.run("strange", *((f"faulty__{tool}", '{"bytes": 10000000}') for tool in tools))
+    assert read[0].endswith(" of 10,000,000 bytes]")
+    assert len(read[0]) <= 256 * 1024
+    assert read[1:3] == ["[image/png, 70 bytes]", "[no content]"]
+    assert read[3] == "half ? stray \ufffd nul \0 end"
+    assert read[4] == "ran chatter"
+    for row in ("tool-large-result", "tool-odd-results", "tool-stdout-garbage"):
+        plant.told(row, "strange")
+
+
+@pytest.mark.failure("tool-flood")
+def test_a_result_without_an_end(plant: Plant) -> None:
+    plant.apply_server("flooding")
+    plant.workspace.kubectl.apply(manifests.agent("flooded", servers=["flooding"]))
+    plant.workspace.kubectl.wait("agent/flooded")
+    host = psutil.Process(plant.workspace.cluster.process("mcp-host")["pid"])
+    before = host.memory_info().rss
+    turns = [[("flooding__flood", '{"bytes": 100000000}')], [("flooding__pid", "{}")]]
+    start(plant.workspace, "endless", *turns, agent="flooded")
+    flood, pid = finish(plant.workspace, plant.llm, "endless", *turns)
+    assert host.memory_info().rss - before < MEMORY_SLACK
+    assert "sent more than 16,777,216 bytes" in flood
+    assert pid.isdigit()
+    plant.told("tool-flood", "endless", "flooding")
+
+
+@pytest.mark.failure("tool-dies", "tool-dies-repeatable")
+def test_a_server_that_dies_in_mid_call(plant: Plant) -> None:
+    turns = [[("faulty__die", "{}")], [("faulty__die_safely", "{}")]]
+    start(plant.workspace, "dying", *turns)
+    read = finish(plant.workspace, plant.llm, "dying", *turns)
+    assert read[0].startswith("Error: The outcome of the call is unknown: the connection to the MCP server was lost")
+    assert read[1] == "ran die_safely"
+    assert (plant.count("die"), plant.count("die_safely")) == (1, 2)
+    plant.told("tool-dies", "dying", "faulty")
+    plant.told("tool-dies-repeatable", "dying")
+
+
+@pytest.mark.failure("tool-server-stuck")
+def test_a_server_that_no_longer_answers_is_restarted(plant: Plant) -> None:
+    plant.apply_server("stuck", requestTimeoutSeconds=1)
+    plant.workspace.kubectl.apply(manifests.agent("stuck", servers=["stuck"]))
+    plant.workspace.kubectl.wait("agent/stuck")
+    pid = ("stuck__pid", "{}")
+    turns = [[pid], [("stuck__sleep", '{"seconds": 60}')] * 3, [pid]]
+    start(plant.workspace, "unanswered", *turns, agent="stuck")
+    first, *timeouts, second = finish(plant.workspace, plant.llm, "unanswered", *turns)
+    assert all("did not answer within 1 seconds" in text for text in timeouts)
+    assert first != second
+    assert not psutil.pid_exists(int(first))
+    plant.told("tool-server-stuck", "stuck", "unanswered")
+
+
+@pytest.mark.failure("server-exits", "server-missing-command")
+def test_a_server_that_does_not_start(plant: Plant) -> None:
+    kubectl = plant.workspace.kubectl
+    plant.apply_server("exiting", "--exit")
+    kubectl.apply(manifests.stdio_server("missing", "no-such-command-anywhere"))
+    for name in ("exiting", "missing"):
+        kubectl.wait(f"mcpserver/{name}", "jsonpath={.status.status}=Error")
+    plant.told("server-exits", "exiting")
+    plant.told("server-missing-command", "missing")
+    plant.apply_server("exiting", "--noise")
+    plant.apply_server("missing")
+    for name in ("exiting", "missing"):
+        kubectl.wait(f"mcpserver/{name}", "jsonpath={.status.status}=Ready")
+
+
+@pytest.mark.failure("server-lists-nothing")
+def test_a_server_that_never_lists_its_tools_holds_up_nobody(plant: Plant) -> None:
+    kubectl = plant.workspace.kubectl
+    plant.apply_server("listless", "--no-list")
+    kubectl.wait("mcpserver/listless", "jsonpath={.status.status}=Pending")
+    plant.told("server-lists-nothing", "listless")
+    assert plant.run("meanwhile", ("faulty__empty", "{}")) == ["[no content]"]
+    plant.apply_server("listless")
+    kubectl.wait("mcpserver/listless", "jsonpath={.status.status}=Ready")
+
+
+@pytest.mark.failure("server-tools-change", "server-tool-vanished", "server-tool-removed")
+def test_a_server_that_changes_its_tools(plant: Plant) -> None:
+    kubectl = plant.workspace.kubectl
+    plant.apply_server("changing")
+    picky = manifests.agent("picky")
+    picky["spec"]["mcpServers"] = [{"name": "changing", "tools": ["old", "swap"]}]
+    kubectl.apply(manifests.agent("flexible", servers=["changing"]), picky)
+    for name in ("flexible", "picky"):
+        kubectl.wait(f"agent/{name}")
+    # In one turn: when the last call runs, its tool is gone.
+    turns = [[("changing__swap", "{}")], [("changing__new", "{}"), ("changing__old", "{}")]]
+    start(plant.workspace, "changing", *turns, agent="flexible")
+    swapped, new, old = finish(plant.workspace, plant.llm, "changing", *turns)
+    assert swapped == "ran swap"
+    assert new.startswith(("ran new", 'Error: Unknown tool "changing__new"'))  # offered from the next turn on
+    assert "old" in old
+
+    def tools() -> list[str]:
+        (valid,) = kubectl.get("agent", "flexible")["status"]["validMCPServers"]
+        names: list[str] = valid["tools"]
+        return names
+
+    eventually(lambda: "new" in tools() and "old" not in tools(), 5.0, what="the agent offers the new tool")
+    plant.told("server-tools-change", "changing")
+    kubectl.wait("agent/picky", "jsonpath={.status.ready}=false")
+    plant.told("server-tool-vanished", "picky")
+    # A call that was made for a tool which is gone by now.
+    turns = [[("changing__old", "{}")]]
+    start(plant.workspace, "removed", *turns, agent="flexible")
+    assert "old" in finish(plant.workspace, plant.llm, "removed", *turns)[0]
+    plant.told("server-tool-removed", "removed")
+
+
+@pytest.mark.failure("server-secret-missing", "server-secret-removed", "server-secret-rotated")
+def test_the_secret_of_a_server(plant: Plant) -> None:
+    kubectl, workspace = plant.workspace.kubectl, plant.workspace
+    environment = [manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
+    kubectl.apply(
+        manifests.own_server("tenant", "tenant_server.py", env=environment),
+        manifests.agent("tenant", servers=["tenant"]),
+    )
+    kubectl.wait("mcpserver/tenant", "jsonpath={.status.status}=Pending")
+    plant.told("server-secret-missing", "tenant")
+    whoami = [("tenant__whoami", "{}")]
+    for task in ("first-key", "rotated-key"):
+        token = workspace.new_secret("tenant")
+        kubectl.apply(manifests.secret("tenant", token=token))
+        kubectl.wait("agent/tenant")
+        wanted = hashlib.sha256(token.encode()).hexdigest()[:16]
+
+        def is_in_use(task: str = task, wanted: str = wanted) -> bool:
+            name = f"{task}-{uuid4().hex[:4]}"
+            start(workspace, name, whoami, agent="tenant")
+            return finish(workspace, plant.llm, name, whoami) == [wanted]
+
+        eventually(is_in_use, 8.0, what=f"the server runs with the token of {task}")
+    plant.told("server-secret-rotated", "tenant")
+    kubectl("delete", "secret", "tenant")
+    kubectl.wait("mcpserver/tenant", "jsonpath={.status.status}=Pending")
+    start(workspace, "no-key", whoami, agent="tenant")
+    plant.told("server-secret-removed", "tenant", "no-key")
+    kubectl.apply(manifests.secret("tenant", token=workspace.new_secret("tenant")))
+    finish(workspace, plant.llm, "no-key", whoami)
