@@ -42,15 +42,6 @@ def test_a_wrong_key_is_told_and_heals_with_the_secret(workspace: Workspace, wit
     assert kubectl.finish("early")["status"]["phase"] == "FinalAnswer"
 
 
-def test_a_tool_that_does_not_exist_is_an_error_the_llm_reads(workspace: Workspace) -> None:
-    workspace.apply_agent(workspace.serve_llm(in_turns(calls(("nobody__nothing", {})), DONE)))
-    task = workspace.run_task("unknown-tool", "go")
-    assert tool_messages(task) == ['Error: Unknown tool "nobody__nothing": the agent has no tool of this name']
-    assert task["status"]["output"] == "done"
-    (call,) = workspace.calls_of("unknown-tool")
-    assert (call["status"]["phase"], call["status"]["status"]) == ("Failed", "Error")
-
-
 @pytest.fixture
 def tenant(workspace: Workspace) -> Workspace:
     """A workspace with the MCPServer ``tenant``, whose token is in a Secret."""
@@ -61,17 +52,6 @@ def tenant(workspace: Workspace) -> Workspace:
         ),
     )
     return workspace
-
-
-def test_arguments_that_are_no_json_are_an_error_the_llm_reads(tenant: Workspace) -> None:
-    broken = calls(("tenant__whoami", {}))
-    (call,) = broken.tool_calls
-    broken = Reply(tool_calls=(type(call)(call.id, call.name, '{"unfinished": '),))
-    tenant.apply_agent(tenant.serve_llm(in_turns(broken, DONE)), servers=["tenant"])
-    task = tenant.run_task("broken-arguments", "go")
-    (message,) = tool_messages(task)
-    assert message.startswith("Error: The arguments are not valid JSON")
-    assert task["status"]["output"] == "done"
 
 
 def test_a_server_that_dies_is_told_with_its_last_words(workspace: Workspace) -> None:

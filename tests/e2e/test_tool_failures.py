@@ -5,6 +5,7 @@ All Tasks share one namespace, one model that does as it is told, and one MCPSer
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from tests.e2e.servers.remote_server import RemoteServer
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import SERVICES, Cluster
@@ -267,3 +269,48 @@ def test_the_secret_of_a_server(plant: Plant) -> None:
     plant.told("server-secret-removed", "tenant", "no-key")
     kubectl.apply(manifests.secret("tenant", token=workspace.new_secret("tenant")))
     finish(workspace, plant.llm, "no-key", whoami)
+
+
+@pytest.mark.failure("server-http-refused", "server-http-401", "server-http-500", "server-http-redirect")
+def test_an_http_server_that_can_not_be_connected_to(plant: Plant, servers: BackgroundLoop) -> None:
+    kubectl = plant.workspace.kubectl
+    kubectl.apply(manifests.http_server("http-refused", "http://127.0.0.1:9/mcp"))
+    remotes = {}
+    for name, status in (("http-401", 401), ("http-500", 500), ("http-redirect", 307)):
+        remotes[name] = RemoteServer()
+        remotes[name].status = status
+        kubectl.apply(manifests.http_server(name, servers.serve(remotes[name].build_app()) + "/mcp"))
+    for name in ("http-refused", *remotes):
+        kubectl.wait(f"mcpserver/{name}", "jsonpath={.status.status}=Error")
+        plant.told(f"server-{name}", name)
+    good = RemoteServer()
+    kubectl.apply(manifests.http_server("http-refused", servers.serve(good.build_app()) + "/mcp"))
+    for remote in remotes.values():
+        remote.status = 200
+    for name in ("http-refused", *remotes):
+        kubectl.wait(f"mcpserver/{name}", "jsonpath={.status.status}=Ready")
+
+
+@pytest.mark.failure("server-http-gone", "server-http-session-lost")
+def test_an_http_server_that_goes_away_and_comes_back(plant: Plant, servers: BackgroundLoop) -> None:
+    kubectl, remote = plant.workspace.kubectl, RemoteServer()
+    kubectl.apply(
+        manifests.http_server("remote", servers.serve(remote.build_app()) + "/mcp"),
+        manifests.agent("remote", servers=["remote"]),
+    )
+    kubectl.wait("agent/remote")
+    greet = [("remote__greet", "{}")]
+    remote.forget_sessions()
+    start(plant.workspace, "session-lost", greet, agent="remote")
+    assert finish(plant.workspace, plant.llm, "session-lost", greet) == ["hello 1"]
+    plant.told("server-http-session-lost", "session-lost")
+    kubectl.wait("agent/remote")
+    remote.status = 502
+    start(plant.workspace, "remote-gone", greet, agent="remote")
+    kubectl.wait("agent/remote", "jsonpath={.status.ready}=false")
+    start(plant.workspace, "remote-late", greet, agent="remote")
+    plant.told("server-http-gone", "remote")
+    assert remote.ran == 1
+    remote.status = 200
+    plant.workspace.kubectl.finish("remote-gone")
+    assert finish(plant.workspace, plant.llm, "remote-late", greet) == ["hello 2"]

@@ -189,7 +189,8 @@ class ServerConnection:
                         f"the server did not list its tools within {self._timing.listing:g} seconds."
                     )
                     scope.deadline = anyio.current_time() + self._timing.listing
-                    session = ToolSession(client, attempt.watch, attempt.scrubber, await list_tools(client))
+                    tools = await list_tools(client)
+                    session = ToolSession(client, attempt.watch, attempt.scrubber, tools, on_doubt=self._want_relist)
                     scope.deadline = float("inf")
                     opened_at = time.monotonic()
                     await self._serve(client, session, attempt)

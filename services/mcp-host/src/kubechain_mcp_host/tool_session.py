@@ -7,11 +7,11 @@ calls must be able to tell the two apart, because only then it is clear whether 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from mcp import Client, MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_REQUEST, CallToolResult, RequestParamsMeta, Tool
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST, CallToolResult, RequestParamsMeta, Tool
 
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_mcp_host.argument_check import ArgumentCheck
@@ -24,12 +24,23 @@ _MAX_PAGES = 1000
 _MAX_UNANSWERED = 3
 _SESSION_GONE = "Session terminated"
 """The SDK's words for a 404 in answer to a session's request."""
+_HTTP_FAILED = "Server returned an error response"
+"""The SDK's words for every other HTTP error; a proxy's says nothing about the server behind it."""
 
 
 class ToolSession:
     """Valid until its connection breaks; ``call`` may be used by many tasks at once."""
 
-    def __init__(self, client: Client, watch: Watch, scrubber: Scrubber, tools: tuple[MCPTool, ...]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        watch: Watch,
+        scrubber: Scrubber,
+        tools: tuple[MCPTool, ...],
+        on_doubt: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``on_doubt`` is called when an answer leaves it open whether the server is still there."""
+        self._on_doubt = on_doubt
         self._client = client
         self._watch = watch
         self._running = 0
@@ -106,7 +117,7 @@ class ToolSession:
             session_gone = error.code == INVALID_REQUEST and error.message == _SESSION_GONE
             if not session_gone and error.code != CONNECTION_CLOSED:
                 self._unanswered = 0
-                raise
+                raise self._explain(error) from error
             self._watch.mark_closed()
             # A server that no longer knows our session has refused the call with that.
             raise ConnectionLostError(self.why_lost, may_have_run=not session_gone) from error
@@ -117,6 +128,13 @@ class ToolSession:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+
+    def _explain(self, error: MCPError) -> MCPError:
+        if error.code != INTERNAL_ERROR or error.message != _HTTP_FAILED:
+            return error
+        self._on_doubt()
+        status = f" (HTTP {self._watch.http_status})" if self._watch.http_status else ""
+        return MCPError(error.code, f"{_HTTP_FAILED}{status}. It may or may not have taken effect.")
 
 
 async def list_tools(client: Client) -> tuple[MCPTool, ...]:

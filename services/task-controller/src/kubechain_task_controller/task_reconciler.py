@@ -45,6 +45,8 @@ from kubechain_task_controller.watched import Watched
 
 _TEXTS_AT_HAND = 256 * 1024
 """Bytes of texts that a request carries along; beyond that the gateway reads them itself, well below max_payload."""
+_NAMESPACE_GOES = "because it is being terminated"
+"""The API server's words for a creation in a namespace that is being deleted."""
 
 
 class _NotStoredError(Exception):
@@ -246,6 +248,8 @@ class TaskReconciler:
             # Made before a crash, or not yet in the cache.
             self._watched.calls.observe(await self._kube.get(TaskRunToolCall, child.namespace, child.name))
         except (InvalidError, ForbiddenError) as error:  # by the schema, a quota or an admission policy
+            if _NAMESPACE_GOES in str(error):
+                return True  # so does the Task: its model is not asked about it
             self._refused.setdefault(turn_key(task.uid, task.status.turn), {})[child.name] = str(error)
             return False
         return True
