@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import SERVICES, Cluster
+from tests.e2e.support.failures import read_failures
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.obedient import Turn, finish, obey, start, write_order
 from tests.e2e.support.told import assert_row_told
@@ -35,7 +37,7 @@ class Gates:
     folder: Path
     turns: dict[str, list[Turn]] = field(default_factory=dict)
 
-    def server(self, name: str, *options: str, **spec: object) -> manifests.Object:
+    def server(self, name: str, *options: str, **spec: Any) -> manifests.Object:
         return manifests.own_server(name, "faulty_server.py", str(self.folder / "notes"), *options, **spec)
 
     def add_agent(self, name: str, *servers: str) -> None:
@@ -179,8 +181,7 @@ def test_a_call_is_deleted(gates: Gates) -> None:
     gates.open("bereaved")
     assert unknown.startswith("Error: The outcome of the call is unknown")
     assert (empty, gates.count("gate")) == ("[no content]", ran)
-    again, _ = gates.workspace.calls_of("bereaved")
-    assert again["metadata"]["name"] == call["metadata"]["name"]
+    again = gates.workspace.kubectl.get("taskruntoolcall", call["metadata"]["name"])
     assert again["metadata"]["uid"] != call["metadata"]["uid"]
     gates.told("call-deleted", "bereaved")
 
@@ -215,6 +216,8 @@ def test_a_task_is_deleted(gates: Gates) -> None:
     gates.open("wanted")
     assert gates.finish("wanted") == ["ran gate"]
     assert gates.asked("unwanted") == 1
+    (phrase,) = read_failures()["task-deleted"].phrases
+    assert phrase in kubectl.try_run("get", "task", "unwanted").stderr
 
 
 @pytest.mark.failure("namespace-deleted")

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -52,7 +53,7 @@ class Plant:
         (call,) = self.workspace.calls_of(task)
         return str(call["status"]["reason"])
 
-    def apply_server(self, name: str, *options: str, **spec: object) -> None:
+    def apply_server(self, name: str, *options: str, **spec: Any) -> None:
         self.workspace.kubectl.apply(manifests.own_server(name, "faulty_server.py", str(self.notes), *options, **spec))
 
 

@@ -37,7 +37,7 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 def note(what: str) -> int:
     """How often this was noted before."""
-    with lock, options.notes.open("a+") as file:
+    with lock, Path(options.notes).open("a+") as file:
         file.seek(0)
         before = sum(line.startswith(what + " ") for line in file)
         file.write(f"{what} {os.getpid()}\n")
