@@ -132,6 +132,9 @@ class ModelSession:
     def find(self, name: str) -> MCPTool | None:
         return next((tool for tool in self.tools if tool.name == name), None)
 
+    def find_problems(self, tool: MCPTool, arguments: Mapping[str, Any]) -> str:
+        return ""
+
     async def call(self, tool: str, arguments: dict[str, Any], meta: Mapping[str, str]) -> CallToolResult:
         key = meta[IDEMPOTENCY_KEY]
         result: CallToolResult = await self._outside.effects.perform(
