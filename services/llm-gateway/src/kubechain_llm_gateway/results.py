@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from kubechain_common.messages import LLMCallError, LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging.delivery import Delivery, Poison
@@ -47,20 +44,11 @@ def notice_subject(notice: LLMResult) -> str:
 
 
 def build_poison_result(poison: Poison) -> LLMResult | None:
-    """The failure for a request that cannot be read, as far as its subject tells whose it is."""
+    """The failure for a request that cannot be read. Whose it is its subject tells: the payload may say anything."""
     parts = poison.subject.split(".")
     if len(parts) != 7 or not parts[6].isdigit():
         return None
     namespace, uid, turn = parts[4], parts[5], int(parts[6])
     problem = LLMCallError(message=f"llm-gateway cannot read the request: {poison.reason}")
-    task = ObjectRef(namespace=namespace, name=_task_name(poison.data), uid=uid)
+    task = ObjectRef(namespace=namespace, name="", uid=uid)
     return LLMResult(task=task, turn=turn, outcome="Error", error=problem, attempt=poison.attempt)
-
-
-def _task_name(data: bytes) -> str:
-    """The name in the payload, if that much of it can be read; whoever gets the result can go by the uid."""
-    try:
-        payload: Any = json.loads(data)
-        return str(payload["task"]["name"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""

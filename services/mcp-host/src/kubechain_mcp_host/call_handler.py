@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import time
 
-import orjson
-
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.tool import REASON_BAD_REQUEST, REASON_SERVER_UNAVAILABLE
 from kubechain_common.messages.topology import TOOL_RESULTS, tool_result_subject
@@ -62,10 +60,13 @@ class CallHandler:
             await self._bus.publish_until_stored(subject, result, msg_id=None, trace=current.context)
 
     async def handle_poison(self, poison: Poison) -> None:
-        """Answers for a request that can not be read, so that its call fails instead of waiting for ever."""
+        """Answers for a request that can not be read, so that its call fails instead of waiting for ever.
+
+        Whose it is its subject tells; the payload is not to be trusted.
+        """
         *_, namespace, uid = poison.subject.split(".")
         sentence = f"mcp-host can not read the request of this call: {poison.reason}"
-        call = ObjectRef(namespace=namespace, name=_call_name(poison.data), uid=uid)
+        call = ObjectRef(namespace=namespace, name="", uid=uid)
         result = ToolResult(call=call, outcome="Failed", reason=REASON_BAD_REQUEST, error=sentence, completed_at=now())
         TOOL_CALLS.labels(result.outcome, result.reason).inc()
         await self._bus.publish_until_stored(
@@ -102,10 +103,3 @@ class CallHandler:
             current.set_attribute("error.type", result.reason)
             current.set_error(result.reason)
         log.info("tool call ended", outcome=result.outcome, reason=result.reason, seconds=round(seconds, 4))
-
-
-def _call_name(data: bytes) -> str:
-    try:
-        return str(orjson.loads(data)["call"]["name"])
-    except (ValueError, KeyError, TypeError):
-        return ""

@@ -87,6 +87,11 @@ def _resolve_one(value: NamedValue, read_secret: SecretReader) -> str:
             f'Secret "{ref.name}" has no key "{ref.key}" (needed for "{value.name}"): '
             "add it, and the server connects by itself."
         )
+    if "\ufffd" in data[ref.key]:
+        raise SecretMissingError(
+            f'Key "{ref.key}" of Secret "{ref.name}" is not text in UTF-8 (needed for "{value.name}"): '
+            "put the text itself there, and the server connects by itself."
+        )
     # A trailing newline is what `echo token | base64` leaves behind; no token or password ends in one.
     return data[ref.key].rstrip("\r\n")
 

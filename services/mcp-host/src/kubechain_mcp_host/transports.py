@@ -125,7 +125,8 @@ async def stdio_transport(
     environment = {**base_environment, **dict(spec.env)}
     if shutil.which(spec.command, path=environment.get("PATH")) is None:
         where = "is not an executable file" if "/" in spec.command else "was not found in PATH"
-        raise ConnectFailedError(f'command "{spec.command}" {where}.')
+        hint = " Arguments of a command go into spec.args, one by one." if " " in spec.command else ""
+        raise ConnectFailedError(f'command "{spec.command}" {where}.{hint}')
     watch.stderr = StderrTail()
     async with (
         watch.stderr.pipe() as child_stderr,

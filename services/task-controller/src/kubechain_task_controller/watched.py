@@ -55,10 +55,9 @@ class Watched:
         return (self.tasks, self.agents, self.llms, self.servers, self.calls)
 
     def key_of_task(self, ref: ObjectRef) -> Key | None:
-        """The key of the Task, by its name, or by its uid alone where a message could not tell the name."""
-        if ref.name:
-            return ref.key
-        return next((task.key for task in self.tasks.by_index(BY_UID, ref.uid)), None)
+        """The key of the Task, by its uid; by its name when it is none of the unfinished Tasks known here."""
+        by_uid = next((task.key for task in self.tasks.by_index(BY_UID, ref.uid)), None)
+        return by_uid or (ref.key if ref.name else None)
 
     def wake_tasks(self, enqueue: Enqueue) -> None:
         """Every change that can move a Task on enqueues it."""

@@ -39,10 +39,9 @@ class Watched:
         return (self.calls, self.servers)
 
     def key_of_call(self, ref: ObjectRef) -> Key | None:
-        """The key of the call, by its name, or by its uid alone where a message could not tell the name."""
-        if ref.name:
-            return ref.key
-        return next((call.key for call in self.calls.by_index(BY_UID, ref.uid)), None)
+        """The key of the call, by its uid; by its name when it is none of the unfinished calls known here."""
+        by_uid = next((call.key for call in self.calls.by_index(BY_UID, ref.uid)), None)
+        return by_uid or (ref.key if ref.name else None)
 
     def wake_calls(self, enqueue: Callable[[Key], None]) -> None:
         """A change of a call, or of the server that it waits for, enqueues it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -28,7 +28,7 @@ class LLMRequest(Envelope):
     """
 
     task: ObjectRef
-    turn: int
+    turn: Annotated[int, Field(ge=0)]
     llm: ObjectRef
     messages: list[Message]
     texts: dict[str, str] = Field(default_factory=dict)
@@ -56,7 +56,7 @@ class LLMResult(Envelope):
     """
 
     task: ObjectRef
-    turn: int
+    turn: Annotated[int, Field(ge=0)]
     outcome: Literal["Message", "Error", "Retrying"]
     message: Message | None = None
     usage: TokenUsage | None = None

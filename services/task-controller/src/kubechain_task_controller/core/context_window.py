@@ -61,6 +61,19 @@ def _answer_open_calls(messages: list[Message]) -> list[Message]:
     return [*messages, *missing]
 
 
+def find_unanswered_call(window: list[Message]) -> str | None:
+    """What is wrong with a conversation that lacks the result of one of its tool calls: no provider takes it."""
+    answered = {m.tool_call_id for m in window if m.role == "tool"}
+    for message in window:
+        for call in message.tool_calls or ():
+            if call.id not in answered:
+                return (
+                    f'The context window has no answer to tool call "{call.id}" ({call.function.name}): '
+                    "add a message with role tool and this toolCallId, or remove the call"
+                )
+    return None
+
+
 def preview_of(window: list[Message]) -> str:
     """The beginning of the last thing that the user said, for ``kubectl get``."""
     said = next((m.content for m in reversed(window) if m.role == "user"), "")

@@ -13,7 +13,7 @@ and the unfinished tool calls, before the status says that it has ended.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
@@ -24,6 +24,7 @@ from kubechain_common.runtime.bus_trouble import PREFIX, Trouble
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
     build_tool_message,
+    find_unanswered_call,
     normalise_answer,
     preview_of,
 )
@@ -103,7 +104,7 @@ def _decide_finished(snapshot: TaskSnapshot) -> TaskPlan:
     ttl, ended = task.spec.ttl_seconds_after_finished, task.status.completion_time
     if ttl is None or ended is None or task.metadata.deleting:
         return TaskPlan(consumed=True, cancel=left_over)
-    left = (ended + timedelta(seconds=ttl) - snapshot.now).total_seconds()
+    left = ttl - (snapshot.now - ended).total_seconds()
     if left <= 0:
         return TaskPlan(consumed=True, delete=True, cancel=left_over)
     return TaskPlan(consumed=True, requeue_after=left, cancel=left_over)
@@ -123,7 +124,7 @@ def _seconds_left(task: Task, now: datetime) -> float | None:
     deadline, started = task.spec.active_deadline_seconds, task.status.start_time or now
     if deadline is None:
         return None
-    return (started + timedelta(seconds=deadline) - now).total_seconds()
+    return deadline - (now - started).total_seconds()
 
 
 def _with_requeue(plan: TaskPlan, seconds: float) -> TaskPlan:
@@ -144,6 +145,9 @@ def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
     problem = _problem_of_source(snapshot)
     if problem is not None:
         return _fail(snapshot, "InvalidContextWindowFrom", problem, event="ValidationFailed")
+    problem = find_unanswered_call(snapshot.task.spec.context_window or [])
+    if problem is not None:
+        return _fail(snapshot, "InvalidContextWindow", problem, event="ValidationFailed")
     window = build_initial_window(snapshot.task, agent, snapshot.source)
     offloaded = offload_start(snapshot.task, window)
     status = snapshot.task.status.model_copy(
@@ -340,7 +344,8 @@ def _decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
     task = snapshot.task
     # This turn has its answer. A later turn's means that our copy of the Task is behind.
     consumed = snapshot.result is not None and snapshot.result.turn <= task.status.turn
-    calls = task.status.context_window[-1].tool_calls or []
+    window = task.status.context_window
+    calls = (window[-1].tool_calls if window else None) or []
     names = child_names(task, task.status.turn, len(calls))
     children, events = _missing_children(snapshot, calls)
     if children:

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.alias_generators import to_camel
 
 GROUP = "kubechain.humanlayer.dev"
@@ -18,15 +26,31 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 
 
+LONG_AGO = datetime(1, 1, 2, tzinfo=UTC)
+
+
 def _to_seconds(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return value.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
 def _to_micros(value: datetime) -> str:
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-Timestamp = Annotated[datetime, PlainSerializer(_to_seconds, return_type=str, when_used="json")]
+def _or_long_ago(value: Any, parse: ValidatorFunctionWrapHandler) -> datetime:
+    """The API server admits moments that Python has not (the year 0, an offset of 99 hours); they are long ago."""
+    try:
+        moment: datetime = parse(value)
+        return moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValidationError, OverflowError):
+        if not isinstance(value, str):
+            raise
+        return LONG_AGO
+
+
+AnyMoment = WrapValidator(_or_long_ago)
+
+Timestamp = Annotated[datetime, AnyMoment, PlainSerializer(_to_seconds, return_type=str, when_used="json")]
 """RFC 3339 in UTC with a resolution of one second, like metav1.Time."""
 
 MicroTime = Annotated[datetime, PlainSerializer(_to_micros, return_type=str, when_used="json")]

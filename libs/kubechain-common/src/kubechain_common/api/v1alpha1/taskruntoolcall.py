@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT
 from kubechain_common.api.v1alpha1.meta import (
+    AnyMoment,
     CRDInfo,
     KubeModel,
     MicroTime,
@@ -111,7 +112,7 @@ class TaskRunToolCallSpec(KubeModel):
     tool_type: ToolType | None = None
     target: ToolTarget | None = None
     arguments: Annotated[str, Field(max_length=MAX_CONTENT)]
-    requested_at: MicroTime | None = None
+    requested_at: Annotated[MicroTime, AnyMoment] | None = None
     span_context: SpanContext | None = None
     decision: Decision | None = None
     response: HumanResponse | None = None

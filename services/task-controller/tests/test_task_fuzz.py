@@ -1,0 +1,91 @@
+"""The decisions about arbitrary objects: whatever the API server admits, and whatever a message may say."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Task, TaskRunToolCall
+from kubechain_common.messages import LLMResult, ObjectRef
+from kubechain_common.messages.topology import llm_result_subject
+from kubechain_common.messaging import codec
+from kubechain_common.messaging.errors import PoisonMessage
+from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
+from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
+from kubechain_task_controller.core.plan import TaskSnapshot
+from kubechain_task_controller.core.task_decision import decide_refused, decide_task
+from kubechain_task_controller.core.tool_calls import child_names
+from kubechain_task_controller.core.tool_catalog import build_catalog
+from kubechain_task_controller.core.unreadable import build_unreadable_result
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CLOSE = {"name": NAMES, "turn": st.integers(1, 3), "role": st.sampled_from(["system", "user", "assistant", "tool"])}
+REF = st.fixed_dictionaries({"namespace": st.just("default"), "name": NAMES, "uid": st.just("uid-1")})
+
+tasks = resources(Task, CLOSE)
+agents = resources(Agent, CLOSE)
+servers = st.dictionaries(NAMES, resources(MCPServer, CLOSE), max_size=2)
+results = models(LLMResult, {**CLOSE, "v": st.just(1), "task": REF})
+
+
+@st.composite
+def snapshots(draw: st.DrawFn) -> TaskSnapshot:
+    task, agent = draw(tasks), draw(st.none() | agents)
+    window = task.status.context_window
+    count = len((window[-1].tool_calls if window else None) or [])
+    children = {}
+    for name in child_names(task, task.status.turn, count):
+        child = draw(st.none() | resources(TaskRunToolCall, CLOSE))
+        if child is not None:
+            children[name] = child
+    return TaskSnapshot(
+        task=task,
+        now=NOW,
+        agent=agent,
+        llm=draw(st.none() | REF.map(ObjectRef.model_validate)),
+        catalog=build_catalog(agent, draw(servers)) if agent else build_catalog(draw(agents), {}),
+        children=children,
+        result=draw(st.none() | results),
+        request_on_its_way=draw(st.booleans()),
+        source=draw(st.none() | tasks),
+    )
+
+
+@fuzz
+@given(snapshots(), st.text(max_size=12), st.booleans())
+def test_every_task_has_a_next_step(snapshot: TaskSnapshot, refusal: str, too_large: bool) -> None:
+    plan = decide_task(snapshot)
+    if plan.status is not None:
+        plan.status.to_wire()
+    for child in plan.children:
+        child.to_wire()
+    failed = decide_refused(snapshot, refusal, too_large=too_large).status
+    assert failed is not None
+    assert failed.phase == "Failed"
+
+
+@fuzz
+@given(agents, st.none() | resources(LLM, CLOSE), servers)
+def test_every_agent_has_a_status(agent: Agent, llm: LLM | None, servers: dict[str, MCPServer]) -> None:
+    known = {name: server for name, server in servers.items() if name in {r.name for r in agent.spec.mcp_servers}}
+    plan = decide_agent(AgentSnapshot(agent=agent, now=NOW, llm=llm, servers=known))
+    assert plan.status is not None or agent.metadata.deleting or plan.events == ()
+
+
+@fuzz
+@given(
+    st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()) | results.map(codec.encode),
+    st.integers(1, 9),
+)
+def test_every_message_is_a_result_or_an_error_of_its_task(data: bytes, turn: int) -> None:
+    try:
+        result = codec.decode(LLMResult, data)
+    except PoisonMessage as poison:
+        unreadable = build_unreadable_result(llm_result_subject("default", "uid-1", turn), poison.reason)
+        assert unreadable is not None
+        result = codec.decode(LLMResult, codec.encode(unreadable))
+        assert (result.task.uid, result.turn, result.outcome) == ("uid-1", turn, "Error")
+    assert result.task.uid == "uid-1"

@@ -1,0 +1,61 @@
+"""The decision about arbitrary tool calls, and about arbitrary messages in place of their results."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
+from kubechain_common.messages import ToolResult
+from kubechain_common.messages.topology import tool_result_subject
+from kubechain_common.messaging import codec
+from kubechain_common.messaging.errors import PoisonMessage
+from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
+from kubechain_toolcall_controller.core.call_decision import decide_call, decide_refused
+from kubechain_toolcall_controller.core.plan import CallSnapshot
+from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CLOSE = {"name": NAMES}
+REF = st.fixed_dictionaries({"namespace": st.just("default"), "name": NAMES, "uid": st.just("uid-1")})
+
+MOMENT = st.just("2026-01-01T00:00:00.123456Z")
+
+results = models(ToolResult, {"v": st.just(1), "call": REF, "startedAt": MOMENT, "completedAt": MOMENT})
+snapshots = st.builds(
+    CallSnapshot,
+    call=resources(TaskRunToolCall, CLOSE),
+    now=st.just(NOW),
+    server=st.none() | resources(MCPServer, CLOSE),
+    result=st.none() | results,
+    sent_at=st.none() | st.just(NOW),
+)
+
+
+@fuzz
+@given(snapshots, st.text(max_size=12))
+def test_every_call_has_a_next_step(snapshot: CallSnapshot, refusal: str) -> None:
+    plan = decide_call(snapshot)
+    if plan.status is not None:
+        plan.status.to_wire()
+    if plan.request is not None:
+        codec.encode(plan.request)
+    refused = decide_refused(snapshot, refusal).status
+    assert refused is not None
+    assert refused.phase == "Failed"
+
+
+@fuzz
+@given(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()) | results.map(codec.encode))
+def test_every_message_is_a_result_or_a_failure_of_its_call(data: bytes) -> None:
+    try:
+        result = codec.decode(ToolResult, data)
+    except PoisonMessage as poison:
+        unreadable = build_unreadable_result(tool_result_subject("default", "uid-1"), poison.reason)
+        assert unreadable is not None
+        result = codec.decode(ToolResult, codec.encode(unreadable))
+        assert (result.outcome, result.reason) == ("Failed", "OutcomeUnknown")
+    assert result.call.uid == "uid-1"
