@@ -15,6 +15,7 @@ from kubechain_cli.scripted_llm import SCRIPTS, fingerprint
 pytestmark = pytest.mark.e2e
 
 TASKS = 6
+KINDS = ("llm", "agent", "mcpserver", "task", "taskruntoolcall")
 WHOAMI = json.dumps({"turns": 2, "tool": "tenant__whoami", "arguments": {}, "parallel": 2})
 
 
@@ -38,3 +39,44 @@ def test_equal_names_in_two_namespaces_never_mix(new_workspace: Callable[[], Wor
         for name in names:
             assert tool_messages(workspace.kubectl.finish(name)) == [own] * 4
     assert {request.key_fingerprint for request in llm.requests} == {fingerprint(w.key) for w, _ in tenants}
+
+
+def test_servers_keys_statuses_and_deletion_stay_in_their_namespace(new_workspace: Callable[[], Workspace]) -> None:
+    """Everything is named alike, and each namespace has an LLM server, a key and a tool's secret of its own."""
+    left, right = new_workspace(), new_workspace()
+    tokens = {workspace: workspace.new_secret("tenant") for workspace in (left, right)}
+    llms = {w: w.serve_llm(SCRIPTS["tools"], require_key=w.key) for w in (left, right)}
+    for workspace, token in tokens.items():
+        environment = [manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
+        workspace.kubectl.apply(
+            manifests.secret("tenant", token=token),
+            manifests.own_server("tenant", "tenant_server.py", env=environment),
+        )
+        workspace.kubectl.apply(
+            manifests.secret("openai", OPENAI_API_KEY=workspace.key),
+            manifests.llm(llms[workspace].url),
+            manifests.agent(servers=["tenant"], system=f"You work for {workspace.namespace}."),
+        )
+    for workspace in tokens:
+        workspace.kubectl.wait("agent/my-assistant", timeout=30)
+    for workspace in tokens:
+        workspace.kubectl.apply(*(manifests.task(f"ask-{number}", WHOAMI) for number in range(TASKS)))
+    for workspace, token in tokens.items():
+        own = hashlib.sha256(token.encode()).hexdigest()[:16]
+        for number in range(TASKS):
+            assert tool_messages(workspace.kubectl.finish(f"ask-{number}")) == [own] * 4
+    for workspace, other in ((left, right), (right, left)):
+        assert {request.key_fingerprint for request in llms[workspace].requests} == {fingerprint(workspace.key)}
+        said = b"".join(request.raw for request in llms[workspace].requests)
+        assert workspace.namespace.encode() in said
+        assert other.namespace.encode() not in said
+        uids = {item["metadata"]["uid"] for kind in KINDS for item in workspace.kubectl.list(kind)}
+        for event in workspace.kubectl.list("events"):
+            assert event["involvedObject"]["uid"] in uids
+
+    before = right.kubectl.get("mcpserver", "tenant")["status"]
+    left.kubectl("delete", "task,agent,mcpserver,llm,secret", "--all", "--wait=true")
+    again = right.run_task("after", WHOAMI)
+    assert tool_messages(again) == [hashlib.sha256(tokens[right].encode()).hexdigest()[:16]] * 4
+    assert right.kubectl.get("mcpserver", "tenant")["status"] == before
+    assert len(right.kubectl.list("task")) == TASKS + 1

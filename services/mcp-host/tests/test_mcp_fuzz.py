@@ -77,9 +77,7 @@ async def test_every_request_is_answered_on_its_calls_subject(data: bytes) -> No
     st.sampled_from(["SecretNotFound", "InvalidSpec"]),
 )
 def test_every_server_has_a_status(server: MCPServer, phase: Phase, words: list[str], reason: str) -> None:
-    state = ConnectionState(
-        phase, time.monotonic(), 1, tuple(server.status.tools), error=" ".join(words), reason=reason
-    )
+    state = ConnectionState(phase, time.monotonic(), 1, tuple(server.status.tools), error=words, reason=reason)
     plan = decide_status(server, state, elapsed=2.0, now=NOW)
     if plan.status is not None:
         plan.status.to_wire()
