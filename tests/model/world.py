@@ -201,8 +201,10 @@ class World:
                     self._take(choice)
             if stop():
                 return
-            upcoming = [t for t in (self.loop.next_timer(), *self.nats.deadlines()) if t is not None]
-            upcoming = [t for t in upcoming if t > self.loop.time()]
+            upcoming = [due for due in self.nats.deadlines() if due > self.loop.time()]
+            timer = self.loop.next_timer()
+            if timer is not None:
+                upcoming.append(timer)
             if not upcoming:
                 return
             self.loop.advance_to(min(upcoming))
