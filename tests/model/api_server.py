@@ -96,6 +96,9 @@ class ApiServer:
         wanted = (body.get("metadata") or {}).get("resourceVersion")
         if wanted is not None and not self.is_current(old, wanted):
             raise _error(409, f"{key[2]} has been modified", "Conflict")
+        uid = (body.get("metadata") or {}).get("uid")
+        if uid is not None and old["metadata"]["uid"] != uid:
+            raise _error(409, f"{key[2]} has another uid", "Conflict")
         fields = ["status"] if subresource == "status" else [k for k in body if k not in ("status", "metadata")]
         new = {**old, **{k: merge(old.get(k), body[k]) for k in fields if k in body}}
         if new == old:

@@ -23,12 +23,14 @@ import nats.errors
 import nats.js.errors
 from nats.js import api
 
+from kubechain_common.messages.topology import withdrawn_subject
 from kubechain_common.messaging.codec import HEADER_EXPECTED_LAST, HEADER_MSG_ID
 from kubechain_common.messaging.errors import WRONG_LAST_SEQUENCE
 from tests.model.effects import PROCESS, Effects, Process
 
 DUPLICATE_WINDOW = 120.0
 _KEPT_FOR_RESURRECTION = 3
+_WITHDRAWN = withdrawn_subject("")
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class JetStream:
         self._now = now
         self.streams: dict[str, Stream] = {}
         self.epoch = 0
+        self.subscriptions: list[tuple[ModelClient, str, Any]] = []
+        self.spawn: Callable[[Process, Any], None] = lambda process, coroutine: coroutine.close()
         self.observers: list[Callable[[Message], None]] = []
 
     # --- what clients ask for ---
@@ -132,6 +136,17 @@ class JetStream:
         stream = self.stream(name)
         for message in stream.on_subject(pattern):
             stream.drop(message.sequence)
+
+    def tell(self, subject: str) -> None:
+        for client, pattern, callback in list(self.subscriptions):
+            if matches(subject, pattern) and client.is_connected and not client.process.dead:
+                self.spawn(client.process, callback(SimpleNamespace(subject=subject)))
+
+    def message(self, name: str, sequence: int) -> Message:
+        found = self.stream(name).messages.get(sequence)
+        if found is None:
+            raise nats.js.errors.NotFoundError(code=404, description="no message found", err_code=10037)
+        return found
 
     def last_message(self, name: str, subject: str) -> Message:
         held = self.stream(name).on_subject(subject)
@@ -264,8 +279,16 @@ class ModelClient:
         self._callbacks = options
         self.is_connected = True
 
-    async def subscribe(self, subject: str, cb: Any = None) -> None:
-        pass
+    async def subscribe(self, subject: str, cb: Any = None) -> Any:
+        """Core NATS: a word reaches whoever is connected, or nobody."""
+        subscription = (self, subject, cb)
+        self.server.subscriptions.append(subscription)
+
+        async def unsubscribe() -> None:
+            if subscription in self.server.subscriptions:
+                self.server.subscriptions.remove(subscription)
+
+        return SimpleNamespace(unsubscribe=unsubscribe)
 
     async def drain(self) -> None:
         self.is_closed = True
@@ -287,11 +310,16 @@ class ModelClient:
     # JetStream
 
     async def publish(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Any:
+        if subject.startswith(_WITHDRAWN):
+            return await self.effects.perform(f"tell {subject}", lambda: self.server.tell(subject))
         return await self._ask(f"publish {subject}", lambda: self.server.publish(subject, payload, headers or {}))
 
     async def stream_info(self, name: str, subjects_filter: str | None = None) -> Any:
         what = f"look for {subjects_filter}" if subjects_filter else f"info {name}"
         return await self._ask(what, lambda: self.server.info(name, subjects_filter))
+
+    async def get_msg(self, name: str, seq: int) -> Any:
+        return await self._ask(f"read {name}/{seq}", lambda: self.server.message(name, seq))
 
     async def get_last_msg(self, name: str, subject: str) -> Any:
         return await self._ask(f"read {subject}", lambda: self.server.last_message(name, subject))
@@ -413,4 +441,10 @@ class ModelPull:
 
 
 def matches(subject: str, pattern: str) -> bool:
-    return subject.startswith(pattern[:-1]) if pattern.endswith(">") else subject == pattern
+    """By the wildcards of NATS: ``*`` is one token, ``>`` all that follow."""
+    if "*" not in pattern:
+        return subject.startswith(pattern[:-1]) if pattern.endswith(">") else subject == pattern
+    tokens, wanted = subject.split("."), pattern.split(".")
+    if wanted[-1] == ">":
+        tokens, wanted = tokens[: len(wanted) - 1], wanted[:-1]
+    return len(tokens) == len(wanted) and all(w in ("*", t) for t, w in zip(tokens, wanted, strict=True))

@@ -135,6 +135,9 @@ class ModelSession:
     def find_problems(self, tool: MCPTool, arguments: Mapping[str, Any]) -> str:
         return ""
 
+    def mark_unanswered(self) -> None:
+        pass
+
     async def call(self, tool: str, arguments: dict[str, Any], meta: Mapping[str, str]) -> CallToolResult:
         key = meta[IDEMPOTENCY_KEY]
         result: CallToolResult = await self._outside.effects.perform(

@@ -45,6 +45,7 @@ class World:
         self.effects = Effects(self.loop)
         self.server = ApiServer(lambda: self.now().strftime("%Y-%m-%dT%H:%M:%SZ"))
         self.nats = JetStream(self.loop.time, self.now)
+        self.nats.spawn = self.run_in
         self.outside = Outside(self.effects)
         self.clients: list[ModelClient] = []
         self.pulls: list[ModelPull] = []
@@ -117,6 +118,7 @@ class World:
         for client in self.clients:
             client.pulls = self.pulls
         self.clients = [c for c in self.clients if c.process is not process]
+        self.nats.subscriptions = [s for s in self.nats.subscriptions if s[0].process is not process]
 
     def living(self, service: str | None = None) -> list[Process]:
         return [p for p in self.processes if not p.dead and service in (None, p.service)]
@@ -313,4 +315,4 @@ class World:
 
 
 _READY = {"ready": True, "status": "Ready", "observedGeneration": 1}
-_NATS_WORDS = frozenset({"publish", "look", "info", "read", "purge", "ack", "nak", "term"})
+_NATS_WORDS = frozenset({"publish", "tell", "look", "info", "read", "purge", "ack", "nak", "term"})
