@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e lint fmt bench crds clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e model lint fmt bench crds clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test-integration: setup ## Run the tests against a real API server and a real NA
 
 test-e2e: setup ## Run the walk-throughs of the whole product
 	@$(BIN)/python scripts/stages.py e2e
+
+model: setup ## Look for new crash points in the model of the API server and JetStream (minutes)
+	@KUBECHAIN_MODEL_EXAMPLES=$${KUBECHAIN_MODEL_EXAMPLES:-2000} $(BIN)/pytest -q --timeout=0 tests/model/test_crash_points.py
 
 lint: setup ## Check format, rules, types, imports and the generated CRDs
 	@$(BIN)/python scripts/stages.py lint

@@ -17,10 +17,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tests.model.effects import PROCESS, Effects, Process
+
 from kubechain_common.kube.client import JSON, KubeClient, ListPage
 from kubechain_common.kube.errors import GoneError, InvalidError, UnavailableError, build_status_error
 from kubechain_common.kube.watch import WatchEvent
-from tests.model.effects import PROCESS, Effects, Process
 
 Wire = dict[str, Any]
 Key = tuple[str, str, str]

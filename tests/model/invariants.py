@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kubechain_common.api.names import tool_call_name
-from kubechain_common.messages.topology import parse_llm_result_subject
 from tests.model.api_server import Wire, Write
 from tests.model.jetstream import Message
 from tests.model.outside import BREAKS_OFF, READ
+
+from kubechain_common.api.names import tool_call_name
+from kubechain_common.messages.topology import parse_llm_result_subject
 
 if TYPE_CHECKING:
     from tests.model.world import World
@@ -145,7 +146,9 @@ class Invariants:
             if child is not None and _phase(child) == "Succeeded":
                 self._expect(content == child["status"].get("result"), f"{name}: {content!r} is not the call's result")
             if child is not None:
-                self._expect(_phase(child) in TERMINAL_CALL, f"{name}: went on before call {index} of turn {turn} ended")
+                self._expect(
+                    _phase(child) in TERMINAL_CALL, f"{name}: went on before call {index} of turn {turn} ended"
+                )
 
     def _observe_usage(self, name: str, status: Wire) -> None:
         window = status.get("contextWindow") or []
@@ -197,9 +200,7 @@ class Invariants:
             self._expect(tool == READ or len(runs) == 1, f"{key}: {tool} ran {len(runs)} times, and must run once")
         for script, turn, _ in outside.windows[self._asks_checked :]:
             uids = [
-                t["metadata"]["uid"]
-                for t in self._world.server.all("tasks")
-                if t["spec"].get("userMessage") == script
+                t["metadata"]["uid"] for t in self._world.server.all("tasks") if t["spec"].get("userMessage") == script
             ]
             for uid in uids:
                 paid = self._answered.get((uid, turn)) == self._world.nats.epoch and not self.leaders_overlapped

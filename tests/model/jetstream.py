@@ -22,11 +22,11 @@ from typing import Any
 import nats.errors
 import nats.js.errors
 from nats.js import api
+from tests.model.effects import PROCESS, Effects, Process
 
 from kubechain_common.messages.topology import withdrawn_subject
 from kubechain_common.messaging.codec import HEADER_EXPECTED_LAST, HEADER_MSG_ID
 from kubechain_common.messaging.errors import WRONG_LAST_SEQUENCE
-from tests.model.effects import PROCESS, Effects, Process
 
 DUPLICATE_WINDOW = 120.0
 _KEPT_FOR_RESURRECTION = 3

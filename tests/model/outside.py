@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcp_types import CallToolResult, TextContent
+from tests.model.effects import Effects
 
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
@@ -22,7 +23,6 @@ from kubechain_llm_gateway.providers.errors import RejectedRequestError, Transie
 from kubechain_mcp_host.errors import ConnectionLostError
 from kubechain_mcp_host.scrubber import Scrubber
 from kubechain_mcp_host.tool_call import IDEMPOTENCY_KEY
-from tests.model.effects import Effects
 
 READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN = "read", "once", "broken", "breaks_off", "unknown"
 TOOLS = (
@@ -81,7 +81,9 @@ class Outside:
         calls = [
             MessageToolCall(
                 id=f"call_{turn}_{number}_{i}",
-                function=ToolCallFunction(name=f"{SERVER}__{tool}", arguments=json.dumps({"of": f"{script}.{turn}.{i}"})),
+                function=ToolCallFunction(
+                    name=f"{SERVER}__{tool}", arguments=json.dumps({"of": f"{script}.{turn}.{i}"})
+                ),
             )
             for i, tool in enumerate(planned.tools, start=1)
         ]

@@ -15,6 +15,8 @@ from typing import Any, cast
 from unittest import mock
 
 import structlog
+from tests.model.effects import PROCESS
+from tests.model.outside import ModelProvider, ModelSession, Outside
 
 import kubechain_llm_gateway.gateway as gateway_module
 import kubechain_mcp_host.__main__ as host_module
@@ -31,8 +33,6 @@ from kubechain_common.messaging.errors import MessagingError
 from kubechain_common.runtime import clock as clock_module
 from kubechain_common.runtime import leadership as leadership_module
 from kubechain_common.runtime.service import ServiceContext
-from tests.model.effects import PROCESS
-from tests.model.outside import ModelProvider, ModelSession, Outside
 
 TASK_CONTROLLER, TOOLCALL_CONTROLLER = "task-controller", "toolcall-controller"
 LLM_GATEWAY, MCP_HOST = "llm-gateway", "mcp-host"

@@ -15,7 +15,6 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-
 from tests.model.effects import Fate
 from tests.model.outside import SERVER, TOOL_KINDS, Turn
 from tests.model.processes import SERVICES
@@ -47,9 +46,7 @@ class CrashPoints(RuleBasedStateMachine):
     # --- what goes its way ---
 
     @precondition(lambda self: len(self.tasks) < _MAX_TASKS)
-    @rule(
-        script=st.lists(turns, min_size=1, max_size=3).map(tuple), deadline=st.sampled_from([None, None, None, 30])
-    )
+    @rule(script=st.lists(turns, min_size=1, max_size=3).map(tuple), deadline=st.sampled_from([None, None, None, 30]))
     def create(self, script: tuple[Turn, ...], deadline: int | None) -> None:
         spec = {"activeDeadlineSeconds": deadline} if deadline else {}
         self.tasks.append(self.world.create_task(script, **spec))

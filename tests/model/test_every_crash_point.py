@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from tests.model.effects import Fate
 from tests.model.outside import ONCE, READ, Turn
 from tests.model.processes import TASK_CONTROLLER, TOOLCALL_CONTROLLER

@@ -26,6 +26,7 @@ from tests.model.processes import LED, SERVICES, installed, run_process
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMESPACE = "default"
+_A_STEP = 1e-4
 _SETTLED_WITHIN = 1800.0
 """Seconds of the world's time in which everything has to end once nothing goes wrong any more."""
 
@@ -278,6 +279,7 @@ class World:
 
     def _take(self, choice: Choice) -> None:
         self.effects.trace.append(choice.label)
+        self.loop.advance_to(self.loop.time() + _A_STEP)  # no two messages are stored in the same instant
         choice.take()
 
     def _restart(self, service: str) -> None:
@@ -306,7 +308,9 @@ class World:
             parameters = {"model": name, "baseUrl": "http://model"}
             self.apply("llms", "LLM", name, {"provider": "openai", "parameters": parameters}, _READY)
         self.apply_server()
-        self.apply("agents", "Agent", "agent", {"llmRef": {"name": "llm"}, "system": "s", "mcpServers": [{"name": SERVER}]})
+        self.apply(
+            "agents", "Agent", "agent", {"llmRef": {"name": "llm"}, "system": "s", "mcpServers": [{"name": SERVER}]}
+        )
 
     def apply_server(self) -> None:
         spec = {"transport": "stdio", "command": "tools"}

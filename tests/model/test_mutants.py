@@ -1,0 +1,163 @@
+"""The model can fail: each of these defects, put into the product or the world for the time of a test, is caught.
+
+Each names the misfortunes under which it shows; a model that does not see it proves nothing about the real thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.model.api_server import ApiServer
+from tests.model.effects import Fate
+from tests.model.invariants import Violation
+from tests.model.outside import ONCE, READ, Turn
+from tests.model.processes import TASK_CONTROLLER
+from tests.model.test_every_crash_point import run_once
+from tests.model.world import World
+
+import kubechain_mcp_host.call_handler as call_handler
+import kubechain_mcp_host.tool_call as tool_call
+import kubechain_task_controller.task_reconciler as task_reconciler
+from kubechain_common.messaging.bus import Bus
+from kubechain_common.runtime.inbox import Inbox
+from kubechain_mcp_host.execution_decision import Execution
+
+Patch = pytest.MonkeyPatch
+
+
+def crash_everywhere() -> None:
+    for index in range(31):
+        run_once({index: Fate.CRASH_AFTER})
+
+
+def two_leaders() -> None:
+    """The old leader decides on what it saw before the new one wrote."""
+    with World.opened() as world:
+        world.invariants.leaders_overlapped = True
+        world.start(TASK_CONTROLLER)
+        world.create_task((Turn((ONCE, READ)),))
+        while choices := world.choices():
+            prompt = [i for i, choice in enumerate(choices) if not choice.label.startswith("task-controller-1: PATCH")]
+            world.step(prompt[0] if prompt else 0)
+        world.settle()
+        world.invariants.check_settled()
+
+
+def deliver_twice() -> None:
+    """NATS and the task-controller are killed together, so that a result comes again and nobody remembers it."""
+    for moment in range(30, 60, 3):
+        with World.opened() as world:
+            world.create_task((Turn((ONCE,)), Turn((READ,))))
+            for _ in range(moment):
+                world.step(0)
+            world.kill_nats()
+            world.crash(world.living(TASK_CONTROLLER)[0])
+            world.settle()
+            world.invariants.check_settled()
+
+
+def guard_nothing(patch: Patch) -> None:
+    patch.setattr(ApiServer, "is_current", lambda self, obj, version: True)
+
+
+def apply_any_turn(patch: Patch) -> None:
+    """A result is taken for an answer to whatever turn the Task stands in."""
+    decide = task_reconciler.decide_task
+
+    def careless(snapshot: Any) -> Any:
+        if snapshot.result is not None:
+            turn = snapshot.task.status.turn
+            snapshot = replace(snapshot, result=snapshot.result.model_copy(update={"turn": turn}))
+        return decide(snapshot)
+
+    patch.setattr(task_reconciler, "decide_task", careless)
+
+
+def acknowledge_first(patch: Patch) -> None:
+    """The result is let go before it is in the Task."""
+    take = Inbox.take
+
+    async def hasty(self: Any, message: Any) -> None:
+        parked_take = take(self, message)
+        parked_take.send(None)
+        first = self.first(self._ref_of(message).uid)
+        if first is not None:
+            first.settled.set()
+
+    patch.setattr(Inbox, "take", hasty)
+
+
+def publish_without_looking(patch: Patch) -> None:
+    """A controller that came up anew takes nothing to be on its way, and the stream takes the request again."""
+
+    async def nothing_there(self: Bus, stream: str, subject: str) -> bool:
+        return False
+
+    patch.setattr(Bus, "has_message", nothing_there)
+
+
+def always_run(patch: Patch) -> None:
+    async def run(self: Any, tool: Any) -> Execution:
+        return Execution.RUN
+
+    patch.setattr(tool_call.ToolCall, "_decide", run)
+
+
+def acknowledge_before_the_result(patch: Patch) -> None:
+    """mcp-host lets the request go and never publishes what came of it."""
+    handle = call_handler.CallHandler.handle
+
+    async def forgetful(self: Any, delivery: Any) -> None:
+        if delivery.attempt == 1:
+            await handle(self, delivery)
+
+    patch.setattr(call_handler.CallHandler, "handle", forgetful)
+
+
+def mix_up_results(patch: Patch) -> None:
+    """Tool messages in the order in which the calls ended, instead of the model's."""
+    build = task_reconciler.decide_task
+
+    def shuffled(snapshot: Any) -> Any:
+        plan = build(snapshot)
+        if (
+            plan.status is not None
+            and len(plan.status.context_window) > 3
+            and plan.status.context_window[-1].role == "tool"
+        ):
+            window = plan.status.context_window
+            plan = replace(
+                plan, status=plan.status.model_copy(update={"context_window": [*window[:-2], window[-1], window[-2]]})
+            )
+        return plan
+
+    patch.setattr(task_reconciler, "decide_task", shuffled)
+
+
+@pytest.mark.parametrize(
+    ("defect", "misfortune", "words"),
+    [
+        (guard_nothing, two_leaders, "t1"),
+        (apply_any_turn, deliver_twice, "t1"),
+        (acknowledge_first, crash_everywhere, "never ended"),
+        (publish_without_looking, crash_everywhere, "asked again"),
+        (always_run, crash_everywhere, "must run once"),
+        (acknowledge_before_the_result, crash_everywhere, "never ended"),
+        (mix_up_results, crash_everywhere, "tool messages"),
+    ],
+    ids=lambda part: getattr(part, "__name__", ""),
+)
+def test_the_model_catches(
+    defect: Callable[[Patch], None], misfortune: Callable[[], None], words: str, monkeypatch: Patch
+) -> None:
+    defect(monkeypatch)
+    with pytest.raises(Violation, match=words):
+        misfortune()
+
+
+@pytest.mark.parametrize("misfortune", [two_leaders, deliver_twice], ids=lambda part: part.__name__)
+def test_without_a_defect_the_same_misfortune_does_no_harm(misfortune: Callable[[], None]) -> None:
+    misfortune()
