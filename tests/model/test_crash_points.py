@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from tests.model.effects import Fate
 from tests.model.outside import SERVER, TOOL_KINDS, Turn
-from tests.model.processes import SERVICES
+from tests.model.processes import LED, SERVICES
 from tests.model.world import World
 
 EXAMPLES = int(os.environ.get("KUBECHAIN_MODEL_EXAMPLES", "0"))
@@ -48,7 +48,7 @@ class CrashPoints(RuleBasedStateMachine):
     @precondition(lambda self: len(self.tasks) < _MAX_TASKS)
     @rule(script=st.lists(turns, min_size=1, max_size=3).map(tuple), deadline=st.sampled_from([None, None, None, 30]))
     def create(self, script: tuple[Turn, ...], deadline: int | None) -> None:
-        spec = {"activeDeadlineSeconds": deadline} if deadline else {}
+        spec: dict[str, Any] = {"activeDeadlineSeconds": deadline} if deadline else {}
         self.tasks.append(self.world.create_task(script, **spec))
 
     @rule(choices=st.lists(numbers, min_size=1, max_size=25))
@@ -73,6 +73,13 @@ class CrashPoints(RuleBasedStateMachine):
         for process in self.world.living(service)[:1]:
             self.world.crash(process)
             self.world.after_step()
+
+    @rule(service=st.sampled_from(LED))
+    def a_second_leader(self, service: str) -> None:
+        """The old one still acts, on what it knows; it may never hear that it lost the Lease."""
+        if len(self.world.living(service)) == 1:
+            self.world.invariants.leaders_overlapped = True
+            self.world.start(service)
 
     @rule()
     def heartbeats_are_late(self) -> None:
@@ -141,6 +148,9 @@ class CrashPoints(RuleBasedStateMachine):
         world = self.world
         if not world.server.find("mcpservers", SERVER):
             world.apply_server()
+        for service in LED:
+            for late in world.living(service)[:-1]:
+                world.crash(late)
         world.patch("llms", "llm", {"status": {"ready": True, "status": "Ready"}}, "status")
         world.settle()
         world.invariants.check_settled()

@@ -20,6 +20,7 @@ from tests.model.world import World
 
 import kubechain_mcp_host.call_handler as call_handler
 import kubechain_mcp_host.tool_call as tool_call
+import kubechain_task_controller.core.task_decision as task_decision
 import kubechain_task_controller.task_reconciler as task_reconciler
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.runtime.inbox import Inbox
@@ -65,7 +66,7 @@ def guard_nothing(patch: Patch) -> None:
 
 def apply_any_turn(patch: Patch) -> None:
     """A result is taken for an answer to whatever turn the Task stands in."""
-    decide = task_reconciler.decide_task
+    decide = task_decision.decide_task
 
     def careless(snapshot: Any) -> Any:
         if snapshot.result is not None:
@@ -119,7 +120,7 @@ def acknowledge_before_the_result(patch: Patch) -> None:
 
 def mix_up_results(patch: Patch) -> None:
     """Tool messages in the order in which the calls ended, instead of the model's."""
-    build = task_reconciler.decide_task
+    build = task_decision.decide_task
 
     def shuffled(snapshot: Any) -> Any:
         plan = build(snapshot)

@@ -154,11 +154,12 @@ class World:
                 offered.add((pull.durable, message.sequence))
                 label = f"{pull.process}: gets {message.subject}"
                 found.append(Choice(label, lambda p=pull, m=message: self._deliver(p, m)))  # type: ignore[misc]
-        for client in self.clients:
-            if not client.is_connected:
-                found.append(Choice(f"{client.process}: reconnects", lambda c=client: self._reconnect(c)))  # type: ignore[misc]
-        for key in self.server.garbage():
-            found.append(Choice(f"gc deletes {key[2]}", lambda k=key: self._collect(k)))  # type: ignore[misc]
+        found += [
+            Choice(f"{client.process}: reconnects", lambda c=client: self._reconnect(c))  # type: ignore[misc]
+            for client in self.clients
+            if not client.is_connected
+        ]
+        found += [Choice(f"gc deletes {key[2]}", lambda k=key: self._collect(k)) for key in self.server.garbage()]  # type: ignore[misc]
         if self.supervised:
             down = [service for service in SERVICES if not self.living(service)]
             found += [Choice(f"{service} starts again", lambda s=service: self._restart(s)) for service in down]  # type: ignore[misc]
@@ -220,7 +221,7 @@ class World:
 
     # --- what people do ---
 
-    def create_task(self, script: tuple[Turn, ...], name: str = "", **spec: Any) -> str:
+    def create_task(self, script: tuple[Turn, ...], name: str = "", **spec: object) -> str:
         """A Task whose model and tools behave by ``script``; returns its name."""
         self._created += 1
         name = name or f"t{self._created}"
