@@ -157,7 +157,7 @@ class CrashPoints(RuleBasedStateMachine):
 
 
 CrashPoints.TestCase.settings = settings(
-    max_examples=EXAMPLES or 25,
+    max_examples=EXAMPLES or 15,
     stateful_step_count=STEPS,
     derandomize=not EXAMPLES,
     deadline=None,
