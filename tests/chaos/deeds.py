@@ -1,0 +1,210 @@
+"""What is done to the running product. Each deed is short: what it brings about ends in the background.
+
+A deed returns False when it found nothing to act on, because that is dead already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.chaos.cluster import Cluster
+from tests.chaos.fleet import API, NATS, Fleet, Member
+from tests.chaos.journal import Disruption, Journal
+from tests.chaos.proxy import Mode
+
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import KubeError
+from kubechain_common.kube.paths import lease_path
+
+CONTROL_PLANE = (API, "etcd")
+FROZEN_LEADER = (16.0, 19.0)
+"""Seconds; a lease is given to another after 15."""
+FROZEN_WORKER = (3.0, 12.0)
+"""Seconds; its messages are delivered to another after 10."""
+STOPPED_API = 20.0
+CUT = (1.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a deed acts on. Its background work runs in ``group``."""
+
+    cluster: Cluster
+    fleet: Fleet
+    kube: KubeClient
+    namespace: str
+    journal: Journal
+    rng: random.Random
+    group: asyncio.TaskGroup
+
+    async def find_leader(self, service: str) -> Member | None:
+        try:
+            lease = await self.kube.request("GET", lease_path(self.namespace, f"kubechain-{service}"))
+        except KubeError:
+            return None
+        holder = lease["spec"].get("holderIdentity")
+        return next((m for m in self.fleet.of(service) if m.identity == holder), None)
+
+
+Deed = Callable[[Stage], Awaitable[bool]]
+
+
+# --- deaths ---
+
+
+async def kill_a_service(stage: Stage) -> bool:
+    return _kill(stage, stage.rng.choice(stage.fleet.members))
+
+
+async def kill_nats(stage: Stage) -> bool:
+    return _kill_process(stage, NATS)
+
+
+async def kill_the_control_plane(stage: Stage) -> bool:
+    """etcd or kube-apiserver; each comes back with what it had written."""
+    return _kill_process(stage, stage.rng.choice(CONTROL_PLANE))
+
+
+async def kill_all(stage: Stage) -> bool:
+    """A wave: nats-server and every service at once."""
+    killed = [_kill_process(stage, NATS), *(_kill(stage, member) for member in stage.fleet.members)]
+    return any(killed)
+
+
+async def kill_a_leader(stage: Stage) -> bool:
+    leader = await stage.find_leader(stage.rng.choice(stage.fleet.members).service)
+    return leader is not None and _kill(stage, leader)
+
+
+async def kill_leader_and_standby(stage: Stage) -> bool:
+    service = stage.rng.choice(stage.fleet.members).service
+    return any([_kill(stage, member) for member in stage.fleet.of(service)])
+
+
+async def lose_the_storage(stage: Stage) -> bool:
+    """Everything that JetStream holds is gone, and nats-server starts with an empty directory."""
+    if not stage.cluster.process(NATS).ready:
+        return False
+    stage.cluster.drop_nats_storage()
+    stage.journal.outages["nats storage deleted"] += 1
+    _kill_process(stage, NATS)
+    stage.cluster.sweep_nats_storage()
+    return True
+
+
+# --- outages ---
+
+
+async def stop_the_api_server(stage: Stage) -> bool:
+    """SIGSTOP: connections stay open and nothing answers."""
+    process = stage.cluster.process(API)
+    if process.pid is None or not process.ready:
+        return False
+    pid = process.pid
+    _signal(pid, signal.SIGSTOP)
+    stage.group.create_task(
+        _after(STOPPED_API, lambda: _signal(pid, signal.SIGCONT), stage.journal.note_outage(API, "stopped"))
+    )
+    return True
+
+
+async def freeze_a_leader(stage: Stage) -> bool:
+    """Longer than its lease: it wakes up as a leader that is none any more."""
+    leader = await stage.find_leader(stage.rng.choice(stage.fleet.members).service)
+    return leader is not None and _freeze(stage, leader, stage.rng.uniform(*FROZEN_LEADER))
+
+
+async def freeze_a_service(stage: Stage) -> bool:
+    return _freeze(stage, stage.rng.choice(stage.fleet.members), stage.rng.uniform(*FROZEN_WORKER))
+
+
+async def cut_a_service_off(stage: Stage) -> bool:
+    """From one of the two that it needs: connections refused, silent, or reset once."""
+    member = stage.rng.choice(stage.fleet.members)
+    place = stage.rng.choice((API, NATS))
+    link = member.links[place]
+    how = stage.rng.choice((Mode.REFUSE, Mode.BLACKHOLE, None))
+    disruption = stage.journal.note_outage(member.service, f"cut off from {place}")
+    if how is None:
+        link.reset()
+        disruption.end()
+        return True
+    await link.set_mode(how)
+
+    async def mend() -> None:
+        await asyncio.sleep(seconds)
+        await link.set_mode(Mode.FORWARD)
+        disruption.end()
+
+    seconds = stage.rng.uniform(*CUT)
+    stage.group.create_task(mend())
+    return True
+
+
+async def restart_a_service(stage: Stage) -> bool:
+    """SIGTERM, as a rolling update sends it; returns when the new process is ready."""
+    member = stage.rng.choice(stage.fleet.members)
+    pid = member.pid
+    if pid is None or not member.child.ready or not member.send(signal.SIGTERM):
+        return False
+    disruption = stage.journal.note_outage(member.service, "terminated")
+    await member.wait_back(pid)
+    disruption.end()
+    return True
+
+
+# --- how ---
+
+
+def _kill(stage: Stage, member: Member) -> bool:
+    pid = member.pid
+    if pid is None or not member.send(signal.SIGKILL):
+        return False
+    disruption = stage.journal.note_death(member.service)
+    stage.group.create_task(_end_when(member.wait_back(pid), disruption))
+    return True
+
+
+def _kill_process(stage: Stage, name: str) -> bool:
+    pid = stage.cluster.process(name).pid
+    if pid is None or not _signal(pid, signal.SIGKILL):
+        return False
+    disruption = stage.journal.note_death(name)
+    stage.group.create_task(_end_when(stage.cluster.wait_back(name, pid), disruption))
+    return True
+
+
+def _freeze(stage: Stage, member: Member, seconds: float) -> bool:
+    pid = member.pid
+    if pid is None or not member.child.ready or not _signal(pid, signal.SIGSTOP):
+        return False
+    stage.group.create_task(
+        _after(seconds, lambda: _signal(pid, signal.SIGCONT), stage.journal.note_outage(member.service, "frozen"))
+    )
+    return True
+
+
+def _signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def _after(seconds: float, act: Callable[[], object], disruption: Disruption) -> None:
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        act()
+        disruption.end()
+
+
+async def _end_when(back: Awaitable[None], disruption: Disruption) -> None:
+    await back
+    disruption.end()

@@ -1,0 +1,134 @@
+"""One round: a scenario's fleet in a namespace of its own, Tasks in flight, deeds; then the verdict.
+
+Deeds go on without waiting for what the last one did, so that several processes are dead at a time. When they stop, the
+Tasks have ``DRAIN_SECONDS`` to end; one that has not is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.cluster import Cluster
+from tests.chaos.deeds import Stage
+from tests.chaos.fleet import Fleet, running_fleet
+from tests.chaos.history import History
+from tests.chaos.journal import Journal
+from tests.chaos.load import Load, create_agent
+from tests.chaos.scenario import Scenario
+from tests.chaos.verdict import Verdict, judge
+from tests.chaos.witness import read_witness
+
+from kubechain_common.api.v1alpha1 import Resource, Task, TaskRunToolCall
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.paths import resource_path
+
+DRAIN_SECONDS = 90.0
+TOOLS = Path(__file__).parent / "servers" / "tools.py"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A round in figures. ``recovery`` is the longest time that any Task stood still."""
+
+    scenario: str
+    seed: str
+    seconds: float
+    verdict: Verdict
+    journal: Journal
+    recovery: float
+
+
+async def run_round(
+    cluster: Cluster, kube: KubeClient, scenario: Scenario, seed: str, directory: Path, seconds: float
+) -> Outcome:
+    """``directory`` gets the logs of the witnesses and of the services."""
+    directory.mkdir(parents=True)
+    namespace = directory.name
+    tool_log, llm_log = directory / "tools.jsonl", directory / "llm.jsonl"
+    journal, history, began = Journal(), History(), time.monotonic()
+    await kube.request("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
+    with running_llm(llm_log) as llm_url:
+        async with running_fleet(
+            cluster, namespace, directory, replicas=scenario.replicas, cuttable=scenario.cuttable
+        ) as fleet:
+            await create_agent(kube, namespace, llm_url, [sys.executable, str(TOOLS), str(tool_log)])
+            load = Load(kube, namespace, history, random.Random(f"{seed} orders"))
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(history.follow(kube, namespace).run())
+                await _disturb(cluster, fleet, kube, scenario, namespace, journal, load, seed, seconds)
+                await _drain(history)
+                watching.cancel()
+            tasks = {t["metadata"]["name"]: t for t in await _list(kube, Task, namespace)}
+            children = await _list(kube, TaskRunToolCall, namespace)
+    await kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    witness = read_witness(tool_log, llm_log)
+    verdict = judge(load.orders, tasks, children, witness, journal.disruptions, history.illegal, gentle=scenario.gentle)
+    return Outcome(scenario.name, seed, time.monotonic() - began, verdict, journal, history.longest_pause)
+
+
+async def _disturb(
+    cluster: Cluster,
+    fleet: Fleet,
+    kube: KubeClient,
+    scenario: Scenario,
+    namespace: str,
+    journal: Journal,
+    load: Load,
+    seed: str,
+    seconds: float,
+) -> None:
+    """Tasks and deeds for ``seconds``; returns when everything has been mended and runs again."""
+    rng, enough = random.Random(f"{seed} deeds"), asyncio.Event()
+    weights, deeds = zip(*scenario.deeds, strict=True)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run(enough))
+        stage = Stage(cluster, fleet, kube, namespace, journal, rng, group)
+        end = time.monotonic() + seconds
+        for deed in scenario.first:
+            await asyncio.sleep(scenario.pace)
+            await deed(stage)
+        while time.monotonic() < end:
+            await asyncio.sleep(rng.expovariate(1 / scenario.pace))
+            await rng.choices(deeds, weights)[0](stage)
+        enough.set()
+
+
+async def _drain(history: History) -> None:
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while history.unfinished and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+
+
+async def _list(kube: KubeClient, kind: type[Resource], namespace: str) -> list[dict[str, Any]]:
+    """As the API server has them, not as our models read them."""
+    items: list[dict[str, Any]] = []
+    token = ""
+    while True:
+        page = await kube.list_page(resource_path(kind, namespace), continue_token=token)
+        items += page.items
+        token = page.continue_token
+        if not token:
+            return items
+
+
+@contextmanager
+def running_llm(log: Path) -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.chaos.servers.llm", str(log)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.stdin.close()
+            process.wait(10)

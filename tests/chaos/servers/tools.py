@@ -1,0 +1,48 @@
+"""A stdio MCP server that notes every execution of its tools in a file, before and after: ``tools.py FILE``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from mcp.server.mcpserver import MCPServer
+from mcp.types import ToolAnnotations
+
+# Run as a file, so that it needs nothing of the working directory.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from tests.chaos.notes import note
+from tests.chaos.orders import SERVER, result_of
+
+LOG = Path(sys.argv[1])
+server = MCPServer(SERVER, log_level="ERROR")
+
+
+async def execute(task: str, turn: int, index: int, ms: int) -> str:
+    note(LOG, event="start", task=task, turn=turn, index=index)
+    await asyncio.sleep(ms / 1000)
+    note(LOG, event="end", task=task, turn=turn, index=index)
+    return result_of((task, turn, index))
+
+
+@server.tool()
+async def act(task: str, turn: int, index: int, ms: int) -> str:
+    """Has an effect; nothing says that it may have it twice."""
+    return await execute(task, turn, index, ms)
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=True))
+async def look(task: str, turn: int, index: int, ms: int) -> str:
+    """Only reads."""
+    return await execute(task, turn, index, ms)
+
+
+@server.tool(annotations=ToolAnnotations(idempotent_hint=True))
+async def put(task: str, turn: int, index: int, ms: int) -> str:
+    """Has the same effect however often it runs."""
+    return await execute(task, turn, index, ms)
+
+
+if __name__ == "__main__":
+    server.run("stdio")
