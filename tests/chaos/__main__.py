@@ -1,7 +1,7 @@
 """``python -m tests.chaos --kills 1000 --tasks 3000``: rounds of all scenarios until both numbers are reached.
 
-Every round's figures are appended to ``docs/reliability.json`` and the report is written anew, so a sweep may be stopped
-at any time; ``--add`` goes on from what is there.
+Every round's figures are appended to ``docs/reliability.json`` and the report is written anew, so a sweep may be
+stopped at any time; ``--add`` goes on from what is there.
 """
 
 from __future__ import annotations

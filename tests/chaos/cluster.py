@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.chaos.until import until
 
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.state import ProcessState, read_state
@@ -38,8 +39,7 @@ class Cluster:
 
     async def wait_back(self, name: str, old_pid: int) -> None:
         """Returns once the process runs, ready, under another pid."""
-        while not self._is_back(name, old_pid):
-            await asyncio.sleep(0.1)
+        await until(lambda: self._is_back(name, old_pid))
 
     def drop_nats_storage(self) -> None:
         """Everything that JetStream holds, while nats-server still runs: it is to be killed next."""

@@ -83,7 +83,8 @@ async def kill_a_leader(stage: Stage) -> bool:
 
 async def kill_leader_and_standby(stage: Stage) -> bool:
     service = stage.rng.choice(stage.fleet.members).service
-    return any([_kill(stage, member) for member in stage.fleet.of(service)])
+    killed = [_kill(stage, member) for member in stage.fleet.of(service)]
+    return any(killed)
 
 
 async def lose_the_storage(stage: Stage) -> bool:

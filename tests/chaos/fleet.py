@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.proxy import Proxy
+from tests.chaos.until import until
 
 from kubechain_cli.localcluster.child import Child
 from kubechain_cli.localcluster.files import write_atomic
@@ -49,8 +50,7 @@ class Member:
         return True
 
     async def wait_back(self, old_pid: int) -> None:
-        while self.child.pid == old_pid or not self.child.ready:
-            await asyncio.sleep(0.05)
+        await until(lambda: self.child.pid != old_pid and self.child.ready)
 
 
 class Fleet:

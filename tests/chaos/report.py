@@ -35,22 +35,24 @@ _COLUMNS = (
     ("anomalies", "other anomalies"),
 )
 _MEASURED = f"""\
-`make chaos` runs the whole product (etcd, kube-apiserver, nats-server and the services, each a process of its own) with
-{IN_FLIGHT} Tasks in flight all the time. A Task takes two to four tool turns with one or two calls each; the LLM takes 20
-to 300 ms, a tool 10 to 200 ms; three calls in four are of a tool without a hint, the others of one with `readOnlyHint` or
-`idempotentHint`. Meanwhile something is killed about once a second, without waiting for what was killed before. When a
-round's deeds end, its Tasks have {DRAIN_SECONDS:.0f} s to end too.
+`make chaos` runs the whole product (etcd, kube-apiserver, nats-server and the services, each a process of its own)
+with {IN_FLIGHT} Tasks in flight all the time. A Task takes two to four tool turns with one or two calls each; the
+LLM takes 20 to 300 ms, a tool 10 to 200 ms; three calls in four are of a tool without a hint, the others of one
+with `readOnlyHint` or `idempotentHint`. Meanwhile something is killed about once a second, without waiting for what
+was killed before. When a round's deeds end, its Tasks have {DRAIN_SECONDS:.0f} s to end too.
 
-The counts are not the product's own. The MCP server notes the start and the end of every execution in a file, the LLM
-every request, the harness every step of every Task that it sees through a watch. The rules are in
-`tests/chaos/verdict.py`: every Task ends with its final answer after exactly the ordered turns, results in call order; a
-tool without a hint ran once, or at most once and the model was told that the outcome is unknown; a repeatable one ran at
-least once. A repeated LLM request counts as *in flight* when llm-gateway or nats-server was killed, frozen or cut off
-before the LLM had answered the earlier one, or within {PASSING_SECONDS:g} s after: the time in which the gateway reads the
-answer and JetStream confirms its result. A turn never goes back, a context window only grows, nothing changes after the
-end, and no call has two objects; whatever breaks one of these rules is an anomaly.
+The counts are not the product's own. The MCP server notes the start and the end of every execution in a file, the
+LLM every request, the harness every step of every Task that it sees through a watch. The rules are in
+`tests/chaos/verdict.py`: every Task ends with its final answer after exactly the ordered turns, results in call
+order; a tool without a hint ran once, or at most once and the model was told that the outcome is unknown; a
+repeatable one ran at least once. A repeated LLM request counts as *in flight* when llm-gateway or nats-server was
+killed, frozen or cut off before the LLM had answered the earlier one, or within {PASSING_SECONDS:g} s after: the
+time in which the gateway reads the answer and JetStream confirms its result. A turn never goes back, a context
+window only grows, nothing changes after the end, and no call has two objects; whatever breaks one of these rules is
+an anomaly.
 
-The longest pause is the longest time that any Task stood still; the 20 s for which the API server is stopped are in it.
+The longest pause is the longest time that any Task stood still; the 20 s for which the API server is stopped are in
+it.
 """
 
 
@@ -100,7 +102,8 @@ def summary(outcome: Outcome) -> str:
     figures = (
         f"{outcome.scenario:<13} seed {outcome.seed}: {v.tasks} Tasks, {v.calls} calls, "
         f"{sum(outcome.journal.deaths.values())} kills {made['deaths']} {made['outages'] or ''}; "
-        f"lost {v.lost_tasks}, duplicated {v.duplicated_calls}, unknown {v.unknown_told}, run again {v.repeated_calls}, "
+        f"lost {v.lost_tasks}, duplicated {v.duplicated_calls}, unknown {v.unknown_told}, "
+        f"run again {v.repeated_calls}, "
         f"asked again {v.repeated_in_flight} + {v.repeated_unexplained}; longest pause {outcome.recovery:.1f} s, "
         f"{outcome.seconds:.0f} s in all"
     )

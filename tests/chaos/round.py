@@ -24,6 +24,7 @@ from tests.chaos.history import History
 from tests.chaos.journal import Journal
 from tests.chaos.load import Load, create_agent
 from tests.chaos.scenario import Scenario
+from tests.chaos.until import until
 from tests.chaos.verdict import Verdict, judge
 from tests.chaos.witness import read_witness
 
@@ -52,7 +53,7 @@ async def run_round(
     cluster: Cluster, kube: KubeClient, scenario: Scenario, seed: str, directory: Path, seconds: float
 ) -> Outcome:
     """``directory`` gets the logs of the witnesses and of the services."""
-    directory.mkdir(parents=True)
+    await asyncio.to_thread(directory.mkdir, parents=True)
     namespace = directory.name
     tool_log, llm_log = directory / "tools.jsonl", directory / "llm.jsonl"
     journal, history, began = Journal(), History(), time.monotonic()
@@ -104,9 +105,7 @@ async def _disturb(
 
 
 async def _drain(history: History) -> None:
-    deadline = time.monotonic() + DRAIN_SECONDS
-    while history.unfinished and time.monotonic() < deadline:
-        await asyncio.sleep(0.1)
+    await until(lambda: not history.unfinished, DRAIN_SECONDS)
 
 
 async def _list(kube: KubeClient, kind: type[Resource], namespace: str) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ SCENARIOS = (
     ),
     Scenario(
         "replicas",
-        "two of everything: leaders killed, leaders frozen for longer than their lease, a leader and its standby killed",
+        "two of everything: leaders killed, frozen for longer than their lease, and killed together with their standby",
         (
             (4, deeds.kill_a_leader),
             (4, deeds.kill_a_service),

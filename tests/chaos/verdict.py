@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tests.chaos.journal import Disruption
@@ -142,7 +143,7 @@ def _judge_turn(
     before = sum(len(calls) for calls in order.turns[: turn - 1])
     if any(list(request.told) != list(told[:before]) for request in requests):
         verdict.anomalies.append(f"{where}: the LLM was not told what the Task says of its calls")
-    for earlier, later in zip(requests, requests[1:], strict=False):
+    for earlier, later in pairwise(requests):
         if any(could_lose(disruption, earlier) for disruption in disruptions):
             verdict.repeated_in_flight += 1
         else:
