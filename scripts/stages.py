@@ -1,6 +1,6 @@
 """Runs the stages of `make test` one after another, stops at the first that fails and sums up counts and seconds.
 
-`python scripts/stages.py lint unit integration e2e`
+`python scripts/stages.py lint unit integration e2e chaos`
 """
 
 from __future__ import annotations
@@ -88,11 +88,16 @@ def run_e2e() -> Outcome:
     return run_pytest("tests/e2e", "-m", "e2e")
 
 
+def run_chaos() -> Outcome:
+    return run_pytest("tests/chaos", "-m", "chaos")
+
+
 STAGES: dict[str, Callable[[], Outcome]] = {
     "lint": run_lint,
     "unit": run_unit,
     "integration": run_integration,
     "e2e": run_e2e,
+    "chaos": run_chaos,
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 TESTS = Path(__file__).resolve().parent
 
 
-@pytest.mark.parametrize("marker", ["integration", "e2e"])
+@pytest.mark.parametrize("marker", ["integration", "e2e", "chaos"])
 def test_every_module_in_the_folder_carries_its_marker(marker: str) -> None:
     pattern = re.compile(rf"^pytestmark = .*pytest\.mark\.{marker}\b", re.MULTILINE)
     modules = sorted((TESTS / marker).rglob("test_*.py"))

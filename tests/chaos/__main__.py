@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="of orders and deeds; drawn and printed if not given")
     parser.add_argument("--scenario", choices=sorted(BY_NAME), help="this one only")
     parser.add_argument("--seconds", type=float, help="length of a round, for trying something out")
+    parser.add_argument("--keep-logs", action="store_true", help="keep the logs though nothing was wrong")
     parser.add_argument("--add", action="store_true", help="add to the rounds in --out instead of beginning anew")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="where reliability.json and .md go")
     return parser
@@ -65,11 +66,11 @@ def main() -> int:
     configure_logging("chaos", "ERROR", "console")
     directory = Path(tempfile.mkdtemp(prefix="kubechain-chaos-"))
     report = uvloop.run(sweep(options, directory))
-    if report.anomalies:
+    if options.keep_logs or report.anomalies:
         print(f"{report.anomalies} anomalies; the logs stay in {directory}", file=sys.stderr)
-        return 1
-    shutil.rmtree(directory)
-    return 0
+    else:
+        shutil.rmtree(directory)
+    return 1 if report.anomalies else 0
 
 
 if __name__ == "__main__":

@@ -17,12 +17,15 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.proxy import Proxy
 from tests.chaos.until import until
 
+from kubechain_cli.localcluster.backoff import RestartBackoff
 from kubechain_cli.localcluster.child import Child
 from kubechain_cli.localcluster.files import write_atomic
 from kubechain_cli.localcluster.ports import choose_port
 from kubechain_cli.localcluster.services import SERVICES, build_service
 
 API, NATS = "kube-apiserver", "nats"
+AT_ONCE = RestartBackoff(first=0.1, cap=0.1)
+"""A kubelet would make a process wait that dies as often as these do; here the next death counts."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,9 @@ def _build_member(
         "KUBECHAIN_NAMESPACE": namespace,
         "KUBECHAIN_WATCH_NAMESPACE": namespace,
     }
-    child = Child(replace(spec, name=identity, env=env, log_file=logs / f"{identity}.log"), lambda _: None)
+    child = Child(
+        replace(spec, name=identity, env=env, log_file=logs / f"{identity}.log", backoff=AT_ONCE), lambda _: None
+    )
     return Member(service, identity, child, links)
 
 

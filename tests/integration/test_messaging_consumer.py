@@ -372,6 +372,24 @@ async def test_a_deleted_consumer_is_made_again(bus: Bus, eventually: Eventually
     assert handler.uids == ["c1", "c2"]
 
 
+async def test_an_exclusive_consumer_takes_over_what_a_dead_one_had_in_hand(bus: Bus, eventually: Eventually) -> None:
+    """At once: the message would come back by itself after ``ack_wait``, which is 30 s here."""
+    async with consuming(bus, Handler()):
+        await publish(bus, "c1")
+        await eventually(gone(bus, "c1"))
+    await publish(bus, "c2")
+    taken = await bus.connection.nc.request(
+        f"$JS.API.CONSUMER.MSG.NEXT.{SPEC.stream}.{SPEC.durable}", timeout=5, old_style=True
+    )
+    handler = Handler()
+    async with consuming(bus, handler, exclusive=True):
+        await eventually(gone(bus, "c2"))
+        await publish(bus, "c3")
+        await eventually(gone(bus, "c3"))
+        await taken.ack()  # the dead one was only slow: it hits nobody
+    assert handler.uids == ["c2", "c3"]
+
+
 async def test_a_deleted_stream_is_made_again_and_the_loss_is_told(bus: Bus, eventually: Eventually) -> None:
     lost: list[str] = []
     bus.on_topology_lost(lambda: lost.append("lost"))

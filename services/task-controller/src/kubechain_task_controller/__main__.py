@@ -55,6 +55,7 @@ class TaskTerm:
             self._inbox.handle,
             concurrency=LLM_RESULTS_CONSUMER.max_ack_pending,
             on_poison=self._handle_poison,
+            exclusive=True,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.tasks.run())

@@ -48,6 +48,7 @@ class ToolCallTerm:
             self._inbox.handle,
             concurrency=TOOL_RESULTS_CONSUMER.max_ack_pending,
             on_poison=self._handle_poison,
+            exclusive=True,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.calls.run())

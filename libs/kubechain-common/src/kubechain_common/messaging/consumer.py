@@ -64,7 +64,8 @@ class Consumer(Generic[M]):
     The handler returns: acknowledged (``confirm_ack``: and the server's word awaited). It raises RetryLater: delivered
     again after its delay. PoisonMessage, or a message that does not parse: ``on_poison`` is told, then it is never
     delivered again. Another exception: logged, and delivered again with back-off. ``grace``: seconds that running
-    handlers get when ``run`` is told to stop.
+    handlers get when ``run`` is told to stop. ``exclusive``: nobody else may consume (a leader's results), so what an
+    earlier process had in hand is delivered at once, not after its ``ack_wait``.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Consumer(Generic[M]):
         on_poison: PoisonHandler | None = None,
         confirm_ack: bool = False,
         grace: float = 20.0,
+        exclusive: bool = False,
     ) -> None:
         self._bus = bus
         self._spec = spec
@@ -86,6 +88,8 @@ class Consumer(Generic[M]):
         self._concurrency = concurrency
         self._on_poison = on_poison
         self._grace = grace
+        self._exclusive = exclusive
+        self._taken_over = False
         self._heartbeat_interval = spec.ack_wait / 3
         self._in_flight = InFlight()
         self._settling = Settling(bus, spec, confirm=confirm_ack, remembered=_REMEMBERED_PER_SLOT * concurrency)
@@ -98,7 +102,7 @@ class Consumer(Generic[M]):
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping`` is set, then drain. Cancelling it gives every message back. One run at a time."""
-        self._stopping = False
+        self._stopping = self._taken_over = False
         unregister = [
             self._bus.on_reconnect(self._handle_reconnect),
             self._bus.on_topology_lost(self._handle_topology_lost),
@@ -182,6 +186,7 @@ class Consumer(Generic[M]):
     async def _open_pull(self) -> None:
         await self._bus.connection.ready()
         try:
+            await self._take_over()
             await self._ensure_consumer()
         except errors.MISSING:
             await self._bus.ensure_topology()
@@ -191,6 +196,15 @@ class Consumer(Generic[M]):
         )
         await pull.open()
         self._pull = pull
+
+    async def _take_over(self) -> None:
+        """Make the consumer anew, once per run: its messages stay in the stream, and nobody is waited for.
+
+        What a predecessor that still lives acknowledges afterwards is what it has dealt with, and stays valid.
+        """
+        if self._exclusive and not self._taken_over:
+            await self._bus.delete_consumer(self._spec.stream, self._spec.durable)
+            self._taken_over = True
 
     async def _ensure_consumer(self) -> None:
         config = api.ConsumerConfig(
