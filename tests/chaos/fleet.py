@@ -65,6 +65,9 @@ class Fleet:
     def of(self, service: str) -> list[Member]:
         return [member for member in self.members if member.service == service]
 
+    def half_is_ready(self) -> bool:
+        return sum(member.child.ready for member in self.members) * 2 >= len(self.members)
+
     async def wait_ready(self) -> None:
         for member in self.members:
             await member.child.became_ready.wait()

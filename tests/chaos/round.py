@@ -1,7 +1,7 @@
 """One round: a scenario's fleet in a namespace of its own, Tasks in flight, deeds; then the verdict.
 
-Deeds go on without waiting for what the last one did, so that several processes are dead at a time. When they stop, the
-Tasks have ``DRAIN_SECONDS`` to end; one that has not is lost.
+Deeds go on without waiting for what the last one did, so that several processes are dead at a time, but half of the
+services are up when the next one comes. When they stop, the Tasks have ``DRAIN_SECONDS`` to end; one that has not is lost.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.paths import resource_path
 
 DRAIN_SECONDS = 90.0
+HALF_READY_WITHIN = 20.0
+"""How long a deed waits for half of the services to be up, so that a slow machine has something in flight to lose."""
 TOOLS = Path(__file__).parent / "servers" / "tools.py"
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,6 +102,7 @@ async def _disturb(
             await deed(stage)
         while time.monotonic() < end:
             await asyncio.sleep(rng.expovariate(1 / scenario.pace))
+            await until(fleet.half_is_ready, HALF_READY_WITHIN)
             await rng.choices(deeds, weights)[0](stage)
         enough.set()
 
