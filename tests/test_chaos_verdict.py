@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.chaos.history import find_illegal
-from tests.chaos.journal import Disruption
+from tests.chaos.journal import STORAGE_DELETED, Disruption
 from tests.chaos.orders import Call, CallKey, Order, draw_order, result_of
 from tests.chaos.verdict import PASSING_SECONDS, UNKNOWN, Verdict, judge
 from tests.chaos.witness import LLMRequest, Witness
@@ -37,6 +37,7 @@ class Run:
         self.phase = "FinalAnswer"
         self.disruptions: list[Disruption] = []
         self.illegal: list[str] = []
+        self.answered = {("t", 1): 11.0, ("t", 2): 21.0}
 
     def ask(self, turn: int, at: float, digest: str = "") -> LLMRequest:
         told = tuple(self.results.values()) if turn > 1 else ()
@@ -63,7 +64,16 @@ class Run:
         }
         children = [{"metadata": {"name": name}, "spec": {"taskRunRef": {"name": "t"}}} for name in self.children]
         witness = Witness(self.started, self.ended, self.requests)
-        return judge([ORDER], {"t": task}, children, witness, self.disruptions, self.illegal, gentle=gentle)
+        return judge(
+            [ORDER],
+            {"t": task},
+            children,
+            witness,
+            self.disruptions,
+            self.illegal,
+            answered=self.answered,
+            gentle=gentle,
+        )
 
 
 @pytest.fixture
@@ -142,6 +152,17 @@ def test_a_request_may_be_repeated_only_if_it_was_in_flight(
     verdict = run.judge()
     assert (verdict.repeated_in_flight, verdict.repeated_unexplained) == ((1, 0) if explained else (0, 1))
     assert bool(verdict.anomalies) is not explained
+
+
+@pytest.mark.parametrize(("answered", "explained"), [(30.0, True), (11.0, False)])
+def test_a_stored_answer_is_lost_with_the_storage_only_until_the_task_has_it(
+    run: Run, answered: float, explained: bool
+) -> None:
+    run.answered["t", 1] = answered
+    run.requests["t", 1].append(run.ask(1, 25.0))
+    run.disruptions.append(Disruption("nats", STORAGE_DELETED, 18.0, 18.0))
+    verdict = run.judge()
+    assert (verdict.repeated_storage_lost, verdict.repeated_unexplained) == ((1, 0) if explained else (0, 1))
 
 
 def test_one_turn_has_one_context(run: Run) -> None:

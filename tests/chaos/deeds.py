@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.fleet import API, NATS, Fleet, Member
-from tests.chaos.journal import Disruption, Journal
+from tests.chaos.journal import STORAGE_DELETED, Disruption, Journal
 from tests.chaos.proxy import Mode
 
 from kubechain_common.kube.client import KubeClient
@@ -98,7 +98,7 @@ async def lose_the_storage(stage: Stage) -> bool:
     if not stage.cluster.process(NATS).ready:
         return False
     stage.cluster.drop_nats_storage()
-    stage.journal.outages["nats storage deleted"] += 1
+    stage.journal.note_outage(NATS, STORAGE_DELETED).end()
     _kill_process(stage, NATS)
     stage.cluster.sweep_nats_storage()
     return True

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+STORAGE_DELETED = "storage deleted"
 
 
 @dataclass
@@ -40,3 +44,8 @@ class Journal:
         disruption = Disruption(target, kind, time.time())
         self.disruptions.append(disruption)
         return disruption
+
+
+def write_journal(file: Path, journal: Journal) -> None:
+    """For whoever looks into an anomaly."""
+    file.write_text("".join(json.dumps(asdict(disruption)) + "\n" for disruption in journal.disruptions))

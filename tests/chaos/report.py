@@ -31,6 +31,7 @@ _COLUMNS = (
     ("unknown_told", "OutcomeUnknown told"),
     ("repeated_calls", "repeatable tools run again"),
     ("repeated_in_flight", "LLM requests repeated: in flight"),
+    ("repeated_storage_lost", "LLM requests repeated: storage lost"),
     ("repeated_unexplained", "LLM requests repeated: not explained"),
     ("anomalies", "other anomalies"),
 )
@@ -104,7 +105,7 @@ def summary(outcome: Outcome) -> str:
         f"{sum(outcome.journal.deaths.values())} kills {made['deaths']} {made['outages'] or ''}; "
         f"lost {v.lost_tasks}, duplicated {v.duplicated_calls}, unknown {v.unknown_told}, "
         f"run again {v.repeated_calls}, "
-        f"asked again {v.repeated_in_flight} + {v.repeated_unexplained}; longest pause {outcome.recovery:.1f} s, "
+        f"asked again {v.repeated_in_flight} + {v.repeated_storage_lost} + {v.repeated_unexplained}; longest pause {outcome.recovery:.1f} s, "
         f"{outcome.seconds:.0f} s in all"
     )
     return "\n".join([figures, *(f"  ! {anomaly}" for anomaly in v.anomalies)])

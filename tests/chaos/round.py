@@ -1,7 +1,8 @@
 """One round: a scenario's fleet in a namespace of its own, Tasks in flight, deeds; then the verdict.
 
 Deeds go on without waiting for what the last one did, so that several processes are dead at a time, but half of the
-services are up when the next one comes. When they stop, the Tasks have ``DRAIN_SECONDS`` to end; one that has not is lost.
+services are up when the next one comes. When they stop, the Tasks have ``DRAIN_SECONDS`` to end; one that has not is
+lost.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.deeds import Stage
 from tests.chaos.fleet import Fleet, running_fleet
 from tests.chaos.history import History
-from tests.chaos.journal import Journal
+from tests.chaos.journal import Journal, write_journal
 from tests.chaos.load import Load, create_agent
 from tests.chaos.scenario import Scenario
 from tests.chaos.until import until
@@ -74,8 +75,18 @@ async def run_round(
             tasks = {t["metadata"]["name"]: t for t in await _list(kube, Task, namespace)}
             children = await _list(kube, TaskRunToolCall, namespace)
     await kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
+    await asyncio.to_thread(write_journal, directory / "journal.jsonl", journal)
     witness = read_witness(tool_log, llm_log)
-    verdict = judge(load.orders, tasks, children, witness, journal.disruptions, history.illegal, gentle=scenario.gentle)
+    verdict = judge(
+        load.orders,
+        tasks,
+        children,
+        witness,
+        journal.disruptions,
+        history.illegal,
+        answered=history.answered,
+        gentle=scenario.gentle,
+    )
     return Outcome(scenario.name, seed, time.monotonic() - began, verdict, journal, history.longest_pause)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos.journal import Disruption
+from tests.chaos.journal import STORAGE_DELETED, Disruption
 from tests.chaos.orders import REPEATABLE, Call, CallKey, Order, result_of
 from tests.chaos.witness import LLMRequest, Witness
 
@@ -44,6 +44,7 @@ class Verdict:
     repeated_calls: int = 0
     unknown_told: int = 0
     repeated_in_flight: int = 0
+    repeated_storage_lost: int = 0
     repeated_unexplained: int = 0
     anomalies: list[str] = field(default_factory=list)
 
@@ -56,6 +57,7 @@ def judge(
     disruptions: Sequence[Disruption],
     illegal: Sequence[str],
     *,
+    answered: Mapping[tuple[str, int], float],
     gentle: bool = False,
 ) -> Verdict:
     verdict = Verdict(anomalies=list(illegal))
@@ -71,8 +73,11 @@ def judge(
         for (key, call), text in zip(order.calls().items(), told, strict=True):
             _judge_call(verdict, key, call, text, witness)
         for turn in range(1, len(order.turns) + 2):
-            _judge_turn(verdict, order, turn, told, witness.requests.get((order.task, turn), []), disruptions)
-    if gentle and (verdict.unknown_told or verdict.repeated_in_flight or verdict.repeated_calls):
+            requests = witness.requests.get((order.task, turn), [])
+            _judge_turn(verdict, order, turn, told, requests, disruptions, answered.get((order.task, turn)))
+    if gentle and (
+        verdict.unknown_told or verdict.repeated_in_flight or verdict.repeated_storage_lost or verdict.repeated_calls
+    ):
         verdict.anomalies.append("an orderly restart had a cost: something was repeated, or its outcome is unknown")
     return verdict
 
@@ -136,6 +141,7 @@ def _judge_turn(
     told: Sequence[str | None],
     requests: Sequence[LLMRequest],
     disruptions: Sequence[Disruption],
+    answered: float | None,
 ) -> None:
     where = f"{order.task} turn {turn}"
     if len({request.digest for request in requests}) > 1:
@@ -146,11 +152,13 @@ def _judge_turn(
     for earlier, later in pairwise(requests):
         if any(could_lose(disruption, earlier) for disruption in disruptions):
             verdict.repeated_in_flight += 1
+        elif any(lost_with_the_storage(disruption, earlier, later, answered) for disruption in disruptions):
+            verdict.repeated_storage_lost += 1
         else:
             verdict.repeated_unexplained += 1
             verdict.anomalies.append(
                 f"{where}: asked again at {later.time:.3f}, {later.time - earlier.time:.1f} s after a request that "
-                f"nothing happened to (it took {earlier.seconds} s)"
+                f"nothing happened to (it took {earlier.seconds} s; the Task had its answer at {answered})"
             )
 
 
@@ -160,3 +168,15 @@ def could_lose(disruption: Disruption, request: LLMRequest) -> bool:
         return False
     end = request.time + request.seconds + PASSING_SECONDS
     return disruption.at <= end and (disruption.until is None or disruption.until >= request.time)
+
+
+def lost_with_the_storage(
+    disruption: Disruption, earlier: LLMRequest, later: LLMRequest, answered: float | None
+) -> bool:
+    """Whether JetStream's storage was deleted between the two requests, before the Task had any answer.
+
+    Counted apart: the answer may have been stored by then, and waited for a task-controller that was dead.
+    """
+    before_the_task_had_it = answered is None or answered > later.time
+    deleted_between = disruption.kind == STORAGE_DELETED and earlier.time <= disruption.at <= later.time
+    return deleted_between and before_the_task_had_it
