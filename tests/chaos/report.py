@@ -105,7 +105,8 @@ def summary(outcome: Outcome) -> str:
         f"{sum(outcome.journal.deaths.values())} kills {made['deaths']} {made['outages'] or ''}; "
         f"lost {v.lost_tasks}, duplicated {v.duplicated_calls}, unknown {v.unknown_told}, "
         f"run again {v.repeated_calls}, "
-        f"asked again {v.repeated_in_flight} + {v.repeated_storage_lost} + {v.repeated_unexplained}; longest pause {outcome.recovery:.1f} s, "
+        f"asked again {v.repeated_in_flight} + {v.repeated_storage_lost} + {v.repeated_unexplained}; "
+        f"longest pause {outcome.recovery:.1f} s, "
         f"{outcome.seconds:.0f} s in all"
     )
     return "\n".join([figures, *(f"  ! {anomaly}" for anomaly in v.anomalies)])
