@@ -80,6 +80,10 @@ class EventQueue:
         self._pending.popitem(last=False)
         return False
 
+    def peek(self) -> PendingEvent | None:
+        """What ``take`` would take."""
+        return next(iter(self._pending.values()), None)
+
     def take(self) -> PendingEvent | None:
         return self._pending.popitem(last=False)[1] if self._pending else None
 

@@ -1,8 +1,10 @@
 """EventRecorder: tells people what happened, in ``kubectl describe`` and ``kubectl get events``.
 
-``event`` only puts into memory; two workers write. Events are best effort and never in the way of the work: the queue
-is bounded, repeats are counted rather than written, and what the API server refuses (the namespace is being deleted,
-RBAC) is dropped. While it is away they wait.
+``event`` only puts into memory; two workers write. Events are best effort and never in the way of the work. To the API
+server an Event is a write like any other, and a Task has as many Events as other writes. So each waits a second, in
+which its repeats are counted rather than written, and then its turn at a fixed rate: a burst of Tasks is told of after
+it was done. The queue is bounded, and what the API server refuses (the namespace is being deleted, RBAC) is dropped.
+While it is away they wait.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import asyncio
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kubechain_common.api.v1alpha1.meta import Resource
@@ -29,6 +31,9 @@ _WORKERS = 2
 _CAPACITY = 10_000
 _MAX_KNOWN = 4096
 _MAX_ATTEMPTS = 20
+_LINGER = timedelta(seconds=1)
+_INTERVAL = 0.04
+"""Seconds between two writes of one worker."""
 
 
 class EventRecorder:
@@ -80,6 +85,7 @@ class EventWriter:
         self._known: OrderedDict[str, KnownEvent] = OrderedDict()
         self._read: OrderedDict[str, None] = OrderedDict()
         self._unwritten = 0
+        self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -96,23 +102,42 @@ class EventWriter:
                 group.create_task(self._work(queue, filled))
 
     async def flush(self, timeout: float) -> bool:
-        with suppress(TimeoutError):
+        self._hurry.set()
+        try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
-        return self._idle.is_set()
+        except TimeoutError:
+            return False
+        finally:
+            self._hurry.clear()
+        return True
 
     async def _work(self, queue: EventQueue, filled: asyncio.Event) -> None:
         while True:
             await filled.wait()
-            while (event := queue.take()) is not None:
-                self._unwritten += 1
-                try:
-                    await self._write_patiently(event)
-                finally:
-                    self._unwritten -= 1
+            while (first := queue.peek()) is not None:
+                await self._pause((first.first + _LINGER - datetime.now(UTC)).total_seconds())
+                await self._write_next(queue)
+                await self._pause(_INTERVAL)
             filled.clear()
             if not self._unwritten and not any(self._queues):
                 self._idle.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Not for longer than an event lingers, whatever the clock says, and not while ``flush`` waits."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, _LINGER.total_seconds())):
+                await self._hurry.wait()
+
+    async def _write_next(self, queue: EventQueue) -> None:
+        event = queue.take()
+        if event is None:
+            return
+        self._unwritten += 1
+        try:
+            await self._write_patiently(event)
+        finally:
+            self._unwritten -= 1
 
     async def _write_patiently(self, event: PendingEvent) -> None:
         """Writes the event, waiting while the API server is away; gives up on one that is refused."""

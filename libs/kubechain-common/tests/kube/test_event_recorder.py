@@ -1,0 +1,86 @@
+"""When Events are written, in virtual time; what they look like to kubectl is tested against a real API server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.event_recorder import EventRecorder
+
+RunVirtual = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+class RecordingClient:
+    """Takes every write and remembers when it came."""
+
+    def __init__(self) -> None:
+        self.writes: list[tuple[float, str, dict[str, Any]]] = []
+        self._written = asyncio.Condition()
+
+    async def request(self, method: str, path: str, *, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        self.writes.append((asyncio.get_running_loop().time(), method, body))
+        async with self._written:
+            self._written.notify_all()
+        return body
+
+    async def wait_for(self, count: int) -> None:
+        async with self._written:
+            await self._written.wait_for(lambda: len(self.writes) >= count)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[tuple[EventRecorder, RecordingClient]]:
+    client = RecordingClient()
+    recorder = EventRecorder(cast("KubeClient", client), "task-controller")
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(recorder.run())
+        yield recorder, client
+        run.cancel()
+
+
+def build_task(name: str) -> Task:
+    # Created after the recorder, so that nothing can have been said about it before.
+    metadata = {"namespace": "ns", "name": name, "uid": name, "creationTimestamp": "2999-01-01T00:00:00Z"}
+    return Task.model_validate({"metadata": metadata, "spec": {"agentRef": {"name": "x"}, "userMessage": "m"}})
+
+
+def test_what_repeats_within_a_moment_is_one_write_after_it(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        async with running() as (recorder, client):
+            for _ in range(3):
+                recorder.event(build_task("a"), "Normal", "Waiting", "no agent")
+            await client.wait_for(1)
+        ((at, method, body),) = client.writes
+        assert (method, body["count"]) == ("POST", 3)
+        assert at == pytest.approx(1.0, abs=0.2)
+
+    run_virtual(scenario())
+
+
+def test_a_burst_is_written_at_a_steady_rate(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        async with running() as (recorder, client):
+            for number in range(100):
+                recorder.event(build_task(f"t{number}"), "Normal", "Waiting", "no agent")
+            await client.wait_for(100)
+        assert client.writes[-1][0] - client.writes[0][0] >= 1.5
+
+    run_virtual(scenario())
+
+
+def test_flush_waits_for_no_moment(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        async with running() as (recorder, client):
+            for number in range(100):
+                recorder.event(build_task(f"t{number}"), "Normal", "Waiting", "no agent")
+            assert await recorder.flush(0.5)
+            assert len(client.writes) == 100
+            assert asyncio.get_running_loop().time() < 0.5
+
+    run_virtual(scenario())
