@@ -47,6 +47,11 @@ def test_the_order_of_a_local_cluster(tmp_path: Path) -> None:
     assert all(spec.essential for spec in specs.values())
 
 
+def test_the_busy_parts_of_the_control_plane_collect_garbage_rarely_and_within_a_bound(tmp_path: Path) -> None:
+    specs = {spec.name: spec for spec in build_processes(Layout(tmp_path), make_plan())}
+    assert all({"GOGC", "GOMEMLIMIT"} <= set(specs[name].env) for name in ("etcd", "kube-apiserver"))
+
+
 def test_with_a_context_only_nats_is_ours(tmp_path: Path) -> None:
     assert [spec.name for spec in build_processes(Layout(tmp_path), make_plan(context="mine"))] == ["nats"]
 
