@@ -1,15 +1,18 @@
-"""Runs every workload once, prints the table and writes results.md."""
+"""Runs every workload once, prints the tables and writes results.md; `--scale` goes on to ten thousand Tasks."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from pathlib import Path
 
 import uvloop
 
 from benchmarks import workloads as w
+from benchmarks.cpu import cpu_ms_per_task, render_cpu
 from benchmarks.product import Product, running_product
-from benchmarks.report import BUDGETS, render, write_results
+from benchmarks.report import BUDGETS, write_results
+from benchmarks.scale import measure_scale, render_scale
 
 RESULTS = Path(__file__).parent / "results.md"
 
@@ -36,13 +39,25 @@ async def measure(product: Product) -> dict[str, float]:
     return figures
 
 
+async def measure_cpu(product: Product) -> str:
+    """Where the time of a Task goes, as a table."""
+    plain = await cpu_ms_per_task(product, 200, lambda: w.run_tasks(product, "cpu", 200, w.PLAIN))
+    turns = await cpu_ms_per_task(product, 100, lambda: w.run_tasks(product, "turncpu", 100, w.THREE_TURNS))
+    return render_cpu({"plain": plain, "3 tool turns": turns})
+
+
 async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--scale", action="store_true", help="also run ten thousand Tasks (about four minutes more)")
+    scale = parser.parse_args().scale
     async with running_product() as product:
         figures = await measure(product)
-        write_results(RESULTS, figures, sorted(product.pids()))
+        tables = {"Where the time goes": await measure_cpu(product)}
+        if scale:
+            tables["Ten thousand finished Tasks"] = render_scale(await measure_scale(product))
+        write_results(RESULTS, figures, sorted(product.pids()), tables)
     assert figures.keys() == BUDGETS.keys()
-    print(render(figures))
-    print(f"written to {RESULTS}")
+    print(RESULTS.read_text())
 
 
 if __name__ == "__main__":

@@ -35,12 +35,27 @@ class Product:
     tasks: TaskWatcher
     status: dict[str, Any]
     llm_log: Path
+    llm_pid: int
 
     def pids(self) -> dict[str, int]:
         """Our services, by name."""
-        return {
-            p["name"]: p["pid"] for p in self.status["processes"] if (HERE.parent / "services" / p["name"]).is_dir()
-        }
+        return {name: pid for name, pid in self._processes().items() if (HERE.parent / "services" / name).is_dir()}
+
+    def all_pids(self) -> dict[str, int]:
+        """Every process that a Task takes the time of, by name."""
+        return {**self._processes(), "scripted LLM": self.llm_pid, "benchmark": os.getpid()}
+
+    def port(self, name: str) -> int:
+        """Where a service answers /readyz."""
+        return next(int(p["port"]) for p in self.status["processes"] if p["name"] == name)
+
+    async def refresh(self) -> None:
+        """Reads the process ids again, after a restart."""
+        state = Path(self.status["stateDir"])
+        self.status.update(json.loads(await asyncio.to_thread(_kubechain, "status", "-o", "json", state=state)))
+
+    def _processes(self) -> dict[str, int]:
+        return {p["name"]: p["pid"] for p in self.status["processes"]}
 
 
 class TaskWatcher:
@@ -84,7 +99,8 @@ def _running_cluster(state: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _scripted_model(log: Path) -> Iterator[str]:
+def _scripted_model(log: Path) -> Iterator[tuple[str, int]]:
+    """Its base URL and its process id."""
     command = [
         sys.executable,
         "-m",
@@ -99,7 +115,7 @@ def _scripted_model(log: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield json.loads(process.stdout.readline())["url"]
+            yield json.loads(process.stdout.readline())["url"], process.pid
         finally:
             process.terminate()
 
@@ -109,14 +125,14 @@ async def running_product() -> AsyncIterator[Product]:
     """The whole product, ready, with agent ``bench``; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="kubechain-bench-") as folder:
         state, log = Path(folder) / "state", Path(folder) / "llm.jsonl"
-        with _scripted_model(log) as url, _running_cluster(state) as status:
+        with _scripted_model(log) as (url, llm_pid), _running_cluster(state) as status:
             os.environ["KUBECONFIG"] = status["kubeconfig"]
             async with KubeClient.connect("kubechain-bench") as kube, asyncio.TaskGroup() as group:
                 watcher = TaskWatcher(kube)
                 following = group.create_task(watcher.run())
                 await watcher.wait_synced()
                 await _create_agent(kube, url)
-                yield Product(kube, watcher, status, log)
+                yield Product(kube, watcher, status, log, llm_pid)
                 following.cancel()
 
 

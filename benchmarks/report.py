@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,8 +49,8 @@ def render(figures: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def write_results(path: Path, figures: dict[str, float], services: Sequence[str]) -> None:
-    """The table with what it was measured on."""
+def write_results(path: Path, figures: dict[str, float], services: Sequence[str], tables: Mapping[str, str]) -> None:
+    """The table with what it was measured on; ``tables`` are further ones, by their headings."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     machine = f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
@@ -59,6 +59,6 @@ def write_results(path: Path, figures: dict[str, float], services: Sequence[str]
         f"Measured {when} by `make bench` on {machine}; everything on one machine, a scripted LLM and an echo\n"
         f"tool that answer in about a millisecond. Services: {', '.join(services)}.\n\n"
         "`first` is the budget of the next release, `then` the one after it; the last column compares with `first`.\n\n"
-        f"{render(figures)}\n",
+        f"{render(figures)}\n" + "".join(f"\n## {heading}\n\n{table}\n" for heading, table in tables.items()),
         encoding="utf-8",
     )
