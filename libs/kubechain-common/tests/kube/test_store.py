@@ -149,3 +149,17 @@ def test_watch_and_own_writes_converge_in_whatever_order_they_arrive(steps: list
     stored = store.get(KEY)
     assert stored == alive
     assert store.by_index("all", "all") == ([alive] if alive else [])
+
+
+def test_a_replacement_is_for_the_same_version_only() -> None:
+    store: Store[Task] = Store()
+    old, new = task(1), task(2)
+    store.upsert(new)
+    store.replace(old)
+    assert store.get(new.key) is new
+    thin = new.model_copy()
+    store.replace(thin)
+    assert store.get(new.key) is thin
+    store.delete(new.key, 3)
+    store.replace(thin)
+    assert store.get(new.key) is None

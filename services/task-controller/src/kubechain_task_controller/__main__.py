@@ -46,7 +46,8 @@ class TaskTerm:
         """Looks at everything once, then at whatever changes."""
         for agent in self._watched.agents.list():
             self.agents.queue.add(agent.key)
-        for task in self._watched.tasks.list():
+        # Those that wait first: thousands may have finished, of which few need anything.
+        for task in sorted(self._watched.tasks.list(), key=lambda task: task.finished):
             self.tasks.queue.add(task.key)
         results = Consumer(
             self._context.bus,

@@ -1,7 +1,7 @@
 """What the controllers of this service watch, and who is woken by what.
 
-One informer per kind, shared by both reconcilers. A finished Task keeps only what its retention needs, so that
-thousands of them cost little memory.
+One informer per kind, shared by both reconcilers. A finished Task keeps only what its retention needs, and its calls
+nothing of what was said in them, so that thousands of them cost little memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Watched:
 
     @classmethod
     def build(cls, kube: KubeClient, namespace: str) -> Watched:
-        return cls(
+        watched = cls(
             tasks=Informer(
                 kube,
                 Task,
@@ -48,6 +48,8 @@ class Watched:
             servers=Informer(kube, MCPServer, namespace=namespace),
             calls=Informer(kube, TaskRunToolCall, namespace=namespace),
         )
+        watched._thin_out_calls()
+        return watched
 
     def all(
         self,
@@ -58,6 +60,28 @@ class Watched:
         """The key of the Task, by its uid; by its name when it is none of the unfinished Tasks known here."""
         by_uid = next((task.key for task in self.tasks.by_index(BY_UID, ref.uid)), None)
         return by_uid or (ref.key if ref.name else None)
+
+    def _thin_out_calls(self) -> None:
+        """The results of a Task's calls are needed until it has finished; either may be heard of first."""
+
+        def task_changed(change: Change[Task]) -> None:
+            if change.new is not None and change.new.finished:
+                for call in self.calls.by_owner(change.new.uid):
+                    self._thin_out(call)
+
+        def call_changed(change: Change[TaskRunToolCall]) -> None:
+            call = change.new
+            owner = self.tasks.get(call.namespace, call.spec.task_run_ref.name) if call else None
+            # Another Task may have had this name before.
+            if call is not None and owner is not None and owner.finished and _is_owner(owner, call):
+                self._thin_out(call)
+
+        self.tasks.add_handler(task_changed)
+        self.calls.add_handler(call_changed)
+
+    def _thin_out(self, call: TaskRunToolCall) -> None:
+        if call.finished and (call.status.result or call.status.error or call.spec.arguments):
+            self.calls.thin_out(_strip_call(call))
 
     def wake_tasks(self, enqueue: Enqueue) -> None:
         """Every change that can move a Task on enqueues it."""
@@ -140,6 +164,15 @@ def _llm_of(agent: Agent) -> list[str]:
 
 def _servers_of(agent: Agent) -> list[str]:
     return [_index_key(agent.namespace, ref.name) for ref in agent.spec.mcp_servers]
+
+
+def _is_owner(task: Task, call: TaskRunToolCall) -> bool:
+    return any(owner.uid == task.uid for owner in call.metadata.owner_references)
+
+
+def _strip_call(call: TaskRunToolCall) -> TaskRunToolCall:
+    spec = call.spec.model_copy(update={"arguments": ""})
+    return call.model_copy(update={"spec": spec, "status": call.status.model_copy(update={"result": "", "error": ""})})
 
 
 def _strip_finished(task: Task) -> Task:

@@ -101,6 +101,10 @@ class Informer(Generic[R]):
         """Takes the answer to a write of our own, if it is news."""
         self._notify(self._store.upsert(self._prepare(obj)))
 
+    def thin_out(self, obj: R) -> None:
+        """Keeps ``obj``, which lacks what nobody needs any more, in place of the same version; tells nobody."""
+        self._store.replace(obj)
+
     # --- following the API server ---
 
     async def run(self) -> None:

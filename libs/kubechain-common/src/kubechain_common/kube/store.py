@@ -86,6 +86,12 @@ class Store(Generic[R]):
             self._index[name].setdefault(value, {})[key] = None
         return _changes(old, obj)
 
+    def replace(self, obj: R) -> None:
+        """Keeps ``obj`` in place of the object of the same key and version; nothing if another one is known by now."""
+        key = obj.key
+        if key in self._objects and version_of(obj) == self._versions[key]:
+            self._objects[key] = obj
+
     def delete(self, key: Key, version: int) -> Changes[R]:
         """Removes the object unless it was created anew after ``version``."""
         if version < self.version(key):

@@ -1,0 +1,76 @@
+"""What is kept of a Task's calls. The informers are fed as a write of our own feeds them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.kube.client import KubeClient
+from kubechain_task_controller.watched import Watched
+
+CALL = ("ns", "task-1")
+
+
+def build_task(phase: str, *, version: int = 1, uid: str = "task-uid") -> Task:
+    return Task.model_validate(
+        {
+            "metadata": {"namespace": "ns", "name": "task", "uid": uid, "resourceVersion": str(version)},
+            "spec": {"agentRef": {"name": "agent"}, "userMessage": "hello"},
+            "status": {"phase": phase},
+        }
+    )
+
+
+def build_call(phase: str, *, version: int = 1, result: str = "the answer") -> TaskRunToolCall:
+    owner: dict[str, Any] = {"apiVersion": "v", "kind": "Task", "name": "task", "uid": "task-uid", "controller": True}
+    metadata = {"namespace": "ns", "name": CALL[1], "uid": "call-uid", "resourceVersion": str(version)}
+    return TaskRunToolCall.model_validate(
+        {
+            "metadata": {**metadata, "ownerReferences": [owner]},
+            "spec": {"toolCallId": "1", "taskRunRef": {"name": "task"}, "toolRef": {"name": "t"}, "arguments": "{}"},
+            "status": {"phase": phase, "result": result},
+        }
+    )
+
+
+def build_watched() -> Watched:
+    return Watched.build(cast("KubeClient", None), "")
+
+
+def kept_result(watched: Watched) -> str:
+    call = watched.calls.get(*CALL)
+    assert call is not None
+    assert call.finished
+    return call.status.result
+
+
+def test_a_result_is_kept_until_its_task_has_finished() -> None:
+    watched = build_watched()
+    watched.tasks.observe(build_task("ToolCallsPending"))
+    watched.calls.observe(build_call("Succeeded"))
+    assert kept_result(watched) == "the answer"
+    watched.tasks.observe(build_task("FinalAnswer", version=2))
+    assert kept_result(watched) == ""
+
+
+def test_a_call_that_is_heard_of_after_the_end_of_its_task_is_kept_without_its_result() -> None:
+    watched = build_watched()
+    watched.tasks.observe(build_task("FinalAnswer"))
+    watched.calls.observe(build_call("Succeeded"))
+    assert kept_result(watched) == ""
+
+
+def test_the_result_of_another_task_of_that_name_is_kept() -> None:
+    watched = build_watched()
+    watched.tasks.observe(build_task("FinalAnswer", uid="an earlier one"))
+    watched.calls.observe(build_call("Succeeded"))
+    assert kept_result(watched) == "the answer"
+
+
+def test_a_thinned_out_call_is_still_found_and_still_changes() -> None:
+    watched = build_watched()
+    watched.tasks.observe(build_task("FinalAnswer"))
+    watched.calls.observe(build_call("Running", result=""))
+    watched.calls.observe(build_call("Succeeded", version=2))
+    assert kept_result(watched) == ""
+    assert [call.key for call in watched.calls.by_owner("task-uid")] == [CALL]
