@@ -1,4 +1,7 @@
-"""Runs every workload once, prints the tables and writes results.md; `--scale` goes on to ten thousand Tasks."""
+"""Runs every workload once, prints the tables and writes results.md and turns.svg.
+
+`--scale` goes on to ten thousand Tasks.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,14 @@ import uvloop
 
 from benchmarks import workloads as w
 from benchmarks.cpu import cpu_ms_per_task, render_cpu
+from benchmarks.plot import draw_turns
 from benchmarks.product import Product, running_product
-from benchmarks.report import BUDGETS, write_results
+from benchmarks.report import BUDGETS, render_turns, write_results
 from benchmarks.scale import measure_scale, render_scale
 
 RESULTS = Path(__file__).parent / "results.md"
+PLOT = Path(__file__).parent / "turns.svg"
+SHOWN_TURNS = 200
 
 
 async def measure(product: Product) -> dict[str, float]:
@@ -33,9 +39,6 @@ async def measure(product: Product) -> dict[str, float]:
     figures["writes_turn"] = (
         await w.writes_per_task(product, "turnwrites", w.THREE_TURNS) - figures["writes_plain"]
     ) / 3
-    figures["late_turn"], turns = await w.late_turn_ratio(product)
-    for turn in (1, 10, 50, 100):
-        print(f"turn {turn:>3}: {turns[turn] * 1000:6.1f} ms")
     return figures
 
 
@@ -46,13 +49,23 @@ async def measure_cpu(product: Product) -> str:
     return render_cpu({"plain": plain, "3 tool turns": turns})
 
 
+async def measure_turns(product: Product) -> dict[int, float]:
+    """Milliseconds by turn of one long conversation."""
+    seconds = await w.seconds_by_turn(product)
+    return {turn: w.smooth(seconds, turn) * 1000 for turn in range(1, SHOWN_TURNS + 1)}
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--scale", action="store_true", help="also run ten thousand Tasks (about four minutes more)")
     scale = parser.parse_args().scale
     async with running_product() as product:
         figures = await measure(product)
-        tables = {"Where the time goes": await measure_cpu(product)}
+        turns = await measure_turns(product)
+        figures["late_turn"] = turns[100] / turns[1]
+        PLOT.write_text(draw_turns(turns), encoding="utf-8")
+        tables = {"The cost of a turn against the length of the conversation": render_turns(turns)}
+        tables["Where the time goes"] = await measure_cpu(product)
         if scale:
             tables["Ten thousand finished Tasks"] = render_scale(await measure_scale(product))
         write_results(RESULTS, figures, sorted(product.pids()), tables)

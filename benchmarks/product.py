@@ -109,6 +109,7 @@ def _scripted_model(log: Path) -> Iterator[tuple[str, int]]:
         "tools",
         "--log",
         str(log),
+        "--no-log-bodies",
         "--model",
         "scripted",
     ]

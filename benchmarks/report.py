@@ -38,6 +38,9 @@ BUDGETS = {
 }
 
 
+SHOWN_TURNS = (1, 10, 100, 200)
+
+
 def render(figures: dict[str, float]) -> str:
     """A Markdown table."""
     lines = ["| figure | measured | first | then | |", "|---|---|---|---|---|"]
@@ -47,6 +50,20 @@ def render(figures: dict[str, float]) -> str:
         measured = f"{value:.1f} {budget.unit}".rstrip()
         lines.append(f"| {budget.title} | {measured} | {budget.first:g} | {budget.then:g} | {mark} |")
     return "\n".join(lines)
+
+
+def render_turns(turns: Mapping[int, float]) -> str:
+    """A Markdown table of some of the turns, and the plot of all."""
+    shown = [turn for turn in SHOWN_TURNS if turn in turns]
+    lines = [
+        "One Task whose every turn adds a tool result of 10 KB; from one request at the model to the next, so the",
+        "model's own reading of the whole conversation is in it. Each figure is the median of the turns around it.",
+        "",
+        "| turn of one Task | ms | against the first |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {turn} | {turns[turn]:.1f} | {turns[turn] / turns[1]:.2f} x |" for turn in shown]
+    return "\n".join([*lines, "", "![Milliseconds of each turn](turns.svg)"])
 
 
 def write_results(path: Path, figures: dict[str, float], services: Sequence[str], tables: Mapping[str, str]) -> None:

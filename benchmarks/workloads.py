@@ -23,7 +23,7 @@ TASK_WITHIN = 120.0
 PLAIN: dict[str, Any] = {"turns": 0}
 THREE_TURNS: dict[str, Any] = {"turns": 3, "tool": "echo__echo", "arguments": {"message": "hi"}}
 ONE_SECOND: dict[str, Any] = {"turns": 0, "delay_ms": 1000}
-BIG_TURNS: dict[str, Any] = {"turns": 101, "tool": "echo__text", "arguments": {"size": 10_240}}
+BIG_TURNS: dict[str, Any] = {"turns": 210, "tool": "echo__text", "arguments": {"size": 10_240}}
 
 
 async def run_tasks(product: Product, prefix: str, count: int, order: dict[str, Any], **spec: Any) -> list[Task]:
@@ -95,13 +95,17 @@ def read_metrics(kubeconfig: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-async def late_turn_ratio(product: Product) -> tuple[float, list[float]]:
-    """How much longer a turn takes near the 100th than near the 1st, and the seconds of every turn."""
+async def seconds_by_turn(product: Product) -> list[float]:
+    """The seconds of every turn of one long Task: from a request at the model to the next one."""
     already = len(_request_times(product.llm_log))
-    await run_tasks(product, "long", 1, BIG_TURNS, maxTurns=200)
+    await run_tasks(product, "long", 1, BIG_TURNS, maxTurns=250)
     times = _request_times(product.llm_log)[already:]
-    turns = [later - earlier for earlier, later in pairwise(times)]
-    return statistics.median(turns[94:101]) / statistics.median(turns[1:8]), turns
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def smooth(turns: Sequence[float], turn: int) -> float:
+    """The median of the turns around this one (from 1); a single turn tells little."""
+    return statistics.median(turns[max(0, turn - 5) : turn + 4])
 
 
 def _request_times(log: Path) -> list[float]:

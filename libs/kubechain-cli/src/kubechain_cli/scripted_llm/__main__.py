@@ -27,6 +27,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--script", choices=sorted(SCRIPTS), default="tutorial")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append every request to FILE as a line of JSON")
+    parser.add_argument(
+        "--log-bodies",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave the bodies out of FILE: for measurements, which a log of long conversations would slow down",
+    )
     parser.add_argument("--model", action="append", metavar="ID", help="list this model (may be given again)")
     parser.add_argument("--require-key", metavar="KEY", help="refuse every other key; it is no secret, ps shows it")
     return parser
@@ -45,6 +51,7 @@ async def serve(options: argparse.Namespace) -> None:
         require_key=options.require_key,
         models=tuple(options.model or DEFAULT_MODELS),
         log_file=options.log,
+        log_bodies=options.log_bodies,
         keep_requests=0,
     )
     async with server:

@@ -39,16 +39,17 @@ class LoggedRequest:
         except orjson.JSONDecodeError:
             return None
 
-    def to_line(self) -> bytes:
+    def to_line(self, *, with_body: bool = True) -> bytes:
         """The request as one line of JSON."""
         fields = {"time": self.time, "path": self.path, "digest": self.digest, "key_fingerprint": self.key_fingerprint}
-        return orjson.dumps({**fields, "body": self.body}) + b"\n"
+        return orjson.dumps({**fields, "body": self.body} if with_body else fields) + b"\n"
 
 
 class RequestLog:
-    """The latest ``keep`` requests, oldest first, and all of them in ``file``."""
+    """The latest ``keep`` requests, oldest first, and all of them in ``file``, with their bodies or without."""
 
-    def __init__(self, file: Path | None = None, *, keep: int = 100_000) -> None:
+    def __init__(self, file: Path | None = None, *, bodies: bool = True, keep: int = 100_000) -> None:
+        self._bodies = bodies
         self._requests: deque[LoggedRequest] = deque(maxlen=keep)
         self._path = file
         self._file: IO[bytes] | None = None
@@ -75,5 +76,5 @@ class RequestLog:
         request = LoggedRequest(time.time(), path, raw, digest, fingerprint(key))
         self._requests.append(request)
         if self._file is not None:
-            self._file.write(request.to_line())
+            self._file.write(request.to_line(with_body=self._bodies))
         return request

@@ -61,6 +61,7 @@ class ScriptedServer:
         require_key: str | None = None,
         models: Sequence[str] = DEFAULT_MODELS,
         log_file: Path | None = None,
+        log_bodies: bool = True,
         keep_requests: int = 100_000,
     ) -> None:
         self._script = script
@@ -69,7 +70,7 @@ class ScriptedServer:
         self._require_key = require_key
         self._models = tuple(models)
         self._stack = AsyncExitStack()
-        self.requests = RequestLog(log_file, keep=keep_requests)
+        self.requests = RequestLog(log_file, bodies=log_bodies, keep=keep_requests)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
