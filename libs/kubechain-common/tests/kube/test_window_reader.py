@@ -35,7 +35,7 @@ class Api:
         except KeyError:
             raise NotFoundError(path) from None
 
-    def add_config_map(self, name: str, metadata: dict[str, Any] = OWNED, **data: str) -> None:
+    def add_config_map(self, name: str, data: dict[str, str], metadata: dict[str, Any] = OWNED) -> None:
         self.objects[name] = {"metadata": {"name": name, **metadata}, "data": data}
 
 
@@ -80,7 +80,7 @@ async def test_a_result_reads_as_it_did_in_the_window(api: Api, status: dict[str
 
 
 async def test_what_was_read_once_is_not_asked_for_again(api: Api) -> None:
-    api.add_config_map("m", content="whole")
+    api.add_config_map("m", {"content": "whole"})
     reader = build_reader(api)
     for _ in range(2):
         assert [m.content for m in await reader.read(REF, [stored("m"), stored("m")])] == ["whole", "whole"]
@@ -97,7 +97,7 @@ async def test_what_the_sender_had_at_hand_is_not_asked_for(api: Api) -> None:
 
 
 async def test_without_room_in_the_cache_everything_is_still_read(api: Api) -> None:
-    api.add_config_map("m", content="whole")
+    api.add_config_map("m", {"content": "whole"})
     reader = build_reader(api, capacity=0)
     assert [m.content for m in await reader.read(REF, [stored("m")])] == ["whole"]
 
@@ -105,9 +105,9 @@ async def test_without_room_in_the_cache_everything_is_still_read(api: Api) -> N
 async def test_pages_are_read_back_to_the_first_and_then_kept(api: Api) -> None:
     first = [Message(role="user", content=f"{i}") for i in range(3)]
     second = [stored("one", PAGE_KEY, "earlier"), stored("text"), Message(role="user", content="4")]
-    api.add_config_map("one", **{PAGE_KEY: write_page(first)})
-    api.add_config_map("two", **{PAGE_KEY: write_page(second)})
-    api.add_config_map("text", content="3")
+    api.add_config_map("one", {PAGE_KEY: write_page(first)})
+    api.add_config_map("two", {PAGE_KEY: write_page(second)})
+    api.add_config_map("text", {"content": "3"})
     window = [
         Message(role="system", content="s"),
         stored("two", PAGE_KEY, "earlier"),
@@ -129,23 +129,23 @@ async def test_pages_are_read_back_to_the_first_and_then_kept(api: Api) -> None:
     ids=["nobody's", "another Task's", "a Pod's"],
 )
 async def test_an_object_that_is_not_the_tasks_is_not_read(api: Api, metadata: dict[str, Any]) -> None:
-    api.add_config_map("m", metadata, content="not for you")
+    api.add_config_map("m", {"content": "not for you"}, metadata)
     with pytest.raises(ContentLostError, match='ConfigMap "m" does not belong to Task "hello"') as raised:
         await build_reader(api).read(REF, [stored("m")])
     assert "not for you" not in str(raised.value)
 
 
 async def test_a_missing_key_and_a_broken_page_are_told(api: Api) -> None:
-    api.add_config_map("m", other="x")
+    api.add_config_map("m", {"other": "x"})
     with pytest.raises(ContentLostError, match='ConfigMap "m" does not hold the text'):
         await build_reader(api).read(REF, [stored("m")])
-    api.add_config_map("p", **{PAGE_KEY: "no json"})
+    api.add_config_map("p", {PAGE_KEY: "no json"})
     with pytest.raises(ContentLostError, match='ConfigMap "p" does not hold messages'):
         await build_reader(api).read(REF, [stored("p", PAGE_KEY, "earlier")])
 
 
 async def test_an_api_server_that_is_away_loses_nothing(api: Api) -> None:
-    api.add_config_map("m", content="whole")
+    api.add_config_map("m", {"content": "whole"})
     api.away = True
     reader = build_reader(api)
     with pytest.raises(UnavailableError):
