@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.model.effects import Fate
-from tests.model.outside import ONCE, READ, Turn
-from tests.model.processes import TASK_CONTROLLER, TOOLCALL_CONTROLLER
+from tests.model.outside import ONCE, READ, SERVER, Turn
+from tests.model.processes import MCP_HOST, TASK_CONTROLLER, TOOLCALL_CONTROLLER
 from tests.model.world import World
 
 SCRIPT = (Turn((ONCE, READ)),)
@@ -71,3 +71,20 @@ def test_every_crash_with_one_late_watch(slow_watch: tuple[str, str]) -> None:
         task = world.server.find("tasks", "t1")
         assert task is not None
         assert task["status"]["phase"] == "FinalAnswer"
+
+
+def test_a_call_follows_a_server_that_was_made_anew() -> None:
+    """Its second request, on another subject, is no duplicate of the first (JetStream remembers ids for 2 minutes)."""
+    with World.opened() as world:
+        world.supervised = False
+        world.crash(world.living(MCP_HOST)[0])
+        world.create_task((Turn((ONCE,)),))
+        world.settle(seconds=0.5)
+        world.slow_watch = (TOOLCALL_CONTROLLER, "mcpservers")
+        world.delete("mcpservers", SERVER)
+        world.apply_server()
+        watch = next(w for w in world.watches if (w.process.service, w.plural) == world.slow_watch)
+        watch.break_off()  # it lists again, and so sees the new server without the end of the old one
+        world.supervised = True
+        world.settle()
+        world.invariants.check_settled()

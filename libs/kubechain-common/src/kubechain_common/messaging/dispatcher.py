@@ -60,12 +60,16 @@ class Dispatcher:
         """Publish the unit's request unless it, or its result, is there already.
 
         ``fresh`` says that the unit came into being in this very reconcile, so that nobody can have published it
-        before.
+        before. A unit that moves to another subject (another LLM, an MCPServer made anew) is not fresh: it may have its
+        result already.
         """
-        if self._on_its_way.get(unit) == subject:
+        known = self._on_its_way.get(unit)
+        if known == subject:
             return
+        fresh = fresh and known is None
         if fresh or not await self._is_there(subject, result_subject):
-            await self._bus.publish(subject, message, msg_id=unit if fresh else None, trace=trace)
+            # The id names the subject too: the server would take the unit's request elsewhere for its duplicate.
+            await self._bus.publish(subject, message, msg_id=subject if fresh else None, trace=trace)
         self._on_its_way[unit] = subject
 
     async def _is_there(self, subject: str, result_subject: str) -> bool:
