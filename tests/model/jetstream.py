@@ -195,8 +195,9 @@ class JetStream:
         consumer = self.streams[name].consumers[durable]
         count = consumer.delivered.get(message.sequence, 0) + 1
         consumer.delivered[message.sequence] = count
+        if message.sequence not in consumer.pending:  # a redelivery moves nothing on
+            consumer.next_sequence = max(consumer.next_sequence, message.sequence + 1)
         consumer.pending[message.sequence] = self._time() + consumer.ack_wait
-        consumer.next_sequence = max(consumer.next_sequence, message.sequence + 1)
         return count
 
     def settle(self, name: str, durable: str, sequence: int, *, again_in: float | None = None) -> None:

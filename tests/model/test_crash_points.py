@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.model.effects import Fate
 from tests.model.outside import SERVER, TOOL_KINDS, Turn
 from tests.model.processes import LED, SERVICES
@@ -43,6 +43,10 @@ class CrashPoints(RuleBasedStateMachine):
         self.world.supervised = True
         self.tasks: list[str] = []
 
+    @initialize(script=st.lists(turns, min_size=1, max_size=3).map(tuple))
+    def begin(self, script: tuple[Turn, ...]) -> None:
+        self.tasks.append(self.world.create_task(script))
+
     # --- what goes its way ---
 
     @precondition(lambda self: len(self.tasks) < _MAX_TASKS)
@@ -53,8 +57,15 @@ class CrashPoints(RuleBasedStateMachine):
 
     @rule(choices=st.lists(numbers, min_size=1, max_size=25))
     def go_on(self, choices: list[int]) -> None:
+        """In any order."""
         for number in choices:
             self.world.step(number)
+
+    @rule(steps=st.integers(1, 60))
+    def go_on_in_order(self, steps: int) -> None:
+        """Oldest first: so a run gets far enough for something to go wrong late."""
+        for _ in range(steps):
+            self.world.step(0)
 
     @rule(seconds=st.sampled_from([0.01, 1.0, 6.0, 12.0]))
     def time_passes(self, seconds: float) -> None:
