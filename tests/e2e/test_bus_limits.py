@@ -45,6 +45,10 @@ def with_bus(workspace: Workspace, act: Callable[[Bus], Coroutine[Any, Any, Any]
     return asyncio.run(run())
 
 
+def withdraw(workspace: Workspace, stream: str, subject: str) -> None:
+    with_bus(workspace, lambda bus: bus.withdraw(stream, subject))
+
+
 def poison(workspace: Workspace, stream: str, subjects: dict[str, str]) -> None:
     """Put each kind of poison on its subject, and wait until the stream is rid of all of it."""
 
@@ -71,7 +75,7 @@ def test_poison_between_task_and_llm_fails_the_task_with_a_sentence(workspace: W
         subjects = {k: llm_request_subject(llm_uid, workspace.namespace, uid, 1) for k, uid in uids.items()}
         words = "llm-gateway cannot read the request"
         for subject in subjects.values():  # the real ones would never leave
-            with_bus(workspace, lambda bus, subject=subject: bus.withdraw(LLM_REQUESTS.name, subject))
+            withdraw(workspace, LLM_REQUESTS.name, subject)
     else:
         subjects = {k: llm_result_subject(workspace.namespace, uid, 1) for k, uid in uids.items()}
         words = "can not be read"
@@ -96,7 +100,7 @@ def test_poison_between_call_and_tool_fails_the_call_and_the_llm_reads_it(
         subjects = [tool_request_subject(server_uid, workspace.namespace, uid) for uid in uids]
         words = "mcp-host can not read the request of this call"
         for subject in subjects:
-            with_bus(workspace, lambda bus, subject=subject: bus.withdraw(TOOL_REQUESTS.name, subject))
+            withdraw(workspace, TOOL_REQUESTS.name, subject)
     else:
         subjects = [tool_result_subject(workspace.namespace, uid) for uid in uids]
         words = "The tool ran, but its result can not be read"

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.llm import LLMParameters
+from kubechain_common.kube.errors import NotFoundError
+from kubechain_common.kube.text_cache import TextCache
+from kubechain_common.kube.window_reader import WindowReader
 from kubechain_common.messages import LLMRequest, LLMResult
 from kubechain_common.messages.topology import llm_request_subject, llm_result_subject
 from kubechain_common.messaging import codec
@@ -54,7 +57,11 @@ class World:
         self.stopping = asyncio.Event()
         self.stopping.set()  # an LLM that can not be used is not waited for
         access = LLMAccess(cast("Any", self), cast("Any", self), cast("Any", self))
-        self.worker = RequestWorker(cast("Any", self), access, cast("Any", self), self.stopping)
+        conversations = WindowReader(self, TextCache(0))
+        self.worker = RequestWorker(cast("Any", self), access, cast("Any", self), conversations, self.stopping)
+
+    async def request(self, method: str, path: str) -> dict[str, Any]:
+        raise NotFoundError(path)  # whatever a window refers to
 
     def get(self, namespace: str, name: str) -> LLM | None:
         return self.llm

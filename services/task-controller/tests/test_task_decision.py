@@ -13,7 +13,7 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
-from kubechain_common.runtime.bus_trouble import PREFIX, Trouble
+from kubechain_common.messages.trouble import PREFIX, Trouble
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
 from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.source import Source

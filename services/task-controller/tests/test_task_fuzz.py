@@ -16,6 +16,7 @@ from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
 from kubechain_task_controller.core.plan import TaskSnapshot
+from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_refused, decide_task
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
@@ -28,6 +29,11 @@ REF = st.fixed_dictionaries({"namespace": st.just("default"), "name": NAMES, "ui
 tasks = resources(Task, CLOSE)
 agents = resources(Agent, CLOSE)
 servers = st.dictionaries(NAMES, resources(MCPServer, CLOSE), max_size=2)
+sources = tasks.flatmap(
+    lambda task: st.builds(
+        Source, st.just(task), st.just(task.status.context_window), st.just("") | st.text(max_size=8)
+    )
+)
 results = models(LLMResult, {**CLOSE, "v": st.just(1), "task": REF})
 
 
@@ -50,7 +56,7 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
         children=children,
         result=draw(st.none() | results),
         request_on_its_way=draw(st.booleans()),
-        source=draw(st.none() | tasks),
+        source=draw(st.none() | sources),
     )
 
 

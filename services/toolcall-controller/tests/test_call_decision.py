@@ -11,7 +11,7 @@ import pytest
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 from kubechain_common.messages import ObjectRef, ToolResult
-from kubechain_common.runtime.bus_trouble import Trouble
+from kubechain_common.messages.trouble import Trouble
 from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
 from kubechain_toolcall_controller.core.call_decision import TASK_ASKED_AFTER, decide_call, decide_kept, decide_refused
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot

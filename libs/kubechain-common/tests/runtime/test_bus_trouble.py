@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from kubechain_common.messaging import BusFullError, BusUnavailableError, PublishRefusedError
@@ -28,7 +30,7 @@ def test_a_refusal_is_told_at_once() -> None:
 
 def test_an_outage_is_told_when_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(bus_trouble.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     trouble = BusTrouble()
     assert trouble.note("uid", BusUnavailableError("no answer")) is None
     clock[0] += bus_trouble.PATIENCE

@@ -29,9 +29,10 @@ from kubechain_common.kube.text_store import store_text
 from kubechain_common.kube.window_reader import ContentLostError, WindowReader
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import ANY, llm_request_subject, llm_result_subject
+from kubechain_common.messages.trouble import PREFIX
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.messaging.errors import MessagingError
-from kubechain_common.runtime.bus_trouble import PREFIX, BusTrouble
+from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_root_span, new_span_context

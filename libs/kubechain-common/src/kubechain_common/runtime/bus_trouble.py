@@ -8,23 +8,12 @@ and told as an event, once.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
+from kubechain_common.messages.trouble import PREFIX, Trouble
 from kubechain_common.messaging.errors import BusFullError, MessagingError
-
-PREFIX = "Message bus: "
-"""What the statusDetail of an object in trouble begins with."""
 
 PATIENCE = 3.0
 """Seconds."""
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """``reason`` is that of the event, ``detail`` a sentence."""
-
-    reason: str
-    detail: str
 
 
 class BusTrouble:

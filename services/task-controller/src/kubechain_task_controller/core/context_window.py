@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kubechain_common.api.v1alpha1.agent import Agent
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.api.v1alpha1.task import Task
@@ -61,7 +63,7 @@ def _answer_open_calls(messages: list[Message]) -> list[Message]:
     return [*messages, *missing]
 
 
-def find_unanswered_call(window: list[Message]) -> str | None:
+def find_unanswered_call(window: Sequence[Message]) -> str | None:
     """What is wrong with a conversation that lacks the result of one of its tool calls: no provider takes it."""
     answered = {m.tool_call_id for m in window if m.role == "tool"}
     for message in window:

@@ -20,7 +20,7 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.api.v1alpha1.status import Condition, set_condition, shorten
 from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
 from kubechain_common.messages import LLMResult
-from kubechain_common.runtime.bus_trouble import PREFIX, Trouble
+from kubechain_common.messages.trouble import PREFIX, Trouble
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
     build_tool_message,

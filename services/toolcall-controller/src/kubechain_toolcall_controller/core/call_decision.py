@@ -17,7 +17,7 @@ from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCallStatus, ToolCallPhase, ToolTarget
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.tool import REASON_OUTCOME_UNKNOWN, REASON_TOOL_NOT_FOUND
-from kubechain_common.runtime.bus_trouble import Trouble
+from kubechain_common.messages.trouble import Trouble
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot, PlannedEvent
 
 SHOW_RUNNING_AFTER = 1.0
