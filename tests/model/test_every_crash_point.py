@@ -88,3 +88,20 @@ def test_a_call_follows_a_server_that_was_made_anew() -> None:
         world.supervised = True
         world.settle()
         world.invariants.check_settled()
+
+
+def test_a_call_that_ran_is_not_run_again_when_it_and_the_record_of_it_are_gone() -> None:
+    """Deleted and made again after a loss of storage, it is younger than the new record; its execution is not."""
+    with World.opened() as world:
+        world.create_task((Turn((ONCE,)),))
+        while not world.outside.runs:
+            world.step(0)
+        world.advance_time(1.0)
+        world.crash(world.living(MCP_HOST)[0])
+        world.lose_storage()
+        while reconnects := [c for c in world.choices() if c.label.endswith("reconnects")]:
+            reconnects[0].take()
+        world.advance_time(2.0)
+        world.delete("taskruntoolcalls", world.server.all("taskruntoolcalls")[0]["metadata"]["name"])
+        world.settle()
+        world.invariants.check_settled()

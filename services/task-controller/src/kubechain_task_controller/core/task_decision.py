@@ -326,7 +326,7 @@ def _begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], upda
         return _end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
     detail = "LLM response received, tool calls pending"
     status = task.status.model_copy(update={**update, **_in_flight(TaskPhase.TOOL_CALLS_PENDING, detail)})
-    children, events = _missing_children(snapshot, calls)
+    children, events = _missing_children(snapshot, calls, requested_at=snapshot.now)
     pending = PlannedEvent("Normal", "ToolCallsPending", detail)
     return TaskPlan(status, consumed=True, children=children, events=(pending, *events))
 
@@ -347,7 +347,9 @@ def _decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
     window = task.status.context_window
     calls = (window[-1].tool_calls if window else None) or []
     names = child_names(task, task.status.turn, len(calls))
-    children, events = _missing_children(snapshot, calls)
+    # One that is made later may be made again, and have run before: to a host that lost its record of started calls
+    # it must not look younger than that record.
+    children, events = _missing_children(snapshot, calls, requested_at=task.status.start_time or snapshot.now)
     if children:
         return TaskPlan(consumed=consumed, children=children, events=events)
     found = [snapshot.children.get(name) for name in names]
@@ -364,7 +366,7 @@ def _decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
 
 
 def _missing_children(
-    snapshot: TaskSnapshot, calls: list[MessageToolCall]
+    snapshot: TaskSnapshot, calls: list[MessageToolCall], *, requested_at: datetime
 ) -> tuple[tuple[TaskRunToolCall, ...], tuple[PlannedEvent, ...]]:
     """The children that are still to be created.
 
@@ -373,7 +375,7 @@ def _missing_children(
     task = snapshot.task
     names = child_names(task, task.status.turn, len(calls))
     children = tuple(
-        build_tool_call(task, name, call, snapshot.catalog, snapshot.now)
+        build_tool_call(task, name, call, snapshot.catalog, requested_at)
         for name, call in zip(names, calls, strict=True)
         if name not in snapshot.children
         and name not in snapshot.refused

@@ -21,7 +21,7 @@ def child_names(task: Task, turn: int, count: int) -> list[str]:
 
 
 def build_tool_call(
-    task: Task, name: str, call: MessageToolCall, catalog: ToolCatalog, now: datetime
+    task: Task, name: str, call: MessageToolCall, catalog: ToolCatalog, requested_at: datetime
 ) -> TaskRunToolCall:
     """The child for one call.
 
@@ -43,7 +43,7 @@ def build_tool_call(
             tool_type=entry.type if entry else None,
             target=entry.target if entry else None,
             arguments=call.function.arguments,
-            requested_at=now,
+            requested_at=requested_at,
             span_context=task.status.span_context,
         ),
     )
