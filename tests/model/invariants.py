@@ -54,6 +54,7 @@ class Invariants:
         self._answered: dict[tuple[str, int], int] = {}
         self._asks_checked = 0
         self.leaders_overlapped = False
+        self.agent_edited = False
         world.server.observers.append(self._observe)
         world.nats.observers.append(self._observe_message)
 
@@ -203,9 +204,20 @@ class Invariants:
                 t["metadata"]["uid"] for t in self._world.server.all("tasks") if t["spec"].get("userMessage") == script
             ]
             for uid in uids:
-                paid = self._answered.get((uid, turn)) == self._world.nats.epoch and not self.leaders_overlapped
-                self._expect(not paid, f"{script}: the model was asked again for turn {turn}, whose result was there")
+                paid = self._answered.get((uid, turn)) == self._world.nats.epoch
+                self._expect(
+                    not paid or self._may_pay_twice(),
+                    f"{script}: the model was asked again for turn {turn}, whose result was there",
+                )
         self._asks_checked = len(outside.windows)
+
+    def _may_pay_twice(self) -> bool:
+        """Known limits: leaders that overlap, an Agent that got another LLM in mid-turn, and NATS and the gateway killed together within seconds of the answer.
+
+        Then a request comes as new that nobody remembers, and a fresh one is not looked up (decision 0008).
+        """
+        forgotten = self._world.nats.kills > 0 and len(self._world.gateways()) > 1
+        return self.leaders_overlapped or self.agent_edited or forgotten
 
     def _expect(self, holds: bool, sentence: str) -> None:
         if not holds and sentence not in self._violations:

@@ -85,6 +85,7 @@ class JetStream:
         self._now = now
         self.streams: dict[str, Stream] = {}
         self.epoch = 0
+        self.kills = 0
         self.subscriptions: list[tuple[ModelClient, str, Any]] = []
         self.spawn: Callable[[Process, Any], None] = lambda process, coroutine: coroutine.close()
         self.observers: list[Callable[[Message], None]] = []
@@ -230,6 +231,7 @@ class JetStream:
 
     def forget_acknowledgements(self) -> None:
         """What a kill -9 does: the last acknowledgements, and who was delivered what, never reached the disk."""
+        self.kills += 1
         for stream in self.streams.values():
             for message in stream.acknowledged:
                 stream.messages[message.sequence] = message

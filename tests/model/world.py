@@ -22,7 +22,7 @@ from tests.model.invariants import Invariants
 from tests.model.jetstream import JetStream, Message, ModelClient, ModelPull
 from tests.model.loop import VirtualLoop
 from tests.model.outside import SERVER, TOOLS, Outside, Turn
-from tests.model.processes import LED, SERVICES, installed, run_process
+from tests.model.processes import LED, LLM_GATEWAY, SERVICES, installed, run_process
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMESPACE = "default"
@@ -123,6 +123,10 @@ class World:
 
     def living(self, service: str | None = None) -> list[Process]:
         return [p for p in self.processes if not p.dead and service in (None, p.service)]
+
+    def gateways(self) -> list[Process]:
+        """All that ever ran."""
+        return [p for p in self.processes if p.service == LLM_GATEWAY]
 
     def close(self) -> None:
         for process in self.living():
