@@ -114,9 +114,10 @@ def test_a_call_that_waits_for_approval_ends_and_a_late_decision_has_no_effect(
     name = eventually(waiting, SOON, what="a call that waits for approval")
     cancel(workspace, "task", "asking")
     workspace.kubectl.wait(f"taskruntoolcall/{name}", "jsonpath={.status.phase}=Failed")
-    workspace.kubectl(
+    late = workspace.kubectl.try_run(
         "patch", "taskruntoolcall", name, "--type=merge", "-p", json.dumps({"spec": {"decision": {"approved": True}}})
     )
+    assert "a decision comes too late" in late.stderr
     call = workspace.kubectl.get("taskruntoolcall", name)
     assert (call["status"]["phase"], call["status"]["error"]) == (
         "Failed",
