@@ -239,8 +239,8 @@ def test_calls_without_an_id_of_their_own_are_told_apart(ward: Ward) -> None:
 
 @pytest.mark.usefixtures("all_at_once")
 def test_two_hundred_calls_at_once_are_made_and_answered_in_order(ward: Ward) -> None:
-    task = ward.finish("llm-many-calls-openai")
-    assert len(tool_messages(task)) == len(ward.workspace.calls_of("llm-many-calls-openai")) == 200
+    ward.finish("llm-many-calls-openai")
+    assert len(ward.workspace.calls_of("llm-many-calls-openai")) == 200
     said = [m for m in ward.llm.asked("llm-many-calls-openai")[1].body["messages"] if m["role"] == "tool"]
     assert [message["tool_call_id"] for message in said] == [f"call_{n}" for n in range(200)]
 

@@ -40,4 +40,4 @@ def test_every_message_starts_the_count_anew() -> None:
 def test_a_message_with_broken_text_is_mended() -> None:
     message = parse_message(b'{"jsonrpc": "2.0", "method": "a\\ud800\xff\\ud83d\\ude00"}')
     assert isinstance(message, JSONRPCNotification)
-    assert message.method == "a?\ufffd\U0001f600"
+    assert message.method == "a\ufffd\ufffd\U0001f600"

@@ -35,18 +35,26 @@ def start(workspace: Workspace, task: str, *turns: Turn, agent: str = "my-assist
 
 
 def finish(workspace: Workspace, llm: ScriptedServer, task: str, *turns: Turn) -> list[str]:
-    """What the model read of its tools in its last request, which is what the finished Task shows."""
+    """What the model read of its tools in its last request, which is what the finished Task shows, or begins to."""
     done = workspace.kubectl.finish(task, timeout=30)
     assert done["status"]["output"] == "done"
     asked = [request.body["messages"] for request in llm.requests if _is_about(request.body, write_order(*turns))]
     read = [str(message["content"]) for message in asked[-1] if message["role"] == "tool"]
-    assert read == tool_messages(done)
+    shown = tool_messages(done)
+    assert len(read) == len(shown)
+    assert all(whole == short or _is_preview(short, whole) for whole, short in zip(read, shown, strict=True))
     return read
 
 
 def run(workspace: Workspace, llm: ScriptedServer, task: str, *turns: Turn) -> list[str]:
     start(workspace, task, *turns)
     return finish(workspace, llm, task, *turns)
+
+
+def _is_preview(short: str, whole: str) -> bool:
+    """The window shows the beginning of a long text, and how long it is."""
+    begin, dots, size = short.rpartition("...")
+    return bool(dots) and whole.startswith(begin) and size == f" [{len(whole.encode()):,} bytes]"
 
 
 def _is_about(body: dict[str, Any], order: str) -> bool:

@@ -20,6 +20,8 @@ from mcp_types import (
     TextContent,
 )
 
+from kubechain_mcp_host.unicode_text import without_surrogates
+
 MAX_BYTES = 256 * 1024
 MAX_ERROR_CHARACTERS = 16 * 1024
 NO_CONTENT = "[no content]"
@@ -30,7 +32,7 @@ def render_result(result: CallToolResult) -> str:
     parts = list(_render_blocks(result))
     if result.structured_content is not None and not any(_is_text(block) for block in result.content):
         parts.append(json.dumps(result.structured_content, ensure_ascii=False))
-    return _without_surrogates("\n".join(parts)) or NO_CONTENT
+    return without_surrogates("\n".join(parts)) or NO_CONTENT
 
 
 def cap(text: str, limit: int = MAX_BYTES) -> str:
@@ -44,11 +46,6 @@ def cap(text: str, limit: int = MAX_BYTES) -> str:
     room = limit - len(mark.format(kept=limit).encode())
     kept = text.encode()[:room].decode(errors="ignore")
     return kept + mark.format(kept=len(kept.encode()))
-
-
-def _without_surrogates(text: str) -> str:
-    """Half a surrogate pair, which a server may write and no UTF-8 text can hold, becomes U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _render_blocks(result: CallToolResult) -> Iterator[str]:
