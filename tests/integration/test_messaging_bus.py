@@ -14,7 +14,7 @@ from nats.js import api
 
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.messages.topology import STREAMS, TOOL_RESULTS, tool_result_subject
-from kubechain_common.messaging import Bus, BusUnavailableError, PublishOutcome, TopologyError
+from kubechain_common.messaging import Bus, BusUnavailableError, Claim, PublishOutcome, TopologyError
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
 pytestmark = pytest.mark.integration
@@ -277,30 +277,30 @@ async def test_a_foreign_stream_of_our_name_is_reported(server: NatsServer) -> N
 async def test_a_call_is_claimed_by_the_first_only(server: NatsServer, bus: Bus) -> None:
     async with Bus.connect(server.url, "other") as other:
         claims = await asyncio.gather(*(each.started_calls.claim("call-1") for each in (bus, other) for _ in range(5)))
-    assert claims.count(True) == 1
-    assert await bus.started_calls.claim("call-2")
+    assert (claims.count(Claim.GRANTED), claims.count(Claim.TAKEN)) == (1, 9)
+    assert await bus.started_calls.claim("call-2") is Claim.GRANTED
 
 
 async def test_claims_survive_a_restart_and_the_bucket_keeps_its_age(server: NatsServer, bus: Bus) -> None:
-    assert await bus.started_calls.claim("call-1")
+    assert await bus.started_calls.claim("call-1") is Claim.GRANTED
     created = await bus.started_calls.created_at()
     assert abs(datetime.now(UTC) - created) < timedelta(minutes=1)
     await server.kill()
     await server.start()
-    assert not await bus.started_calls.claim("call-1")
+    assert await bus.started_calls.claim("call-1") is Claim.TAKEN
     assert await bus.started_calls.created_at() == created
 
 
 async def test_a_lost_bucket_of_claims_shows_in_its_age(server: NatsServer, bus: Bus) -> None:
-    assert await bus.started_calls.claim("call-1")
+    assert await bus.started_calls.claim("call-1") is Claim.GRANTED
     before = await bus.started_calls.created_at()
     await server.lose_storage()
-    assert await bus.started_calls.claim("call-1"), "nobody remembers"
+    assert await bus.started_calls.claim("call-1") is Claim.GRANTED, "nobody remembers"
     assert await bus.started_calls.created_at() > before, "and the age says so"
 
 
 async def test_a_deleted_bucket_of_claims_is_made_again(bus: Bus) -> None:
     await bus.connection.js.delete_key_value("KUBECHAIN_STARTED_CALLS")
-    assert await bus.started_calls.claim("call-1")
+    assert await bus.started_calls.claim("call-1") is Claim.GRANTED
     await bus.connection.js.delete_key_value("KUBECHAIN_STARTED_CALLS")
     assert await bus.started_calls.created_at()

@@ -11,7 +11,7 @@ import pytest
 
 from kubechain_common.messages import ObjectRef, ToolRequest
 from kubechain_common.messages.topology import TOOL_REQUESTS, tool_request_subject
-from kubechain_common.messaging import Bus, BusFullError, PublishOutcome
+from kubechain_common.messaging import Bus, BusFullError, Claim, PublishOutcome
 from kubechain_common.messaging.streams import CLAIMS_STREAM
 from kubechain_common.runtime.bus_trouble import describe
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
@@ -100,11 +100,13 @@ async def test_a_call_is_cancelled_once_and_for_all(bus: Bus) -> None:
     late = datetime(2100, 1, 1, tzinfo=UTC)
     assert await bus.started_calls.cancel("default/c1", late)
     assert await bus.started_calls.cancel("default/c1", late), "asked again after a crash, the answer is the same"
-    assert not await bus.started_calls.claim("default/c1"), "it never starts"
+    assert await bus.started_calls.claim("default/c1") is Claim.CANCELLED, "it never starts"
+    assert await bus.started_calls.forbid("default/c1")
 
 
 async def test_a_call_that_has_started_is_known_to_have(bus: Bus) -> None:
-    assert await bus.started_calls.claim("default/c1")
+    assert await bus.started_calls.claim("default/c1") is Claim.GRANTED
+    assert not await bus.started_calls.forbid("default/c1")
     assert not await bus.started_calls.cancel("default/c1", datetime(2100, 1, 1, tzinfo=UTC))
 
 

@@ -18,7 +18,7 @@ from kubechain_common.kube.informer import Change
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.topology import TOOL_RESULTS_CONSUMER, tool_request_subject, tool_result_subject
-from kubechain_common.messaging import Bus, Consumer, Delivery
+from kubechain_common.messaging import Bus, Claim, Consumer, Delivery
 from kubechain_common.runtime.clock import now
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 from kubechain_mcp_host import call_worker
@@ -97,7 +97,7 @@ async def test_a_request_is_answered(host: Host) -> None:
     await host.request(server, "echo", '{"text": "hi"}')
     result = await host.result()
     assert (result.outcome, result.content, result.call.name) == ("Succeeded", "hi", "the-call")
-    assert not await host.bus.started_calls.claim("default/call-1")
+    assert await host.bus.started_calls.claim("default/call-1") is Claim.TAKEN
 
 
 async def test_servers_do_not_hold_up_each_other(host: Host) -> None:
@@ -119,6 +119,15 @@ async def test_a_claim_by_another_host_makes_the_outcome_unknown(host: Host) -> 
     host.change("added", server)
     await host.request(server, "pid")
     assert (await host.result()).reason == "OutcomeUnknown"
+
+
+async def test_a_call_that_was_cancelled_before_it_began_is_answered_so(host: Host) -> None:
+    server = plain_server(onLostExecution="Retry")
+    assert await host.bus.started_calls.forbid("default/call-1")
+    host.change("added", server)
+    await host.request(server, "pid")
+    result = await host.result()
+    assert (result.reason, result.started_at) == ("Cancelled", None)
 
 
 async def test_a_result_that_is_there_already_is_not_replaced(tmp_path: Path) -> None:

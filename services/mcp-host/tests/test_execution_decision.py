@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
+from kubechain_common.messaging import Claim
 from kubechain_mcp_host.execution_decision import (
     Execution,
     InvalidArgumentsError,
@@ -19,20 +20,23 @@ RECORD = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("first", "age", "repeatable", "expected"),
+    ("claim", "age", "repeatable", "expected"),
     [
-        (True, 0, False, Execution.RUN),
-        (True, 1, False, Execution.RUN),
-        (True, -1, False, Execution.OUTCOME_UNKNOWN),
-        (True, -1, True, Execution.RUN_AGAIN),
-        (False, 1, False, Execution.OUTCOME_UNKNOWN),
-        (False, 1, True, Execution.RUN_AGAIN),
+        (Claim.GRANTED, 0, False, Execution.RUN),
+        (Claim.GRANTED, 1, False, Execution.RUN),
+        (Claim.GRANTED, -1, False, Execution.OUTCOME_UNKNOWN),
+        (Claim.GRANTED, -1, True, Execution.RUN_AGAIN),
+        (Claim.TAKEN, 1, False, Execution.OUTCOME_UNKNOWN),
+        (Claim.TAKEN, 1, True, Execution.RUN_AGAIN),
+        (Claim.CANCELLED, 1, False, Execution.CANCELLED),
+        (Claim.CANCELLED, 1, True, Execution.CANCELLED),
+        (Claim.CANCELLED, -1, True, Execution.CANCELLED),
     ],
 )
-def test_decide_execution(first: bool, age: int, repeatable: bool, expected: Execution) -> None:
+def test_decide_execution(claim: Claim, age: int, repeatable: bool, expected: Execution) -> None:
     requested = RECORD + timedelta(microseconds=age)
     assert (
-        decide_execution(first_claim=first, requested_at=requested, record_created_at=RECORD, repeatable=repeatable)
+        decide_execution(claim=claim, requested_at=requested, record_created_at=RECORD, repeatable=repeatable)
         is expected
     )
 

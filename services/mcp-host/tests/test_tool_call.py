@@ -13,7 +13,7 @@ from mcp_testbed import Harness, connect, eventually, plain_server, sdk_server
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
-from kubechain_common.messaging import BusUnavailableError
+from kubechain_common.messaging import BusUnavailableError, Claim
 from kubechain_common.testing.builders import NOW
 from kubechain_mcp_host.tool_call import ToolCall
 
@@ -25,11 +25,14 @@ class Record:
     claimed: set[str] = field(default_factory=set)
     created: datetime = NOW - timedelta(days=1)
     outages: int = 0
+    cancelled: set[str] = field(default_factory=set)
 
-    async def claim(self, call_uid: str) -> bool:
-        first = call_uid not in self.claimed
-        self.claimed.add(call_uid)
-        return first
+    async def claim(self, execution_key: str) -> Claim:
+        if execution_key in self.cancelled:
+            return Claim.CANCELLED
+        first = execution_key not in self.claimed
+        self.claimed.add(execution_key)
+        return Claim.GRANTED if first else Claim.TAKEN
 
     async def created_at(self) -> datetime:
         if self.outages:
@@ -156,6 +159,23 @@ async def test_the_owner_may_ask_for_a_retry() -> None:
     async with bench(plain_server(onLostExecution="Retry")) as it:
         it.record.claimed.add("call-1")
         assert (await it.run("pid", redelivered=True)).outcome == "Succeeded"
+
+
+@pytest.mark.parametrize("tool", ["pid", "echo"])
+@pytest.mark.parametrize("redelivered", [False, True])
+async def test_a_cancelled_call_does_not_begin_even_if_it_might_run_twice(tool: str, redelivered: bool) -> None:
+    async with bench(plain_server(onLostExecution="Retry")) as it:
+        it.record.cancelled.add("call-1")
+        result = await it.run(tool, '{"text": "hi"}', redelivered=redelivered)
+        assert (result.outcome, result.reason) == ("Failed", "Cancelled")
+        assert result.started_at is None
+        assert not it.record.claimed
+
+
+async def test_a_cancelled_call_that_can_not_run_anyway_was_cancelled() -> None:
+    async with bench(plain_server()) as it:
+        it.record.cancelled.add("call-1")
+        assert (await it.run("sing", redelivered=True)).reason == "Cancelled"
 
 
 async def test_a_call_older_than_the_record_counts_as_started() -> None:

@@ -526,8 +526,17 @@ def test_a_task_that_ends_early_cancels_the_calls_that_have_not_ended() -> None:
     plan = decide_task(replace(snapshot(task, children=children), now=NOW + timedelta(seconds=2)))
     assert plan.status is not None
     assert plan.status.conditions[-1].reason == "DeadlineExceeded"
-    assert plan.cancel == (child_names(task, 1, 2)[1],)
+    assert plan.forbid == plan.cancel == (child_names(task, 1, 2)[1],)
     assert not plan.withdraw
+
+
+def test_a_task_that_ends_early_forbids_the_calls_that_it_has_not_seen_or_that_are_cancelled_already() -> None:
+    task = with_tool_calls("fetch__fetch", "fetch__head").model_copy(deep=True)
+    task.spec.cancel = True
+    first, unseen = child_names(task, 1, 2)
+    plan = decide_task(snapshot(task, children={first: calls_of(task, "Pending", cancel=True)[first]}))
+    assert plan.forbid == (first, unseen)
+    assert plan.cancel == ()
 
 
 def test_a_finished_task_cancels_a_call_that_was_left_under_way() -> None:
@@ -546,7 +555,7 @@ def test_a_task_that_is_being_deleted_takes_everything_back_and_writes_nothing()
         task.metadata.deletion_timestamp = NOW
         children = calls_of(task, "Pending") if cancel else {}
         plan = decide_task(snapshot(task, children=children))
-        assert plan == TaskPlan(consumed=True, withdraw=withdraw, cancel=cancel)
+        assert plan == TaskPlan(consumed=True, withdraw=withdraw, forbid=cancel, cancel=cancel)
 
 
 def test_the_deadline_counts_from_the_first_look_at_a_task_that_waits() -> None:

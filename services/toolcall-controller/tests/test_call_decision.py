@@ -191,6 +191,16 @@ def test_a_result_that_came_before_the_cancellation_counts() -> None:
     assert plan.status.phase == ToolCallPhase.SUCCEEDED
 
 
+@pytest.mark.parametrize("call", [build_call(), build_call(cancel=True)], ids=["not seen yet", "cancelled"])
+def test_a_host_that_was_kept_from_a_call_ends_it_as_cancelled(call: TaskRunToolCall) -> None:
+    refused = snapshot(call, sent_at=NOW, result=result("Failed", reason="Cancelled", error="kept from it"))
+    assert decide_call(refused) == CallPlan(stop=True)
+    plan = decide_call(replace(refused, stopped=True))
+    assert plan.status is not None
+    assert plan.consumed
+    assert (plan.status.reason, plan.status.error) == ("Cancelled", "The call was cancelled; it was not started")
+
+
 def test_a_cancelled_call_no_longer_waits_for_approval_and_a_late_decision_has_no_effect() -> None:
     waiting = carried_out(build_call(cancel=True), decide_call(snapshot(server=GUARDED)))
     plan = decide_call(snapshot(waiting, server=GUARDED, stopped=True))

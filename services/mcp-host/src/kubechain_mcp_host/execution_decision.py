@@ -2,7 +2,8 @@
 
 A tool runs at most once, unless the server says that twice does no harm (readOnlyHint, idempotentHint) or the
 MCPServer's owner says so (onLostExecution: Retry). What is known of earlier runs is one key per call in a bucket that
-may be lost with the broker: its silence counts only for calls that are younger than the bucket itself.
+may be lost with the broker: its silence counts only for calls that are younger than the bucket itself. A key that says
+"cancelled" stops every tool, also one that may run twice.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool
+from kubechain_common.messaging import Claim
 
 UNKNOWN_AFTER_HOST_DEATH = (
     "The outcome of the call is unknown: the tool was started, but its host died before the result was recorded. "
@@ -25,6 +27,7 @@ class Execution(StrEnum):
     RUN = "Run"
     RUN_AGAIN = "RunAgain"
     OUTCOME_UNKNOWN = "OutcomeUnknown"
+    CANCELLED = "Cancelled"
 
 
 class InvalidArgumentsError(ValueError):
@@ -47,13 +50,15 @@ def may_run_again(tool: MCPTool, on_lost_execution: Literal["Fail", "Retry"] | N
 
 
 def decide_execution(
-    *, first_claim: bool, requested_at: datetime, record_created_at: datetime, repeatable: bool
+    *, claim: Claim, requested_at: datetime, record_created_at: datetime, repeatable: bool
 ) -> Execution:
-    """What to do with a call whose claim was granted (``first_claim``) or found taken.
+    """What to do with a call, by what came of its claim.
 
     A granted claim proves nothing for a call that is older than the record of claims: it counts as started.
     """
-    if first_claim and requested_at >= record_created_at:
+    if claim is Claim.CANCELLED:
+        return Execution.CANCELLED
+    if claim is Claim.GRANTED and requested_at >= record_created_at:
         return Execution.RUN
     return Execution.RUN_AGAIN if repeatable else Execution.OUTCOME_UNKNOWN
 

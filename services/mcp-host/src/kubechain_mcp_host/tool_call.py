@@ -18,6 +18,7 @@ from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import DEFAULT_REQUEST_TIMEOUT_SECONDS, MCPTool
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.tool import (
+    REASON_CANCELLED,
     REASON_INVALID_ARGUMENTS,
     REASON_OUTCOME_UNKNOWN,
     REASON_SERVER_UNAVAILABLE,
@@ -25,7 +26,7 @@ from kubechain_common.messages.tool import (
     REASON_TOOL_ERROR,
     REASON_TOOL_NOT_FOUND,
 )
-from kubechain_common.messaging import BusUnavailableError
+from kubechain_common.messaging import BusUnavailableError, Claim
 from kubechain_common.runtime.clock import now
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
 from kubechain_mcp_host.execution_decision import (
@@ -43,6 +44,7 @@ from kubechain_mcp_host.tool_session import ToolSession
 IDEMPOTENCY_KEY = "kubechain.humanlayer.dev/idempotency-key"
 """Where a server finds the execution's key in ``_meta``: the same one when the call is made again."""
 
+_CANCELLED = "The call was cancelled before this host could start it."
 _MAX_LISTED_TOOLS = 50
 _RECORD_RETRY_SECONDS = 0.5
 
@@ -50,7 +52,7 @@ _RECORD_RETRY_SECONDS = 0.5
 class StartedRecord(Protocol):
     """Who started what (messaging.StartedCalls)."""
 
-    async def claim(self, execution_key: str) -> bool: ...
+    async def claim(self, execution_key: str) -> Claim: ...
     async def created_at(self) -> datetime: ...
 
 
@@ -97,10 +99,17 @@ class ToolCall:
                 )
         except _Refused as refusal:
             # An earlier delivery may have got further than this one: then "it did not run" would be a lie.
-            if self.redelivered and not await self.record.claim(self.request.execution_key):
-                return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
-            return self._failed(refusal.reason, str(refusal))
+            claim = await self.record.claim(self.request.execution_key) if self.redelivered else Claim.GRANTED
+            match claim:
+                case Claim.TAKEN:
+                    return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
+                case Claim.CANCELLED:
+                    return self._failed(REASON_CANCELLED, _CANCELLED)
+                case Claim.GRANTED:
+                    return self._failed(refusal.reason, str(refusal))
         execution = await self._decide(tool)
+        if execution is Execution.CANCELLED:
+            return self._failed(REASON_CANCELLED, _CANCELLED)
         if execution is Execution.OUTCOME_UNKNOWN:
             return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
         self.started_at = now()
@@ -118,14 +127,16 @@ class ToolCall:
 
     async def _decide(self, tool: MCPTool) -> Execution:
         repeatable = may_run_again(tool, self.server.spec.on_lost_execution)
-        first = await self.record.claim(self.request.execution_key)
+        claim = await self.record.claim(self.request.execution_key)
+        if claim is Claim.CANCELLED:
+            return Execution.CANCELLED
         if repeatable:
-            return Execution.RUN if first else Execution.RUN_AGAIN
-        if not first:
+            return Execution.RUN if claim is Claim.GRANTED else Execution.RUN_AGAIN
+        if claim is Claim.TAKEN:
             return Execution.OUTCOME_UNKNOWN
         # Asked after the claim: a bucket that was made anew in between then errs on the safe side.
         return decide_execution(
-            first_claim=True,
+            claim=claim,
             requested_at=self.request.requested_at,
             record_created_at=await self._record_created_at(),
             repeatable=False,

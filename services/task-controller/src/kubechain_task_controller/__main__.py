@@ -36,7 +36,12 @@ class TaskTerm:
         self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, self._enqueue_owner)
         recorder = context.recorder
         self.reconciler = TaskReconciler(
-            context.kube, watched, self._dispatcher, self._inbox, recorder.for_component("task-controller")
+            context.kube,
+            watched,
+            self._dispatcher,
+            context.bus.started_calls,
+            self._inbox,
+            recorder.for_component("task-controller"),
         )
         agents = AgentReconciler(context.kube, watched, recorder.for_component("agent-controller"))
         self.tasks = Controller("task", self.reconciler.reconcile, workers=32)

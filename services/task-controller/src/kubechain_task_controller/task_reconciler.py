@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from kubechain_common.api.names import turn_key
+from kubechain_common.api.names import execution_key, turn_key
 from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
@@ -32,6 +32,7 @@ from kubechain_common.messages.topology import ANY, llm_request_subject, llm_res
 from kubechain_common.messages.trouble import PREFIX
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.messaging.errors import MessagingError
+from kubechain_common.messaging.started_calls import StartedCalls
 from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox, Parked
@@ -40,7 +41,7 @@ from kubechain_task_controller.core.offload import StoredText
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_kept, decide_refused, decide_task, decide_unstorable
-from kubechain_task_controller.core.tool_calls import child_names
+from kubechain_task_controller.core.tool_calls import calls_to_forbid, pending_names
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.watched import Watched
 
@@ -66,12 +67,14 @@ class TaskReconciler:
         kube: KubeClient,
         watched: Watched,
         dispatcher: Dispatcher,
+        started_calls: StartedCalls,
         inbox: Inbox[LLMResult],
         recorder: EventRecorder,
     ) -> None:
         self._kube = kube
         self._watched = watched
         self._dispatcher = dispatcher
+        self._started_calls = started_calls
         self._inbox = inbox
         self._recorder = recorder
         self._reader = WindowReader(kube, TextCache(0))  # a source is read once
@@ -118,7 +121,7 @@ class TaskReconciler:
             self._recorder.event(latest, event.type, event.reason, event.message)
 
     def handle_deleted(self, task: Task) -> None:
-        """The Task was deleted; its reconcile, which is due now, takes its request back."""
+        """The Task was deleted; its reconcile, which is due now, takes back what it has under way."""
         self._refused.pop(turn_key(task.uid, task.status.turn), None)
         self._trouble.clear(task.uid)
         if not task.finished:
@@ -126,6 +129,7 @@ class TaskReconciler:
 
     async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
         for task in list(self._deleted.get(key, ())):
+            await self._forbid(task.namespace, calls_to_forbid(task, self._find_children(task)))
             await self._withdraw(task)
             self._deleted[key].remove(task)
         self._deleted.pop(key, None)
@@ -159,11 +163,12 @@ class TaskReconciler:
         )
 
     def _find_children(self, task: Task) -> dict[str, TaskRunToolCall]:
-        """The calls of the present turn, found by name: a long conversation has many others."""
-        if task.status.phase != TaskPhase.TOOL_CALLS_PENDING or not task.status.context_window:
-            return {}
-        names = child_names(task, task.status.turn, len(task.status.context_window[-1].tool_calls or ()))
-        found = ((name, self._watched.calls.get(task.namespace, name)) for name in names)
+        """The calls of the present turn, found by name: a long conversation has many others. Of a finished Task those
+        that have not ended.
+        """
+        if task.finished:
+            return {call.name: call for call in self._watched.calls.by_owner(task.uid) if not call.finished}
+        found = ((name, self._watched.calls.get(task.namespace, name)) for name in pending_names(task))
         return {n: c for n, c in found if c is not None and any(o.uid == task.uid for o in c.metadata.owner_references)}
 
     def _build_catalog(self, agent: Agent) -> ToolCatalog:
@@ -200,6 +205,7 @@ class TaskReconciler:
         before = task = snapshot.task
         if plan.withdraw:
             await self._withdraw(task)
+        await self._forbid(task.namespace, plan.forbid)
         await asyncio.gather(*(self._cancel_call(snapshot.children[name]) for name in plan.cancel))
         if plan.delete:
             await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
@@ -254,6 +260,10 @@ class TaskReconciler:
             self._refused.setdefault(turn_key(task.uid, task.status.turn), {})[child.name] = str(error)
             return False
         return True
+
+    async def _forbid(self, namespace: str, names: tuple[str, ...]) -> None:
+        """Keeps the calls from being begun; what has begun goes on until it is cancelled."""
+        await asyncio.gather(*(self._started_calls.forbid(execution_key(namespace, name)) for name in names))
 
     async def _cancel_call(self, call: TaskRunToolCall) -> None:
         body = {"metadata": {"uid": call.uid}, "spec": {"cancel": True}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from kubechain_common.api.names import execution_key
 from kubechain_common.api.v1alpha1 import MCPServer, Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
@@ -149,10 +150,14 @@ class ToolCallReconciler:
         return task.finished or (bool(owners) and task.uid not in owners)
 
     async def _stop(self, call: TaskRunToolCall) -> bool:
-        """Takes the request back; True when the call had not begun, and never will."""
-        await self._withdraw(call)
+        """Takes the request back; True when the call had not begun, and never will.
+
+        First the key: a host that holds the request already, and does not hear that it was taken back, finds it.
+        """
         requested_at = call.spec.requested_at or call.metadata.creation_timestamp or now()
-        return await self._started_calls.cancel(f"{call.namespace}/{call.name}", requested_at)
+        stopped = await self._started_calls.cancel(execution_key(call.namespace, call.name), requested_at)
+        await self._withdraw(call)
+        return stopped
 
     async def _withdraw(self, call: TaskRunToolCall) -> None:
         server = self._find_server(call)

@@ -37,6 +37,11 @@ def tool_call_name(task_name: str, task_uid: str, turn: int, index: int) -> str:
     return stem + suffix
 
 
+def execution_key(namespace: str, call_name: str) -> str:
+    """``<namespace>/<call>``: this execution of a tool, for ever, also when the call is deleted and made again."""
+    return f"{namespace}/{call_name}"
+
+
 def text_name(task_name: str, task_uid: str, text: str) -> str:
     """``<task>-text-<16 hex>``: the ConfigMap in which a Task keeps this text; another text has another name."""
     suffix = f"-text-{_digest(task_uid, text, length=16)}"

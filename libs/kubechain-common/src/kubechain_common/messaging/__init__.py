@@ -19,13 +19,14 @@ from kubechain_common.messaging.errors import (
     RetryLater,
     TopologyError,
 )
-from kubechain_common.messaging.started_calls import StartedCalls
+from kubechain_common.messaging.started_calls import Claim, StartedCalls
 
 __all__ = [
     "Bus",
     "BusClosedError",
     "BusFullError",
     "BusUnavailableError",
+    "Claim",
     "Consumer",
     "Delivery",
     "MessagingError",

@@ -4,8 +4,8 @@ A call whose key exists has started, here or elsewhere, and is not started again
 broker, so its word counts only for calls younger than itself: claim first, then compare with ``created_at``. In this
 order a bucket that is made anew in between errs on the safe side.
 
-A call that is cancelled gets its key as well, from the one who cancels it: so the call has either begun before, or
-never will, and it is known which.
+A call that is cancelled gets its key as well, from whoever cancels it, with a value that says so: the call has either
+begun before, or never will, and both sides know which.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import nats.js.errors
@@ -26,6 +27,16 @@ _ATTEMPTS = 3
 _CANCELLED = b"cancelled"
 
 
+class Claim(StrEnum):
+    """What came of the wish to begin a call."""
+
+    GRANTED = "Granted"
+    TAKEN = "Taken"
+    """It began before, here or elsewhere."""
+    CANCELLED = "Cancelled"
+    """It was taken back before it began."""
+
+
 class StartedCalls:
     """The bucket. A key is created by a publish that the server refuses when the subject has a message already."""
 
@@ -34,36 +45,45 @@ class StartedCalls:
         self._ready = ready
         self._ensure = ensure
 
-    async def claim(self, call_uid: str) -> bool:
-        """True when this is the first claim of the call. Raises BusUnavailableError when nobody can tell.
+    async def claim(self, key: str) -> Claim:
+        """Granted once, to the first that asks, unless the call was cancelled. Raises BusUnavailableError when nobody
+        can tell.
 
         A claim whose answer got lost is known by its token, so that a retry does not mistake itself for somebody else.
         """
-        return await self._create(call_uid, secrets.token_hex(8).encode())
+        token = secrets.token_hex(8).encode()
+        found = await self._create(key, token)
+        if found == token:
+            return Claim.GRANTED
+        return Claim.CANCELLED if found == _CANCELLED else Claim.TAKEN
 
-    async def cancel(self, call_uid: str, requested_at: datetime) -> bool:
-        """True when the call has not begun, and from now on never will; however often it is asked.
+    async def forbid(self, key: str) -> bool:
+        """From now on the call does not begin. False when it was claimed before. Raises BusUnavailableError."""
+        return await self._create(key, _CANCELLED) == _CANCELLED
+
+    async def cancel(self, key: str, requested_at: datetime) -> bool:
+        """``forbid``, and True when the call has not begun, and never will; however often it is asked.
 
         False when it has begun, or may have: the record is younger than the call. Raises BusUnavailableError.
         """
-        return await self._create(call_uid, _CANCELLED) and await self.created_at() < requested_at
+        return await self.forbid(key) and await self.created_at() < requested_at
 
-    async def _create(self, call_uid: str, token: bytes) -> bool:
-        """True when the key has this token, from now on or from before."""
-        doing = f"claiming tool call {call_uid}"
+    async def _create(self, key: str, token: bytes) -> bytes | None:
+        """What the key holds now: this token, or that of whoever came first."""
+        doing = f"claiming tool call {key}"
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 await self._ready()
-                await self._js.publish(_subject(call_uid), token, headers=build_headers(once=True))
+                await self._js.publish(_subject(key), token, headers=build_headers(once=True))
             except nats.js.errors.NoStreamResponseError:
                 await self._ensure()
             except errors.ANY as error:
                 if errors.err_code(error) == errors.WRONG_LAST_SEQUENCE:
-                    return await self._value(call_uid) == token
+                    return await self._value(key)
                 if not isinstance(error, errors.UNAVAILABLE) or attempt == _ATTEMPTS:
                     raise errors.translate(error, doing) from error
             else:
-                return True
+                return token
         raise errors.BusUnavailableError(f"The bucket {STARTED_CALLS_BUCKET} keeps disappearing while {doing}.")
 
     async def created_at(self) -> datetime:
@@ -81,15 +101,15 @@ class StartedCalls:
                 return created.astimezone(UTC)
         raise errors.BusUnavailableError(f"The bucket {STARTED_CALLS_BUCKET} keeps disappearing.")
 
-    async def _value(self, call_uid: str) -> bytes | None:
+    async def _value(self, key: str) -> bytes | None:
         try:
-            entry = await self._js.get_last_msg(STARTED_CALLS_STREAM, _subject(call_uid))
+            entry = await self._js.get_last_msg(STARTED_CALLS_STREAM, _subject(key))
         except nats.js.errors.NotFoundError:
             return None
         except errors.ANY as error:
-            raise errors.translate(error, f"reading the claim of tool call {call_uid}") from error
+            raise errors.translate(error, f"reading the claim of tool call {key}") from error
         return bytes(entry.data or b"")
 
 
-def _subject(call_uid: str) -> str:
-    return f"$KV.{STARTED_CALLS_BUCKET}.{call_uid}"
+def _subject(key: str) -> str:
+    return f"$KV.{STARTED_CALLS_BUCKET}.{key}"

@@ -69,8 +69,10 @@ class TaskSnapshot:
 class TaskPlan:
     """The next step of a Task.
 
-    ``withdraw`` takes the LLM request of the turn back, ``cancel`` names the calls to be cancelled: both before the
-    status says that the Task has ended, so that a crash in between leads to the same plan.
+    ``withdraw`` takes the LLM request of the turn back. ``forbid`` names the calls that may not begin any more,
+    ``cancel`` those to be cancelled: the first for all of them before the second for any, because a call that ends
+    makes room for the next. All this comes before the status says that the Task has ended, so that a crash in between
+    leads to the same plan.
 
     ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with
     this plan. ``consumed`` says that the snapshot's result is done with once the status is written. ``stored`` are the
@@ -86,6 +88,7 @@ class TaskPlan:
     requeue_after: float | None = None
     delete: bool = False
     withdraw: bool = False
+    forbid: tuple[str, ...] = ()
     cancel: tuple[str, ...] = ()
     stored: tuple[StoredText, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)

@@ -30,7 +30,7 @@ from kubechain_task_controller.core.context_window import (
 )
 from kubechain_task_controller.core.offload import offload_answer, offload_results, offload_start
 from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
-from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
+from kubechain_task_controller.core.tool_calls import build_tool_call, calls_to_forbid, child_names
 
 SENDING = "Sending context window to LLM"
 ANSWERED = "LLM final response received"
@@ -48,7 +48,12 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     if task.finished:
         return _decide_finished(snapshot)
     if task.metadata.deleting:
-        return TaskPlan(consumed=True, withdraw=_awaits_llm(task), cancel=_calls_under_way(snapshot))
+        return TaskPlan(
+            consumed=True,
+            withdraw=_awaits_llm(task),
+            forbid=calls_to_forbid(task, snapshot.children),
+            cancel=_calls_under_way(snapshot),
+        )
     if task.spec.cancel:
         return _end_early(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
     left = _seconds_left(task, snapshot.now)
@@ -103,11 +108,11 @@ def _decide_finished(snapshot: TaskSnapshot) -> TaskPlan:
     task, left_over = snapshot.task, _calls_under_way(snapshot)
     ttl, ended = task.spec.ttl_seconds_after_finished, task.status.completion_time
     if ttl is None or ended is None or task.metadata.deleting:
-        return TaskPlan(consumed=True, cancel=left_over)
+        return TaskPlan(consumed=True, forbid=left_over, cancel=left_over)
     left = ttl - (snapshot.now - ended).total_seconds()
     if left <= 0:
-        return TaskPlan(consumed=True, delete=True, cancel=left_over)
-    return TaskPlan(consumed=True, requeue_after=left, cancel=left_over)
+        return TaskPlan(consumed=True, delete=True, forbid=left_over, cancel=left_over)
+    return TaskPlan(consumed=True, requeue_after=left, forbid=left_over, cancel=left_over)
 
 
 def _awaits_llm(task: Task) -> bool:
@@ -460,4 +465,10 @@ def _end_failed(
             **_ended(snapshot, "Failed", reason, shorten(detail)),
         }
     )
-    return TaskPlan(failed, consumed=True, events=(event,), cancel=_calls_under_way(snapshot))
+    return TaskPlan(
+        failed,
+        consumed=True,
+        events=(event,),
+        forbid=calls_to_forbid(snapshot.task, snapshot.children),
+        cancel=_calls_under_way(snapshot),
+    )

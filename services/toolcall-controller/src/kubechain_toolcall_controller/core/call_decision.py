@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from kubechain_common.api.names import execution_key
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCallStatus, ToolCallPhase, ToolTarget
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
-from kubechain_common.messages.tool import REASON_OUTCOME_UNKNOWN, REASON_TOOL_NOT_FOUND
+from kubechain_common.messages.tool import REASON_CANCELLED, REASON_OUTCOME_UNKNOWN, REASON_TOOL_NOT_FOUND
 from kubechain_common.messages.trouble import Trouble
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot, PlannedEvent
 
@@ -35,9 +36,11 @@ def decide_call(snapshot: CallSnapshot) -> CallPlan:
         return CallPlan(consumed=True)
     if call.metadata.deleting:
         return CallPlan(consumed=True, withdraw=True)
-    if snapshot.result is not None:
-        return _apply_result(snapshot, snapshot.result)
-    if call.spec.cancel or snapshot.task_over:
+    result = snapshot.result
+    if result is not None and result.reason != REASON_CANCELLED:
+        return _apply_result(snapshot, result)
+    # A host that was kept from the call may say so before spec.cancel is seen here.
+    if call.spec.cancel or snapshot.task_over or result is not None:
         return _cancel(snapshot)
     target = call.spec.target
     if call.spec.tool_type is None or target is None:
@@ -56,7 +59,7 @@ def decide_refused(snapshot: CallSnapshot, refusal: str) -> CallPlan:
 def _cancel(snapshot: CallSnapshot) -> CallPlan:
     if snapshot.stopped is None:
         return CallPlan(stop=True)
-    why = "The call was cancelled" if snapshot.call.spec.cancel else "The Task of this call has ended"
+    why = "The Task of this call has ended" if snapshot.task_over else "The call was cancelled"
     if snapshot.stopped:
         event = PlannedEvent("Normal", "Cancelled", f"{why}; it was not started")
     else:
@@ -136,7 +139,7 @@ def _decide_run(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
             return CallPlan(ask_task=True)
         request = ToolRequest(
             call=ObjectRef.of(call),
-            execution_key=f"{call.namespace}/{call.name}",
+            execution_key=execution_key(call.namespace, call.name),
             server=ObjectRef.of(server),
             tool=target.tool or "",
             arguments=_arguments(call),
