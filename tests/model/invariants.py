@@ -13,7 +13,8 @@ from tests.model.jetstream import Message
 from tests.model.outside import BREAKS_OFF, READ
 
 from kubechain_common.api.names import tool_call_name
-from kubechain_common.messages.topology import parse_llm_result_subject
+from kubechain_common.messages.topology import STARTED_CALLS_BUCKET, parse_llm_result_subject
+from kubechain_common.messaging.streams import STARTED_CALLS_STREAM
 
 if TYPE_CHECKING:
     from tests.model.world import World
@@ -93,6 +94,8 @@ class Invariants:
         elif write.plural == "taskruntoolcalls":
             assert write.old is not None
             self._observe_call(write.old, write.new)
+            if write.new["spec"].get("cancel") and not write.old["spec"].get("cancel"):
+                self._observe_cancelled(write.new)
 
     def _observe_task(self, old: Wire, new: Wire) -> None:
         name = new["metadata"]["name"]
@@ -188,6 +191,25 @@ class Invariants:
         runs = self._world.outside.runs.get(f"default/{name}", [])
         if status["phase"] == "Succeeded" and _phase(old) not in TERMINAL_CALL:
             self._expect(status.get("result") in runs, f"{name}: {status.get('result')!r}, but the tool gave {runs}")
+
+    def _observe_cancelled(self, call: Wire) -> None:
+        """A call that is cancelled makes room for others: none of its Task's calls may begin by it."""
+        owner = call["metadata"]["ownerReferences"][0]
+        task = self._world.server.find("tasks", owner["name"])
+        if (
+            task is None
+            or task["metadata"]["uid"] != owner["uid"]
+            or _phase(task) in TERMINAL
+            or self._world.nats.epoch
+        ):
+            return
+        for other in self._world.server.all("taskruntoolcalls"):
+            if other["metadata"]["ownerReferences"][0]["uid"] == owner["uid"] and _phase(other) not in TERMINAL_CALL:
+                name = other["metadata"]["name"]
+                kept = self._world.nats.info(STARTED_CALLS_STREAM, f"$KV.{STARTED_CALLS_BUCKET}.default/{name}")
+                self._expect(
+                    bool(kept.state.subjects), f"{name}: may still begin, though its Task's calls are cancelled"
+                )
 
     # --- asks and runs ---
 

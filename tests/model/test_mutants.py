@@ -62,6 +62,18 @@ def deliver_twice() -> None:
             world.invariants.check_settled()
 
 
+def cancel_in_mid_turn() -> None:
+    """At every moment at which both calls are there."""
+    for moment in range(30, 50):
+        with World.opened() as world:
+            name = world.create_task((Turn((ONCE, READ)),))
+            for _ in range(moment):
+                world.step(0)
+            world.patch("tasks", name, {"spec": {"cancel": True}})
+            world.settle()
+            world.invariants.check_settled()
+
+
 def guard_nothing(patch: Patch) -> None:
     patch.setattr(ApiServer, "is_current", lambda self, obj, version: True)
 
@@ -120,6 +132,15 @@ def acknowledge_before_the_result(patch: Patch) -> None:
     patch.setattr(call_handler.CallHandler, "handle", forgetful)
 
 
+def cancel_one_by_one(patch: Patch) -> None:
+    """The calls that wait are not kept from beginning when those that run are cancelled."""
+
+    async def forbid_nothing(self: Any, namespace: str, names: tuple[str, ...]) -> None:
+        pass
+
+    patch.setattr(task_reconciler.TaskReconciler, "_forbid", forbid_nothing)
+
+
 def mix_up_results(patch: Patch) -> None:
     """Tool messages in the order in which the calls ended, instead of the model's."""
     build = task_decision.decide_task
@@ -149,6 +170,7 @@ def mix_up_results(patch: Patch) -> None:
         (publish_without_looking, crash_everywhere, "asked again"),
         (always_run, crash_everywhere, "must run once"),
         (acknowledge_before_the_result, crash_everywhere, "never ended"),
+        (cancel_one_by_one, cancel_in_mid_turn, "may still begin"),
         (mix_up_results, crash_everywhere, "tool messages"),
     ],
     ids=lambda part: getattr(part, "__name__", ""),
@@ -161,6 +183,6 @@ def test_the_model_catches(
         misfortune()
 
 
-@pytest.mark.parametrize("misfortune", [two_leaders, deliver_twice], ids=lambda part: part.__name__)
+@pytest.mark.parametrize("misfortune", [two_leaders, deliver_twice, cancel_in_mid_turn], ids=lambda part: part.__name__)
 def test_without_a_defect_the_same_misfortune_does_no_harm(misfortune: Callable[[], None]) -> None:
     misfortune()
