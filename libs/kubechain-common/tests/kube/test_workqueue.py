@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 
 from kubechain_common.kube.workqueue import MAX_DELAY, QueueShutDown, Workqueue
 
@@ -66,6 +67,20 @@ def test_of_several_delays_the_shortest_counts(run_virtual: RunVirtual) -> None:
         assert queue.idle
 
     run_virtual(scenario())
+
+
+def test_delays_that_uvloop_takes_for_none() -> None:
+    """In production: its handle of a timer that is nearly due is another one."""
+
+    async def scenario() -> None:
+        queue: Workqueue[str] = Workqueue()
+        queue.add_after("a", 0.0003)
+        queue.add_after("b", 0.0001)
+        queue.add_after("c", 0.0003)
+        async with asyncio.timeout(5):
+            assert {await queue.get() for _ in range(3)} == {"a", "b", "c"}
+
+    uvloop.run(scenario())
 
 
 def test_back_off_grows_per_key_until_it_is_forgotten(run_virtual: RunVirtual) -> None:

@@ -36,7 +36,8 @@ class Workqueue(Generic[K]):
         self._delayed: list[tuple[float, int, K]] = []
         self._due: dict[K, float] = {}
         self._sequence = itertools.count()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
         self._failures: dict[K, int] = {}
         self._getters: deque[asyncio.Future[None]] = deque()
         self._shut_down = False
@@ -142,9 +143,11 @@ class Workqueue(Generic[K]):
         """Keeps one timer, for the earliest delayed key."""
         due = self._delayed[0][0]
         if self._timer is not None:
-            if not self._timer.cancelled() and self._timer.when() <= due:
+            # Not asked of the timer: uvloop's has no when() if it is due within half a millisecond.
+            if self._timer_due <= due:
                 return
             self._timer.cancel()
+        self._timer_due = due
         self._timer = asyncio.get_running_loop().call_at(due, self._release_due)
 
     def _release_due(self) -> None:
