@@ -74,3 +74,15 @@ def test_a_thinned_out_call_is_still_found_and_still_changes() -> None:
     watched.calls.observe(build_call("Succeeded", version=2))
     assert kept_result(watched) == ""
     assert [call.key for call in watched.calls.by_owner("task-uid")] == [CALL]
+
+
+def test_a_call_that_is_heard_of_after_the_end_of_its_task_is_found_until_it_ends() -> None:
+    watched = build_watched()
+    finished = build_task("Failed")
+    watched.tasks.observe(finished)
+    assert not watched.calls_of(finished)
+    watched.calls.observe(build_call("Running", result=""))
+    assert list(watched.calls_of(finished)) == [CALL[1]]
+    assert not watched.calls_of(build_task("Failed", uid="an earlier one"))
+    watched.calls.observe(build_call("Failed", version=2))
+    assert not watched.calls_of(finished)

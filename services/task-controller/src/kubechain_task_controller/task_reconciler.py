@@ -41,7 +41,7 @@ from kubechain_task_controller.core.offload import StoredText
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_kept, decide_refused, decide_task, decide_unstorable
-from kubechain_task_controller.core.tool_calls import calls_to_forbid, pending_names
+from kubechain_task_controller.core.tool_calls import calls_to_forbid
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.watched import Watched
 
@@ -154,22 +154,13 @@ class TaskReconciler:
             agent=agent,
             llm=ObjectRef.of(llm) if llm else None,
             catalog=self._build_catalog(agent) if agent else ToolCatalog(),
-            children=self._find_children(task),
+            children=self._watched.calls_of(task),
             refused=self._refused.get(unit, {}),
             result=result,
             request_on_its_way=subject is not None and self._dispatcher.subject_of(unit) == subject,
             source=await self._find_source(task),
             new_span=task.status.span_context or new_span_context(),
         )
-
-    def _find_children(self, task: Task) -> dict[str, TaskRunToolCall]:
-        """The calls of the present turn, found by name: a long conversation has many others. Of a finished Task those
-        that have not ended.
-        """
-        if task.finished:
-            return {call.name: call for call in self._watched.calls.by_owner(task.uid) if not call.finished}
-        found = ((name, self._watched.calls.get(task.namespace, name)) for name in pending_names(task))
-        return {n: c for n, c in found if c is not None and any(o.uid == task.uid for o in c.metadata.owner_references)}
 
     def _build_catalog(self, agent: Agent) -> ToolCatalog:
         names = [ref.name for ref in agent.spec.mcp_servers]

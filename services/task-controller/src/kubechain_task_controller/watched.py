@@ -13,6 +13,7 @@ from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task,
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
 from kubechain_common.messages import ObjectRef
+from kubechain_task_controller.core.tool_calls import pending_names
 
 Enqueue = Callable[[Key], None]
 
@@ -60,6 +61,16 @@ class Watched:
         """The key of the Task, by its uid; by its name when it is none of the unfinished Tasks known here."""
         by_uid = next((task.key for task in self.tasks.by_index(BY_UID, ref.uid)), None)
         return by_uid or (ref.key if ref.name else None)
+
+    def calls_of(self, task: Task) -> dict[str, TaskRunToolCall]:
+        """What the Task's next step depends on: the calls of its turn, or, once it has finished, any that is left.
+
+        Those of a turn are found by name: a long conversation has many others.
+        """
+        if task.finished:
+            return {call.name: call for call in self.calls.by_owner(task.uid) if not call.finished}
+        found = ((name, self.calls.get(task.namespace, name)) for name in pending_names(task))
+        return {name: call for name, call in found if call is not None and _is_owner(task, call)}
 
     def _thin_out_calls(self) -> None:
         """The results of a Task's calls are needed until it has finished; either may be heard of first."""
