@@ -8,5 +8,6 @@
 
     workqueue <- controller                    what to reconcile next, and how to go on after an error
 
-Requests are aiohttp and orjson; ``kubernetes.aio`` gives the address, TLS and credentials (``access``).
+Requests are aiohttp and orjson; ``access`` gives the address, TLS and credentials, by way of ``kubernetes.aio`` where
+they are unusual.
 """
