@@ -36,6 +36,7 @@ class Process:
         self.service = service
         self.name = name
         self.dead = False
+        self.overtaken = False
         self.tasks: list[asyncio.Task[Any]] = []
         self.granted = asyncio.Event()
         self.revoked = asyncio.Event()

@@ -71,7 +71,11 @@ class ModelElector:
     """Leads while the model says so; two may believe that they do."""
 
     def __init__(self, client: Any, **options: Any) -> None:
-        pass
+        self._process = PROCESS.get()
+
+    def is_certain(self) -> bool:
+        """What the real one knows by its clock."""
+        return not self._process.overtaken
 
     async def run(self, lead: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
         process = PROCESS.get()
@@ -145,6 +149,7 @@ def installed(world: Any) -> Iterator[None]:
 
         put(clock_module, "datetime", SimpleNamespace(now=lambda zone: world.now()))
         put(connection_module, "Client", world.new_client)
+        put(connection_module, "datetime", SimpleNamespace(now=lambda zone: world.now()))
         put(connection_module, "time", SimpleNamespace(monotonic=world.loop.time))
         put(consumer_module, "time", SimpleNamespace(monotonic=world.loop.time))
         put(consumer_module, "Pull", world.new_pull)

@@ -23,6 +23,8 @@ from tests.model.world import World
 EXAMPLES = int(os.environ.get("KUBECHAIN_MODEL_EXAMPLES", "0"))
 STEPS = int(os.environ.get("KUBECHAIN_MODEL_STEPS", "25"))
 _MAX_TASKS = 2
+LEASE_SECONDS = 10.0
+"""A leader that lasted longest without a word; nobody takes over before."""
 
 turns = st.builds(
     Turn,
@@ -90,6 +92,7 @@ class CrashPoints(RuleBasedStateMachine):
         """The old one still acts, on what it knows; it may never hear that it lost the Lease."""
         if len(self.world.living(service)) == 1:
             self.world.invariants.leaders_overlapped = True
+            self.world.advance_time(LEASE_SECONDS)
             self.world.start(service)
 
     @rule()

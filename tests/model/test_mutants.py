@@ -111,7 +111,11 @@ def publish_without_looking(patch: Patch) -> None:
     async def nothing_there(self: Bus, stream: str, subject: str) -> bool:
         return False
 
+    async def none(self: Bus, stream: str, pattern: str) -> list[str]:
+        return []
+
     patch.setattr(Bus, "has_message", nothing_there)
+    patch.setattr(Bus, "find_subjects", none)
 
 
 def always_run(patch: Patch) -> None:

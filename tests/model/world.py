@@ -94,6 +94,8 @@ class World:
         process = Process(service, f"{service}-{sum(p.service == service for p in self.processes)}")
         self.processes.append(process)
         if service in LED:
+            for earlier in self.living(service)[:-1]:
+                earlier.overtaken = True
             process.granted.set()
         kube = ModelKube(self.server, self.effects, self.watches)
         self.run_in(process, run_process(service, kube, self))

@@ -140,6 +140,8 @@ def build_delivery() -> Callable[..., Delivery[LLMRequest]]:
             messages=[Message(role="user", content="hi")],
         )
         subject = llm_request_subject(llm_uid, "default", "task-uid", 1)
-        return Delivery(request, attempt, None, subject, stored_at or just_now, sequence)
+        return Delivery(
+            request, attempt, None, subject, stored_at or just_now, sequence, just_now if attempt == 1 else None
+        )
 
     return build

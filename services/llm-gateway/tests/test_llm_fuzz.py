@@ -103,7 +103,7 @@ async def test_every_request_ends_in_a_result_or_comes_again(data: bytes, llm: L
         await world.publish(RESULT, result)
     else:
         try:
-            await world.worker.handle_request(Delivery(request, 1, None, SUBJECT, NOW, 1))
+            await world.worker.handle_request(Delivery(request, 1, None, SUBJECT, NOW, 1, NOW))
         except RetryLater:
             return
     assert [(where, r.task.uid, r.turn) for where, r in world.published if "retry" not in where] == [

@@ -50,7 +50,6 @@ WAITING: dict[str, Any] = {"phase": "SendContextWindowToLLM", "turn": 1}
         (build_task(cancel=True, **WAITING), False),
         (build_task(deleting=True, **WAITING), False),
         (NotFoundError("gone"), False),
-        (UnavailableError("down"), True),
         (ForbiddenError("may not"), True),
     ],
 )
@@ -64,3 +63,11 @@ async def test_an_answer_is_wanted_while_the_task_waits_for_it(
 async def test_a_result_on_its_way_is_enough(build_delivery: Callable[..., Delivery[LLMRequest]]) -> None:
     world = World(build_task(**WAITING), has_result=True)
     assert await TaskProbe(world, world).is_wanted(build_delivery().message) is False
+
+
+async def test_nobody_guesses_while_the_api_server_is_away(
+    build_delivery: Callable[..., Delivery[LLMRequest]],
+) -> None:
+    world = World(UnavailableError("down"))
+    with pytest.raises(UnavailableError):
+        await TaskProbe(world, world).is_wanted(build_delivery().message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,8 @@ from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.messaging.dispatcher import Dispatcher
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 class FakeBus:
     """A bus that remembers what was asked of it."""
@@ -18,22 +21,41 @@ class FakeBus:
     def __init__(self, present: set[str]) -> None:
         self.present = present
         self.asked: list[str] = []
+        self.withdrawn: list[str] = []
         self.published: list[tuple[str, str | None]] = []
 
     async def has_message(self, stream: str, subject: str) -> bool:
         self.asked.append(f"{stream}:{subject}")
         return subject in self.present
 
-    async def publish(self, subject: str, message: Envelope, *, msg_id: str | None, trace: Any = None) -> None:
+    async def find_subjects(self, stream: str, pattern: str) -> list[str]:
+        self.asked.append(f"{stream}:{pattern}")
+        return sorted(self.present - {"res"})
+
+    async def withdraw(self, stream: str, subject: str) -> None:
+        self.withdrawn.append(subject)
+
+    async def publish(
+        self, subject: str, message: Envelope, *, msg_id: str | None, trace: Any, new_since: datetime | None
+    ) -> None:
+        assert (new_since is None) is (msg_id is None)
         self.published.append((subject, msg_id))
 
 
-def dispatcher(bus: FakeBus) -> Dispatcher:
-    return Dispatcher(cast("Bus", bus), LLM_REQUESTS, LLM_RESULTS)
+def dispatcher(bus: FakeBus, *, leads: bool = True) -> Dispatcher:
+    return Dispatcher(cast("Bus", bus), LLM_REQUESTS, LLM_RESULTS, lambda: leads)
 
 
 async def publish(subject_of: Dispatcher, *, fresh: bool, subject: str = "req") -> None:
-    await subject_of.publish("u.1", Envelope(), subject=subject, result_subject="res", trace=None, fresh=fresh)
+    await subject_of.publish(
+        "u.1",
+        Envelope(),
+        subject=subject,
+        result_subject="res",
+        trace=None,
+        new_since=NOW if fresh else None,
+        anywhere="*",
+    )
 
 
 async def test_a_fresh_unit_is_published_without_a_question() -> None:
@@ -65,7 +87,7 @@ async def test_a_lost_unit_is_published_again_without_an_id_that_would_swallow_i
     bus = FakeBus(set())
     await publish(dispatcher(bus), fresh=False)
     assert bus.published == [("req", None)]
-    assert bus.asked == ["KUBECHAIN_LLM_REQUESTS:req", "KUBECHAIN_LLM_RESULTS:res"]  # in this order
+    assert bus.asked == ["KUBECHAIN_LLM_REQUESTS:*", "KUBECHAIN_LLM_RESULTS:res"]  # in this order
 
 
 async def test_a_unit_whose_worker_was_replaced_goes_to_the_new_one() -> None:
@@ -92,3 +114,17 @@ async def test_a_unit_that_moves_is_not_taken_for_a_duplicate_of_itself() -> Non
     await publish(unit, fresh=True, subject="other")
     assert bus.published == [("req", "req"), ("other", None)]
     assert bus.asked  # its result might have been there
+
+
+async def test_a_request_that_an_earlier_leader_sent_elsewhere_is_taken_back() -> None:
+    bus = FakeBus({"other"})
+    await publish(dispatcher(bus), fresh=False)
+    assert bus.withdrawn == ["other"]
+    assert bus.published == [("req", None)]
+
+
+async def test_whoever_may_have_been_overtaken_looks_and_does_not_call_its_request_new() -> None:
+    bus = FakeBus(set())
+    await publish(dispatcher(bus, leads=False), fresh=True)
+    assert bus.asked
+    assert bus.published == [("req", None)]

@@ -130,11 +130,25 @@ class RequestWorker:
     async def _is_settled(self, delivery: _Delivery) -> bool:
         if _identity(delivery) in self._answered:
             return True
-        is_fresh = delivery.attempt == 1 and now() - delivery.stored_at < _FRESH
-        if is_fresh or await self._probe.is_wanted(delivery.message):
+        if _is_fresh(delivery, now()) or await self._is_wanted(delivery.message):
             return False
         log.info("llm request is settled already", attempt=delivery.attempt)
         return True
+
+    async def _is_wanted(self, request: LLMRequest) -> bool:
+        """Waits while the API server is away: the Task can not move on either. Raises RetryLater at the end."""
+        while True:
+            try:
+                return await self._probe.is_wanted(request)
+            except KubeError as error:
+                log.warning("cannot ask for the task, waiting", error=str(error))
+                delay = error.retry_after or _API_SERVER_DELAY
+            try:
+                async with asyncio.timeout(delay):
+                    await self._stopping.wait()
+                raise RetryLater(0)
+            except TimeoutError:
+                continue
 
     async def _answer(self, delivery: _Delivery) -> None:
         llm, provider = await self._open(delivery)
@@ -191,7 +205,7 @@ class RequestWorker:
                 await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), None)
                 told = problem
             await wait_any(changed, self._stopping)
-            if self._stopping.is_set() or not await self._probe.is_wanted(delivery.message):
+            if self._stopping.is_set() or not await self._is_wanted(delivery.message):
                 raise RetryLater(0)  # the next delivery finds out what became of the Task
 
     async def _try_open(self, delivery: _Delivery) -> tuple[LLM, Provider]:
@@ -235,6 +249,12 @@ class RequestWorker:
 
 async def _call(provider: Provider, llm: LLM, request: LLMRequest, messages: Sequence[Message]) -> Completion:
     return await provider.complete(messages, request.tools, llm.spec.parameters or LLMParameters())
+
+
+def _is_fresh(delivery: _Delivery, at: datetime) -> bool:
+    """Whether the turn is so new that nobody can have answered it, nor lost interest. By both clocks."""
+    since = delivery.new_since
+    return since is not None and at - min(since, delivery.stored_at) < _FRESH
 
 
 def _identity(delivery: _Delivery) -> tuple[str, datetime]:

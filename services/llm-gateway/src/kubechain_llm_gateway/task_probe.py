@@ -12,7 +12,7 @@ from typing import Protocol
 
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.api.v1alpha1.task import TaskPhase
-from kubechain_common.kube.errors import KubeError, NotFoundError
+from kubechain_common.kube.errors import ForbiddenError, NotFoundError
 from kubechain_common.messages import LLMRequest
 from kubechain_common.messages.topology import LLM_RESULTS, llm_result_subject
 from kubechain_common.telemetry.logging import get_logger
@@ -38,7 +38,10 @@ class TaskProbe:
         self._kube = kube
 
     async def is_wanted(self, request: LLMRequest) -> bool:
-        """False when the turn has its answer or needs none; when in doubt, True."""
+        """False when the turn has its answer or needs none; True also when the gateway has no right to read Tasks.
+
+        Raises MessagingError, and UnavailableError when the API server can not be asked.
+        """
         ref = request.task
         if await self._bus.has_message(LLM_RESULTS.name, llm_result_subject(ref.namespace, ref.uid, request.turn)):
             return False
@@ -46,10 +49,8 @@ class TaskProbe:
             task = await self._kube.get(Task, ref.namespace, ref.name)
         except NotFoundError:
             return False
-        except KubeError as error:
-            log.warning(
-                "cannot ask for the task, calling the model", namespace=ref.namespace, task=ref.name, error=str(error)
-            )
+        except ForbiddenError as error:
+            log.warning("may not ask for the task, calling the model", task=ref.name, error=str(error))
             return True
         return task.uid == ref.uid and is_waiting_for(task, request.turn)
 

@@ -12,7 +12,7 @@ import os
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.secrets import SecretWatcher
-from kubechain_common.runtime.leadership import run_led
+from kubechain_common.runtime.leadership import build_elector, run_led
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_mcp_host.call_handler import CallHandler
 from kubechain_mcp_host.call_worker import CallWorkers
@@ -46,7 +46,7 @@ async def start(context: ServiceContext) -> None:
     closing = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(secrets.run())
-        leading = group.create_task(run_led(context, NAME, [informer], reconciler.lead))
+        leading = group.create_task(run_led(context, build_elector(context, NAME), [informer], reconciler.lead))
         group.create_task(pool.run(closing))
         await workers.run(context.stopping)
         await asyncio.wait({leading})

@@ -37,7 +37,7 @@ class CallHandler:
         """
         request = delivery.message
         subject = tool_result_subject(request.call.namespace, request.call.uid)
-        if delivery.attempt > 1 and await self._bus.has_message(TOOL_RESULTS.name, subject):
+        if delivery.new_since is None and await self._bus.has_message(TOOL_RESULTS.name, subject):
             return
         began = time.monotonic()
         with (

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.controller import Controller
@@ -29,10 +30,10 @@ NAME = "task-controller"
 class TaskTerm:
     """What works while this process leads."""
 
-    def __init__(self, context: ServiceContext, watched: Watched) -> None:
+    def __init__(self, context: ServiceContext, watched: Watched, leads: Callable[[], bool]) -> None:
         self._context = context
         self._watched = watched
-        self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS)
+        self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS, leads)
         self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, self._enqueue_owner)
         recorder = context.recorder
         self.reconciler = TaskReconciler(
@@ -91,7 +92,9 @@ class TaskTerm:
 async def start(context: ServiceContext) -> None:
     """Runs until the process is asked to stop."""
     watched = Watched.build(context.kube, context.settings.watch_namespace)
-    leadership = Leadership(context, NAME, watched.all(), lambda: TaskTerm(context, watched))
+    leadership = Leadership(
+        context, NAME, watched.all(), lambda: TaskTerm(context, watched, leads=lambda: leadership.is_certain())
+    )
 
     def handle_deleted(change: Change[Task]) -> None:
         if change.kind == "deleted":

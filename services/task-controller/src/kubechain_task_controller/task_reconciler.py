@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import datetime
 
 from kubechain_common.api.names import execution_key, turn_key
 from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
@@ -194,6 +195,7 @@ class TaskReconciler:
     async def _carry_out(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
         """True when the Task should be looked at again at once."""
         before = task = snapshot.task
+        began = now()
         if plan.withdraw:
             await self._withdraw(task)
         await self._forbid(task.namespace, plan.forbid)
@@ -207,7 +209,7 @@ class TaskReconciler:
         more = self._settle(task, plan, parked)
         more |= await self._create_children(task, plan.children)
         if plan.send and snapshot.llm is not None:
-            await self._send(task, snapshot.llm, snapshot.catalog, plan)
+            await self._send(task, snapshot.llm, snapshot.catalog, plan, began)
             more |= task.status.status_detail.startswith(PREFIX)
         for event in plan.events:
             self._recorder.event(task, event.type, event.reason, event.message)
@@ -263,7 +265,7 @@ class TaskReconciler:
         except (NotFoundError, ConflictError):
             return  # gone, and another one may have its name: that one is looked at when it is seen
 
-    async def _send(self, task: Task, llm: ObjectRef, catalog: ToolCatalog, plan: TaskPlan) -> None:
+    async def _send(self, task: Task, llm: ObjectRef, catalog: ToolCatalog, plan: TaskPlan, began: datetime) -> None:
         turn = task.status.turn
         subject = llm_request_subject(llm.uid, task.namespace, task.uid, turn)
         before = self._dispatcher.subject_of(turn_key(task.uid, turn))
@@ -283,7 +285,8 @@ class TaskReconciler:
             subject=subject,
             result_subject=llm_result_subject(task.namespace, task.uid, turn),
             trace=task.status.span_context,
-            fresh=plan.fresh,
+            new_since=began if plan.fresh else None,
+            anywhere=llm_request_subject(ANY, task.namespace, task.uid, turn),
         )
 
     def _finish(self, task: Task) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.kube.controller import Controller
@@ -24,14 +25,14 @@ NAME = "toolcall-controller"
 class ToolCallTerm:
     """What works while this process leads."""
 
-    def __init__(self, context: ServiceContext, watched: Watched) -> None:
+    def __init__(self, context: ServiceContext, watched: Watched, leads: Callable[[], bool]) -> None:
         self._context = context
         self._watched = watched
         self._inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, self._enqueue_owner)
         self.reconciler = ToolCallReconciler(
             context.kube,
             watched,
-            Dispatcher(context.bus, TOOL_REQUESTS, TOOL_RESULTS),
+            Dispatcher(context.bus, TOOL_REQUESTS, TOOL_RESULTS, leads),
             context.bus.started_calls,
             self._inbox,
             context.recorder.for_component("taskruntoolcall-controller"),
@@ -77,7 +78,9 @@ class ToolCallTerm:
 async def start(context: ServiceContext) -> None:
     """Runs until the process is asked to stop."""
     watched = Watched.build(context.kube, context.settings.watch_namespace)
-    leadership = Leadership(context, NAME, watched.all(), lambda: ToolCallTerm(context, watched))
+    leadership = Leadership(
+        context, NAME, watched.all(), lambda: ToolCallTerm(context, watched, leads=lambda: leadership.is_certain())
+    )
 
     def handle_deleted(change: Change[TaskRunToolCall]) -> None:
         if change.kind == "deleted":

@@ -189,6 +189,6 @@ class ToolCallReconciler:
                 subject=tool_request_subject(request.server.uid, call.namespace, call.uid),
                 result_subject=tool_result_subject(call.namespace, call.uid),
                 trace=routing.context,
-                fresh=request.requested_at > self._since,
+                new_since=request.requested_at if request.requested_at > self._since else None,
             )
         self._sent_at.setdefault(call.uid, now())

@@ -68,6 +68,10 @@ class LeaderElector:
         """True from the moment the lease is ours until it is lost or released."""
         return self._leading
 
+    def is_certain(self) -> bool:
+        """True while nobody else can have the lease, also for a process that was frozen a moment ago."""
+        return self._leading and self._now() < self._renewed_at + self._renew_deadline
+
     async def run(self, lead: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
         """Runs ``lead`` whenever this process is the leader; returns after ``stopping`` is set or ``lead`` returned.
 

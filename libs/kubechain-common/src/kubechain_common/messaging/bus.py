@@ -13,6 +13,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from enum import StrEnum
 from typing import Self, TypeVar
 
@@ -87,18 +88,19 @@ class Bus:
         msg_id: str | None,
         trace: SpanContext | None = None,
         once: bool = True,
+        new_since: datetime | None = None,
     ) -> PublishOutcome:
         """Store the message in its stream; one round trip.
 
         ``once``: only while the subject holds no message. ``msg_id``: refuse a second publish under this id for two
-        minutes, even after the first message is gone; None for a publish that replaces a lost one. Raises
-        MessagingError; after a retryable one the message may or may not be stored, and publishing it again is right in
-        both cases.
+        minutes, even after the first message is gone; None for a publish that replaces a lost one. ``new_since``: when
+        the unit came into being, if nobody can have published it before. Raises MessagingError; after a retryable one
+        the message may or may not be stored, and publishing it again is right in both cases.
         """
         payload = codec.encode(message)
         limit = int(self.connection.nc.max_payload) - HEADER_MARGIN
         claim = await self._put_claim(subject, payload, limit) if len(payload) > limit else None
-        headers = codec.build_headers(msg_id=msg_id, trace=trace, once=once, claim=claim)
+        headers = codec.build_headers(msg_id=msg_id, trace=trace, once=once, claim=claim, new_since=new_since)
         outcome = await self._publish(subject, b"" if claim else payload, headers)
         if claim and outcome is PublishOutcome.ALREADY_THERE:
             await self.claims.delete(claim)
@@ -162,15 +164,15 @@ class Bus:
         With wildcards: every such request in the stream. Purged first and told second: a consumer that hears of it, or
         looks after an outage, finds the message gone.
         """
-        for exact in await self._subjects(stream, subject) if "*" in subject else [subject]:
+        for exact in await self.find_subjects(stream, subject) if "*" in subject else [subject]:
             await self.purge(stream, exact)
             try:
                 await self.connection.nc.publish(withdrawn_subject(exact), b"")
             except errors.ANY as error:
                 raise errors.translate(error, f"withdrawing {exact}") from error
 
-    async def _subjects(self, stream: str, pattern: str) -> list[str]:
-        """The subjects of this pattern that hold a message, worked on or not."""
+    async def find_subjects(self, stream: str, pattern: str) -> list[str]:
+        """The subjects of this pattern that hold a message, worked on or not. Raises MessagingError."""
         try:
             await self.connection.ready()
             info = await self.connection.js.stream_info(stream, subjects_filter=pattern)

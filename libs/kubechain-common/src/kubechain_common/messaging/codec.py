@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ HEADER_MSG_ID = "Nats-Msg-Id"
 HEADER_EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 HEADER_TRACEPARENT = "traceparent"
 HEADER_CLAIM = "Kubechain-Claim"
+HEADER_NEW_SINCE = "Kubechain-New-Since"
 
 M = TypeVar("M", bound=Envelope)
 
@@ -36,7 +38,12 @@ def decode(model: type[M], data: bytes) -> M:
 
 
 def build_headers(
-    *, msg_id: str | None = None, trace: SpanContext | None = None, once: bool = False, claim: str | None = None
+    *,
+    msg_id: str | None = None,
+    trace: SpanContext | None = None,
+    once: bool = False,
+    claim: str | None = None,
+    new_since: datetime | None = None,
 ) -> dict[str, str]:
     headers: dict[str, str] = {}
     if msg_id is not None:
@@ -47,6 +54,8 @@ def build_headers(
         headers[HEADER_TRACEPARENT] = traceparent_of(trace)
     if claim is not None:
         headers[HEADER_CLAIM] = claim
+    if new_since is not None:
+        headers[HEADER_NEW_SINCE] = new_since.isoformat()
     return headers
 
 
@@ -56,3 +65,12 @@ def trace_of(headers: Mapping[str, str] | None) -> SpanContext | None:
 
 def claim_of(headers: Mapping[str, str] | None) -> str | None:
     return (headers or {}).get(HEADER_CLAIM)
+
+
+def new_since_of(headers: Mapping[str, str] | None) -> datetime | None:
+    """When the message's unit came into being, if its sender was sure to be the first who sends it."""
+    try:
+        since = datetime.fromisoformat((headers or {}).get(HEADER_NEW_SINCE, ""))
+    except ValueError:
+        return None
+    return since if since.tzinfo is not None else None

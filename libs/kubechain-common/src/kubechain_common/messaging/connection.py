@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ class Connection:
     def __init__(self) -> None:
         self.nc: Any = Client()
         self.js: Any = None
+        self.connected_at = datetime.now(UTC)
         self._streams = Streams()
         self._trusted = asyncio.Event()
         self._check = asyncio.Event()
@@ -142,6 +144,7 @@ class Connection:
             reconnected_cb=self._handle_reconnect,
             closed_cb=self._handle_close,
         )
+        self.connected_at = datetime.now(UTC)
         self.js = self.nc.jetstream(timeout=REQUEST_TIMEOUT)
         for subject in _ADVISORIES:
             await self.nc.subscribe(subject, cb=self._handle_advisory)
@@ -215,6 +218,7 @@ class Connection:
 
     async def _handle_reconnect(self) -> None:
         _log.info("reconnected to NATS")
+        self.connected_at = datetime.now(UTC)
         self._reconnected = True
         self._check.set()
 

@@ -23,6 +23,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from nats.js import api
@@ -325,7 +326,15 @@ class Consumer(Generic[M]):
             subject=entry.subject,
             stored_at=metadata.timestamp,
             sequence=metadata.sequence.stream,
+            new_since=self._find_new_since(raw),
         )
+
+    def _find_new_since(self, raw: Any) -> datetime | None:
+        """See Delivery."""
+        since = codec.new_since_of(raw.headers)
+        if since is None or raw.metadata.num_delivered > 1:
+            return None
+        return since if raw.metadata.timestamp > self._bus.connection.connected_at else None
 
     async def _handle_poison(self, entry: Entry, poison: Poison) -> str:
         _log.error("poison message", consumer=self._spec.durable, subject=poison.subject, reason=poison.reason)

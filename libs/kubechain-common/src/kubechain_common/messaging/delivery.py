@@ -17,7 +17,9 @@ class Delivery(Generic[M]):
     """One delivery of a message.
 
     ``attempt`` counts from 1; ``stored_at`` is when the stream took the message; ``sequence`` is its place in the
-    stream, different for every publish even of the same unit of work.
+    stream, different for every publish even of the same unit of work. ``new_since`` is when the unit came into
+    being, and None whenever it may have been dealt with already: delivered or sent before, or stored before this
+    process was connected to the server, which forgets in a crash what it delivered.
     """
 
     message: M
@@ -26,6 +28,7 @@ class Delivery(Generic[M]):
     subject: str
     stored_at: datetime
     sequence: int
+    new_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,16 @@ nothing is asked. After a restart it remembers nothing, so it looks: a worker pu
 acknowledges the request, hence the request is still there, or its result is, or the result was consumed, and then the
 object has moved on and is not reconciled for this unit any more. Only when both are missing was the request never
 published (or the broker's storage was lost), and then it is published again. No time-out is involved.
+
+A look can be out of date when the publish arrives: a worker that outlived the storage may have answered meanwhile. So
+only a first publish says that it is one (``new_since``), and workers look once more before they begin anything else.
+They do so too when it took a while to arrive: its sender may have been frozen, and no leader any more.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
 
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages import Envelope
@@ -16,12 +23,16 @@ from kubechain_common.messaging.bus import Bus
 
 
 class Dispatcher:
-    """Remembers what this process knows to be on its way. Not shared between replicas: only a leader dispatches."""
+    """Remembers what this process knows to be on its way. Not shared between replicas: only a leader dispatches.
 
-    def __init__(self, bus: Bus, requests: StreamSpec, results: StreamSpec) -> None:
+    ``leads`` tells whether nobody else can be leading at this moment.
+    """
+
+    def __init__(self, bus: Bus, requests: StreamSpec, results: StreamSpec, leads: Callable[[], bool]) -> None:
         self._bus = bus
         self._requests = requests
         self._results = results
+        self._leads = leads
         self._on_its_way: dict[str, str] = {}
 
     def subject_of(self, unit: str) -> str | None:
@@ -55,25 +66,30 @@ class Dispatcher:
         subject: str,
         result_subject: str,
         trace: SpanContext | None,
-        fresh: bool,
+        new_since: datetime | None,
+        anywhere: str | None = None,
     ) -> None:
         """Publish the unit's request unless it, or its result, is there already.
 
-        ``fresh`` says that the unit came into being in this very reconcile, so that nobody can have published it
-        before. A unit that moves to another subject (another LLM, an MCPServer made anew) is not fresh: it may have its
-        result already.
+        ``new_since`` is when the unit came into being, if that was in this very reconcile, so that nobody can have
+        published it before. A unit that moves to another subject (another LLM, an MCPServer made anew) is not new: it
+        may have its result already. ``anywhere`` is a pattern of all its subjects: a request that an earlier leader
+        sent to another of them is taken back.
         """
         known = self._on_its_way.get(unit)
         if known == subject:
             return
-        fresh = fresh and known is None
-        if fresh or not await self._is_there(subject, result_subject):
+        since = new_since if known is None and self._leads() else None
+        if since is not None or not await self._is_there(subject, result_subject, anywhere):
             # The id names the subject too: the server would take the unit's request elsewhere for its duplicate.
-            await self._bus.publish(subject, message, msg_id=subject if fresh else None, trace=trace)
+            msg_id = subject if since is not None else None
+            await self._bus.publish(subject, message, msg_id=msg_id, trace=trace, new_since=since)
         self._on_its_way[unit] = subject
 
-    async def _is_there(self, subject: str, result_subject: str) -> bool:
+    async def _is_there(self, subject: str, result_subject: str, anywhere: str | None) -> bool:
         # The order matters: a result appears before its request goes.
-        return await self._bus.has_message(self._requests.name, subject) or await self._bus.has_message(
-            self._results.name, result_subject
-        )
+        held = await self._bus.find_subjects(self._requests.name, anywhere or subject)
+        for other in held:
+            if other != subject:
+                await self._bus.withdraw(self._requests.name, other)
+        return subject in held or await self._bus.has_message(self._results.name, result_subject)

@@ -14,17 +14,24 @@ from kubechain_common.kube.lease import LeaderElector
 from kubechain_common.runtime.service import ServiceContext
 
 
+def build_elector(context: ServiceContext, name: str) -> LeaderElector:
+    """For the Lease ``kubechain-<name>``."""
+    return LeaderElector(
+        context.kube, namespace=context.settings.namespace, name=f"kubechain-{name}", identity=context.identity
+    )
+
+
 async def run_led(
-    context: ServiceContext, name: str, informers: Sequence[Informer[Any]], lead: Callable[[], Awaitable[None]]
+    context: ServiceContext,
+    elector: LeaderElector,
+    informers: Sequence[Informer[Any]],
+    lead: Callable[[], Awaitable[None]],
 ) -> None:
-    """Runs until the process is asked to stop; ``lead`` runs while this process holds the Lease ``kubechain-<name>``.
+    """Runs until the process is asked to stop; ``lead`` runs while this process holds the elector's Lease.
 
     Ready once the first lists are in, whoever leads.
     """
     context.health.add_check("caches", lambda: all(informer.has_synced.is_set() for informer in informers))
-    elector = LeaderElector(
-        context.kube, namespace=context.settings.namespace, name=f"kubechain-{name}", identity=context.identity
-    )
     async with asyncio.TaskGroup() as group:
         following = [group.create_task(informer.run()) for informer in informers]
         for informer in informers:
@@ -54,7 +61,7 @@ class Leadership(Generic[T]):
         self, context: ServiceContext, name: str, informers: Sequence[Informer[Any]], build_term: Callable[[], T]
     ) -> None:
         self._context = context
-        self._name = name
+        self._elector = build_elector(context, name)
         self._informers = informers
         self._build_term = build_term
         self._term: T | None = None
@@ -66,9 +73,13 @@ class Leadership(Generic[T]):
         if self._term is not None:
             act(self._term)
 
+    def is_certain(self) -> bool:
+        """True while nobody else can be leading."""
+        return self._elector.is_certain()
+
     async def run(self) -> None:
         """Runs until the process is asked to stop."""
-        await run_led(self._context, self._name, self._informers, self._lead)
+        await run_led(self._context, self._elector, self._informers, self._lead)
 
     async def _lead(self) -> None:
         self._term = self._build_term()
