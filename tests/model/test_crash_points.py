@@ -122,7 +122,6 @@ class CrashPoints(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["llm", "llm2"]))
     def the_agent_is_edited(self, name: str) -> None:
-        self.world.invariants.agent_edited = True
         self.world.patch("agents", "agent", {"spec": {"llmRef": {"name": name}}})
 
     @precondition(lambda self: bool(self.tasks))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from tests.model.effects import Fate
 from tests.model.outside import ONCE, READ, SERVER, Turn
-from tests.model.processes import MCP_HOST, TASK_CONTROLLER, TOOLCALL_CONTROLLER
+from tests.model.processes import LLM_GATEWAY, MCP_HOST, TASK_CONTROLLER, TOOLCALL_CONTROLLER
 from tests.model.world import World
 
 SCRIPT = (Turn((ONCE, READ)),)
@@ -105,3 +105,66 @@ def test_a_call_that_ran_is_not_run_again_when_it_and_the_record_of_it_are_gone(
         world.delete("taskruntoolcalls", world.server.all("taskruntoolcalls")[0]["metadata"]["name"])
         world.settle()
         world.invariants.check_settled()
+
+
+def test_an_answer_that_nats_and_its_gateway_forgot_is_not_asked_for_again() -> None:
+    """The request comes back as a first delivery, moments old, to a gateway that knows nothing of it."""
+    with World.opened() as world:
+        world.create_task((Turn((ONCE,)),))
+        step_until(world, "ack kubechain.llm.request.")
+        world.kill_nats()
+        world.crash(world.living(LLM_GATEWAY)[0])
+        world.settle()
+        world.invariants.check_settled()
+        assert set(world.outside.asked.values()) == {1}
+
+
+def test_an_answer_that_was_stored_after_its_request_was_looked_for_is_not_asked_for_again() -> None:
+    """The storage is lost during the call, and the controller publishes again in the moment of the answer."""
+    with World.opened() as world:
+        world.create_task((Turn((ONCE,)),))
+        run_up_to(world, "ask the model")
+        world.lose_storage()
+        run_up_to(world, "publish kubechain.llm.request.", but="ask the model")
+        run_up_to(world, "nothing", but="publish kubechain.llm.request.", steps=20)
+        world.settle()
+        world.invariants.check_settled()
+        assert set(world.outside.asked.values()) == {1}
+
+
+def test_the_request_of_a_leader_that_was_frozen_is_not_taken_for_a_new_one() -> None:
+    """It wrote the Task, was overtaken before it could publish, and wakes up when the answer was taken long ago."""
+    with World.opened() as world:
+        world.create_task((Turn((ONCE,)),))
+        run_up_to(world, "publish kubechain.llm.request.")
+        frozen = world.living(TASK_CONTROLLER)[0]
+        held = next(e for e in world.effects.pending if e.process is frozen)
+        world.effects.pending.remove(held)
+        world.invariants.leaders_overlapped = True
+        world.advance_time(13.0)
+        world.start(TASK_CONTROLLER)
+        while world.outside.asked != {("script 1", 1): 1, ("script 1", 2): 1}:
+            world.step(0)
+        world.effects.pending.append(held)
+        world.settle()
+        world.invariants.check_settled()
+        assert set(world.outside.asked.values()) == {1}
+
+
+def step_until(world: World, label: str) -> None:
+    """Takes this step and stops."""
+    while not (choices := world.choices())[0].label.partition(": ")[2].startswith(label):
+        world.step(0)
+    choices[0].take()
+
+
+def run_up_to(world: World, label: str, *, but: str = "\0", steps: int = 500) -> None:
+    """Until this is what some process is about to do; without whatever does what ``but`` says."""
+    for _ in range(steps):
+        if any(effect.label.startswith(label) for effect in world.effects.pending):
+            return
+        ready = [n for n, choice in enumerate(world.choices()) if but not in choice.label]
+        if not ready:
+            world.advance_time(0.1)
+        else:
+            world.step(ready[0])
