@@ -197,4 +197,4 @@ async def test_a_server_that_does_not_list_its_tools_is_given_up() -> None:
 
 async def test_text_that_is_no_unicode_arrives_with_marks_in_its_place() -> None:
     async with connect(plain_server()) as harness:
-        assert await harness.call("odd") == "half ?, stray \ufffd, nul \0, whole \U0001f600"
+        assert await harness.call("odd") == "half \ufffd, stray \ufffd, nul \0, whole \U0001f600"

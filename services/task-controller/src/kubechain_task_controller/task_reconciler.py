@@ -130,7 +130,7 @@ class TaskReconciler:
 
     async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
         for task in list(self._deleted.get(key, ())):
-            await self._forbid(task.namespace, calls_to_forbid(task, self._find_children(task)))
+            await self._forbid(task.namespace, calls_to_forbid(task, self._watched.calls_of(task)))
             await self._withdraw(task)
             self._deleted[key].remove(task)
         self._deleted.pop(key, None)

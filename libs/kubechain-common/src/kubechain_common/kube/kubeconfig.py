@@ -107,7 +107,9 @@ def _find(config: dict[str, Any], kind: str, name: object) -> dict[str, Any]:
 
 
 def _checked(fields: Any, known: Mapping[str, type]) -> dict[str, Any]:
-    fields = {key: value for key, value in _mapping(fields).items() if key not in _IGNORED and value is not None}
+    fields: dict[str, Any] = {
+        key: value for key, value in _mapping(fields).items() if key not in _IGNORED and value is not None
+    }
     if not all(isinstance(value, known.get(key, ())) for key, value in fields.items()):
         raise _NotPlainError
     return fields
