@@ -1,7 +1,8 @@
 """Ten thousand finished Tasks: do they slow a new one down, and how soon is a restarted service ready with them?
 
-They are really run, one in five with a tool call whose result has 2 KB, so that everything that a finished Task leaves
-behind is there.
+They are written as the controllers leave them, one in five with a call whose result has 2 KB, while both controllers
+stand still: running them for real would take most of an hour of CPU. The controllers are ended afterwards, so that
+what they knew before is gone.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ import aiohttp
 import psutil
 
 from benchmarks import workloads as w
-from benchmarks.product import Product
+from benchmarks.product import Product, build
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.kube.client import KubeClient
 
 TASKS = 10_000
-_BATCH = 250
-_ONE_TOOL: dict[str, Any] = {"turns": 1, "tool": "echo__text", "arguments": {"size": 2048}}
+_WRITERS = 24
+_WITH_CALL = 5
+_RESULT = "x" * 2048
+_CONTROLLERS = ("task-controller", "toolcall-controller")
+_ENDED = "2026-01-01T00:00:00Z"
 _READY_WITHIN = 60.0
 
 
@@ -38,7 +44,9 @@ class ScaleFigures:
 
 async def measure_scale(product: Product, tasks: int = TASKS) -> ScaleFigures:
     before = await _measure(product, "few")
-    await _run_many(product, tasks)
+    began = time.monotonic()
+    await _write_many(product, tasks)
+    print(f"{tasks} finished Tasks were written in {time.monotonic() - began:.0f} s")
     after = await _measure(product, "many")
     return ScaleFigures(tasks, (before[0], after[0]), (before[1], after[1]), (before[2], after[2]))
 
@@ -51,10 +59,54 @@ async def _measure(product: Product, prefix: str) -> tuple[float, dict[str, floa
     return plain, rss, ready
 
 
-async def _run_many(product: Product, tasks: int) -> None:
-    for start in range(0, tasks, _BATCH):
-        order = _ONE_TOOL if start // _BATCH % 5 == 0 else w.PLAIN
-        await w.run_tasks(product, f"many{start}", min(_BATCH, tasks - start), order)
+async def _write_many(product: Product, tasks: int) -> None:
+    for name in _CONTROLLERS:
+        os.kill(product.pids()[name], signal.SIGSTOP)
+    numbers = iter(range(tasks))
+
+    async def write_some() -> None:
+        for number in numbers:
+            await _write_finished(product.kube, f"many-{number}", with_call=number % _WITH_CALL == 0)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_WRITERS):
+            group.create_task(write_some())
+    for name in _CONTROLLERS:
+        await _seconds_to_ready(product, name)
+
+
+async def _write_finished(kube: KubeClient, name: str, *, with_call: bool) -> None:
+    task = await kube.create(build(Task, name, {"agentRef": {"name": "bench"}, "userMessage": "What is it?"}))
+    window: list[dict[str, Any]] = [
+        {"role": "system", "content": "You are measured."},
+        {"role": "user", "content": "What is it?"},
+    ]
+    if with_call:
+        await _write_call(kube, task)
+        function = {"name": "echo__text", "arguments": '{"size": 2048}'}
+        window.append({"role": "assistant", "toolCalls": [{"id": "1", "type": "function", "function": function}]})
+        window.append({"role": "tool", "toolCallId": "1", "content": _RESULT})
+    window.append({"role": "assistant", "content": "done"})
+    times = {"startTime": _ENDED, "completionTime": _ENDED}
+    said = {"output": "done", "userMsgPreview": "What is it?", "messageCount": len(window), "contextWindow": window}
+    ended = {"phase": "FinalAnswer", "ready": True, "status": "Ready", "statusDetail": "final answer", "turn": 1}
+    await kube.patch_status(task, ended | times | said)
+
+
+async def _write_call(kube: KubeClient, task: Task) -> None:
+    spec = {
+        "toolCallId": "1",
+        "taskRunRef": {"name": task.name},
+        "toolRef": {"name": "echo__text"},
+        "toolType": "MCP",
+        "target": {"name": "echo", "tool": "text"},
+        "arguments": '{"size": 2048}',
+    }
+    call = build(TaskRunToolCall, f"{task.name}-1-0", spec)
+    call.metadata.owner_references.append(task.build_owner_reference())
+    call = await kube.create(call)
+    ended = {"phase": "Succeeded", "status": "Succeeded", "result": _RESULT}
+    await kube.patch_status(call, ended | {"startTime": _ENDED, "completionTime": _ENDED})
 
 
 async def _seconds_to_ready(product: Product, name: str) -> float:

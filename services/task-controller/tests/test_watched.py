@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
+
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
-from kubechain_task_controller.watched import Watched
+from kubechain_task_controller.watched import Watched, strip_finished, strip_raw
 
 CALL = ("ns", "task-1")
 
@@ -86,3 +88,43 @@ def test_a_call_that_is_heard_of_after_the_end_of_its_task_is_found_until_it_end
     assert not watched.calls_of(build_task("Failed", uid="an earlier one"))
     watched.calls.observe(build_call("Failed", version=2))
     assert not watched.calls_of(finished)
+
+
+def test_a_new_leader_looks_at_unfinished_tasks_and_at_what_finished_ones_leave_to_do() -> None:
+    watched = build_watched()
+    for name, phase, spec in (
+        ("new", None, {}),
+        ("kept", "FinalAnswer", {}),
+        ("brief", "FinalAnswer", {"ttlSecondsAfterFinished": 60}),
+        ("task", "Failed", {}),
+        ("waiting", "ToolCallsPending", {}),
+    ):
+        raw = {
+            "metadata": {"namespace": "ns", "name": name, "uid": f"{name}-uid", "resourceVersion": "1"},
+            "spec": {"agentRef": {"name": "agent"}, "userMessage": "hello", **spec},
+            "status": {"phase": phase},
+        }
+        watched.tasks.observe(Task.model_validate(raw))
+    watched.calls.observe(build_call("Running", result=""))
+    assert [task.name for task in watched.tasks_to_look_at()] == ["new", "waiting", "brief", "task"]
+    watched.calls.observe(build_call("Failed", version=2))
+    assert [task.name for task in watched.tasks_to_look_at()] == ["new", "waiting", "brief"]
+
+
+@pytest.mark.parametrize("phase", [None, "Pending", "ToolCallsPending", "FinalAnswer", "Failed"])
+def test_what_is_not_validated_of_a_task_would_not_have_been_kept(phase: str | None) -> None:
+    raw: dict[str, Any] = {
+        "metadata": {"namespace": "ns", "name": "task", "uid": "u", "resourceVersion": "1"},
+        "spec": {"agentRef": {"name": "agent"}, "userMessage": "hello"},
+        "status": {"phase": phase, "output": "o", "contextWindow": [{"role": "user", "content": "hello"}]},
+    }
+    whole = Task.model_validate(raw)
+    strip_raw(raw)
+    assert strip_finished(Task.model_validate(raw)) == strip_finished(whole)
+    assert ("contextWindow" in raw["status"]) is not whole.finished
+
+
+def test_a_task_without_a_status_is_left_as_it_is() -> None:
+    raw = {"spec": {"userMessage": "hello"}}
+    strip_raw(raw)
+    assert raw == {"spec": {"userMessage": "hello"}}

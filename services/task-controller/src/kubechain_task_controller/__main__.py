@@ -49,11 +49,10 @@ class TaskTerm:
         self.agents = Controller("agent", agents.reconcile, workers=8)
 
     async def run(self) -> None:
-        """Looks at everything once, then at whatever changes."""
+        """Looks once at everything that may need something, then at whatever changes."""
         for agent in self._watched.agents.list():
             self.agents.queue.add(agent.key)
-        # Those that wait first: thousands may have finished, of which few need anything.
-        for task in sorted(self._watched.tasks.list(), key=lambda task: task.finished):
+        for task in self._watched.tasks_to_look_at():
             self.tasks.queue.add(task.key)
         results = Consumer(
             self._context.bus,

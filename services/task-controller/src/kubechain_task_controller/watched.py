@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.task import TERMINAL_PHASES
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
+from kubechain_common.kube.store import Objects
 from kubechain_common.messages import ObjectRef
 from kubechain_task_controller.core.tool_calls import pending_names
 
@@ -42,7 +45,8 @@ class Watched:
                 Task,
                 namespace=namespace,
                 indexers={BY_UID: _uid_of, BY_AGENT: _agent_of_unfinished, BY_SOURCE: _source_of_unstarted},
-                transform=_strip_finished,
+                transform=strip_finished,
+                strip=strip_raw,
             ),
             agents=Informer(kube, Agent, namespace=namespace, indexers={BY_LLM: _llm_of, BY_SERVER: _servers_of}),
             llms=Informer(kube, LLM, namespace=namespace),
@@ -71,6 +75,17 @@ class Watched:
             return {call.name: call for call in self.calls.by_owner(task.uid) if not call.finished}
         found = ((name, self.calls.get(task.namespace, name)) for name in pending_names(task))
         return {name: call for name, call in found if call is not None and _is_owner(task, call)}
+
+    def tasks_to_look_at(self) -> Objects[Task]:
+        """Those that a new leader has work with: of the finished ones, which may be thousands, it has with few."""
+        tasks = self.tasks.list()
+        waiting = [task for task in tasks if not task.finished]
+        return waiting + [task for task in tasks if task.finished and self._leaves_work(task)]
+
+    def _leaves_work(self, task: Task) -> bool:
+        if task.spec.ttl_seconds_after_finished is not None:
+            return True
+        return any(not call.finished for call in self.calls.by_owner(task.uid))
 
     def _thin_out_calls(self) -> None:
         """The results of a Task's calls are needed until it has finished; either may be heard of first."""
@@ -186,9 +201,18 @@ def _strip_call(call: TaskRunToolCall) -> TaskRunToolCall:
     return call.model_copy(update={"spec": spec, "status": call.status.model_copy(update={"result": "", "error": ""})})
 
 
-def _strip_finished(task: Task) -> Task:
+def strip_finished(task: Task) -> Task:
+    """What is kept of a Task once it has finished."""
     if not task.finished:
         return task
-    spec = task.spec.model_copy(update={"user_message": "", "context_window": None})
+    spec = task.spec.model_copy(update={"user_message": None, "context_window": None})
     status = task.status.model_copy(update={"context_window": [], "output": ""})
     return task.model_copy(update={"spec": spec, "status": status})
+
+
+def strip_raw(raw: dict[str, Any]) -> None:
+    """The same before validation: what is dropped costs more to validate than the rest of a finished Task."""
+    status = raw.get("status") or {}
+    if status.get("phase") in TERMINAL_PHASES:
+        raw["spec"] = {k: v for k, v in raw["spec"].items() if k not in ("userMessage", "contextWindow")}
+        raw["status"] = {k: v for k, v in status.items() if k not in ("contextWindow", "output")}

@@ -45,7 +45,9 @@ class Informer(Generic[R]):
     """The local view of one kind, in one namespace or (by default) in all.
 
     ``indexers`` map an object to the values under which ``by_index`` finds it. ``transform`` may thin out objects
-    before they are stored. Handlers are called synchronously, in the order of the changes, and must not block or raise.
+    before they are stored; ``strip`` takes out of what the API server sent what would be validated for nothing, and
+    must not change what ``transform`` makes of it. Handlers are called synchronously, in the order of the changes, and
+    must not block or raise.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Informer(Generic[R]):
         namespace: str = "",
         indexers: Mapping[str, Indexer[R]] | None = None,
         transform: Callable[[R], R] | None = None,
+        strip: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.kind = kind
         self.has_synced = asyncio.Event()
         self._client = client
         self._path = resource_path(kind, namespace)
         self._transform = transform
+        self._strip = strip
         self._store: Store[R] = Store(indexers)
         self._handlers: list[Handler[R]] = []
         self._version = 0
@@ -176,6 +180,8 @@ class Informer(Generic[R]):
         if int(raw["metadata"]["resourceVersion"]) <= self._store.version(_key(raw)):
             return
         try:
+            if self._strip is not None:
+                self._strip(raw)
             changes = self._store.upsert(self._prepare(self.kind.model_validate(raw)))
         except Exception as error:  # whatever is in an object, the informer goes on
             INFORMER_SKIPPED.labels(self.kind.crd.kind).inc()

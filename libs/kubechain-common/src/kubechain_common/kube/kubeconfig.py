@@ -79,18 +79,17 @@ def connect_by_kubeconfig(file: str) -> Connection | None:
 def _parse(content: bytes) -> dict[str, Any]:
     """JSON, as ``kubechain up`` writes it, is YAML that takes a thousandth of the time."""
     try:
-        config: Any = orjson.loads(content)
+        return _mapping(orjson.loads(content))
     except orjson.JSONDecodeError:
         import yaml
 
         try:
-            config = yaml.safe_load(content)
+            return _mapping(yaml.safe_load(content))
         except yaml.YAMLError as error:
             raise _NotPlainError from error
-    return _mapping(config)
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _NotPlainError
     return value
@@ -107,12 +106,10 @@ def _find(config: dict[str, Any], kind: str, name: object) -> dict[str, Any]:
 
 
 def _checked(fields: Any, known: Mapping[str, type]) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        key: value for key, value in _mapping(fields).items() if key not in _IGNORED and value is not None
-    }
-    if not all(isinstance(value, known.get(key, ())) for key, value in fields.items()):
+    given = {key: value for key, value in _mapping(fields).items() if key not in _IGNORED and value is not None}
+    if not all(isinstance(value, known.get(key, ())) for key, value in given.items()):
         raise _NotPlainError
-    return fields
+    return given
 
 
 def _build_connection(cluster: _Entry, user: _Entry) -> Connection:
