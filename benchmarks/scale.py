@@ -72,7 +72,10 @@ async def _write_many(product: Product, tasks: int) -> None:
         for _ in range(_WRITERS):
             group.create_task(write_some())
     for name in _CONTROLLERS:
-        await _seconds_to_ready(product, name)
+        os.kill(product.pids()[name], signal.SIGKILL)
+    for name in _CONTROLLERS:
+        await _wait_ready(product.port(name))
+    await product.refresh()
 
 
 async def _write_finished(kube: KubeClient, name: str, *, with_call: bool) -> None:
@@ -113,13 +116,17 @@ async def _seconds_to_ready(product: Product, name: str) -> float:
     old = product.pids()[name]
     began = time.monotonic()
     os.kill(old, signal.SIGKILL)
-    async with asyncio.timeout(_READY_WITHIN), aiohttp.ClientSession() as session:
-        while not await _is_ready(session, product.port(name)):  # noqa: ASYNC110 - another process's endpoint
-            await asyncio.sleep(0.02)
+    await _wait_ready(product.port(name))
     seconds = time.monotonic() - began
     await product.refresh()
     assert product.pids()[name] != old
     return seconds
+
+
+async def _wait_ready(port: int) -> None:
+    async with asyncio.timeout(_READY_WITHIN), aiohttp.ClientSession() as session:
+        while not await _is_ready(session, port):  # noqa: ASYNC110 - another process's endpoint
+            await asyncio.sleep(0.02)
 
 
 async def _is_ready(session: aiohttp.ClientSession, port: int) -> bool:
