@@ -97,7 +97,7 @@ CONVERSATIONS = st.lists(st.builds(lambda role, text: Message(role=role, content
 
 
 def wire_size(window: Sequence[Message]) -> int:
-    return sum(len(message.model_dump_json(by_alias=True, exclude_none=True)) for message in window)
+    return sum(len(message.model_dump_json(by_alias=True, exclude_none=True).encode()) for message in window)
 
 
 @given(start=CONVERSATIONS, turns=TURNS)
@@ -113,6 +113,15 @@ async def test_the_model_reads_every_byte_and_the_window_stays_small(
         assert wire_size(run.window) <= offload.WINDOW_BYTES
         assert all(m.content_from is not None or len(m.content.encode()) <= 4096 for m in run.window)
     assert await run.cluster.read(run.window) == run.whole
+
+
+async def test_a_page_fits_into_a_config_map_whatever_the_language() -> None:
+    run = Run()
+    messages = [Message(role="user", content="漢" * 3_000) for _ in range(200)]
+    offloaded = offload_start(TASK, messages)
+    assert all(len(text.text.encode()) <= 1024 * 1024 for text in offloaded.stored)
+    run.start(messages)
+    assert await run.cluster.read(run.window) == messages
 
 
 async def test_a_long_result_stays_in_its_call_and_is_at_hand_for_the_request() -> None:

@@ -257,4 +257,4 @@ def _bytes(text: str) -> int:
 
 
 def _size(message: Message) -> int:
-    return len(message.model_dump_json(by_alias=True, exclude_none=True))
+    return _bytes(message.model_dump_json(by_alias=True, exclude_none=True))
