@@ -158,3 +158,11 @@ def test_a_page_is_one_line_per_message() -> None:
     messages = [Message(role="user", content="a\nb\u2028c\x85"), Message(role="assistant", content='"')]
     assert write_page(messages).count("\n") == 2
     assert read_page(write_page(messages)) == messages
+
+
+async def test_a_page_that_comes_before_itself_is_read_once(api: Api) -> None:
+    first, second = stored("first", PAGE_KEY, "earlier"), stored("second", PAGE_KEY, "earlier")
+    api.add_config_map("first", {PAGE_KEY: write_page([second, Message(role="user", content="a")])})
+    api.add_config_map("second", {PAGE_KEY: write_page([first, Message(role="user", content="b")])})
+    with pytest.raises(ContentLostError, match='"first" says that it comes before itself'):
+        await build_reader(api).read(REF, [first])

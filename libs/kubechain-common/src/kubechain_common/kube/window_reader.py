@@ -63,27 +63,29 @@ class WindowReader:
         """The whole conversation. Raises ContentLostError, or another KubeError when the API server fails."""
         head, earlier, tail = split_window(window)
         parts = [await self._fill(task, tail)]
+        read: set[str] = set()
         while earlier is not None:
-            page = await self._read_page(task, earlier)
+            key = _page_key(earlier)
+            if key in read:  # whoever may write ConfigMaps could make one so, and us read it for ever
+                raise ContentLostError(f"{_describe(key)} says that it comes before itself")
+            read.add(key)
+            page = await self._read_page(task, key)
             earlier = page.earlier
             parts.append(page.messages)
         parts.append(await self._fill(task, head))
         return [message for part in reversed(parts) for message in part]
 
-    async def _read_page(self, task: ObjectRef, reference: Message) -> Page:
-        if reference.content_from is None:
-            raise ContentLostError("the conversation names no object for its earlier messages")
-        key = (task.uid, reference_key(reference.content_from))
-        known = self._cache.get_page(key)
+    async def _read_page(self, task: ObjectRef, key: str) -> Page:
+        known = self._cache.get_page((task.uid, key))
         if known is not None:
             return known
-        text = (await self._look_up(task, [key[1]]))[key[1]]
+        text = (await self._look_up(task, [key]))[key]
         try:
             _, earlier, own = split_window(read_page(text))
         except ValueError:
-            raise ContentLostError(f"{_describe(key[1])} does not hold messages") from None
+            raise ContentLostError(f"{_describe(key)} does not hold messages") from None
         page = Page(earlier, await self._fill(task, own))
-        self._cache.put(key, page, sum(map(_size_of, page.messages)))
+        self._cache.put((task.uid, key), page, sum(map(_size_of, page.messages)))
         for message in own:  # the page holds them now
             for part in _references(message):
                 self._cache.drop((task.uid, part))
@@ -141,6 +143,12 @@ async def _gather(reads: Sequence[Any]) -> list[dict[str, str]]:
         if isinstance(outcome, BaseException):
             raise outcome
     return [outcome for outcome in done if not isinstance(outcome, BaseException)]
+
+
+def _page_key(reference: Message) -> str:
+    if reference.content_from is None:
+        raise ContentLostError("the conversation names no object for its earlier messages")
+    return reference_key(reference.content_from)
 
 
 def _references(message: Message) -> list[str]:
