@@ -6,7 +6,7 @@ import pytest
 
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import InvalidError
+from kubechain_common.kube.errors import AlreadyExistsError, InvalidError
 from kubechain_common.kube.paths import core_path
 from kubechain_common.kube.text_store import store_text
 
@@ -31,9 +31,9 @@ async def test_a_text_is_stored_once_belongs_to_its_task_and_never_changes(kube:
 async def test_a_name_that_somebody_else_took_is_refused(kube: KubeClient, namespace: str) -> None:
     task, other = await create_task(kube, namespace), await create_task(kube, namespace, "other")
     await store_text(kube, other, "hello-text-1", "content", "text")
-    with pytest.raises(InvalidError, match='ConfigMap "hello-text-1" exists already'):
+    with pytest.raises(AlreadyExistsError, match='ConfigMap "hello-text-1" exists already'):
         await store_text(kube, task, "hello-text-1", "content", "text")
-    with pytest.raises(InvalidError, match='ConfigMap "hello-text-1" exists already'):
+    with pytest.raises(AlreadyExistsError, match='ConfigMap "hello-text-1" exists already'):
         await store_text(kube, other, "hello-text-1", "content", "another text")
 
 

@@ -53,7 +53,7 @@ _NAMESPACE_GOES = "because it is being terminated"
 
 
 class _NotStoredError(Exception):
-    """A text of the conversation was refused: for good, or until somebody gives a right or raises a quota."""
+    """A text of the conversation was refused: for good, or until somebody gives a right, or makes room for it."""
 
     def __init__(self, reason: str, *, for_good: bool) -> None:
         super().__init__(reason)
@@ -221,7 +221,7 @@ class TaskReconciler:
         for text in texts:
             try:
                 await store_text(self._kube, task, text.name, text.key, text.text)
-            except (InvalidError, ForbiddenError) as error:
+            except (InvalidError, ForbiddenError, AlreadyExistsError) as error:
                 raise _NotStoredError(str(error), for_good=isinstance(error, InvalidError)) from error
 
     def _settle(self, task: Task, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:

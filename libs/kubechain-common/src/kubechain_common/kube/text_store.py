@@ -12,14 +12,15 @@ from typing import Any
 from kubechain_common.api.names import tool_call_labels
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import AlreadyExistsError, InvalidError
+from kubechain_common.kube.errors import AlreadyExistsError
 from kubechain_common.kube.paths import core_path
 
 
 async def store_text(kube: KubeClient, task: Task, name: str, key: str, text: str) -> None:
     """Keeps the text for as long as the Task lives.
 
-    Raises InvalidError where it does not fit or the name is taken, ForbiddenError where a right or quota is missing.
+    Raises InvalidError where it does not fit, AlreadyExistsError where the name is taken, ForbiddenError where a right
+    or quota is missing.
     """
     body = {
         "apiVersion": "v1",
@@ -37,7 +38,7 @@ async def store_text(kube: KubeClient, task: Task, name: str, key: str, text: st
     except AlreadyExistsError:
         found = await kube.request("GET", core_path("configmaps", task.namespace, name))
         if not belongs_to(found, task.uid) or (found.get("data") or {}).get(key) != text:
-            raise InvalidError(f'ConfigMap "{name}" exists already and is not the Task\'s: delete it') from None
+            raise AlreadyExistsError(f'ConfigMap "{name}" exists already and is not the Task\'s: delete it') from None
 
 
 def belongs_to(raw: Mapping[str, Any], task_uid: str) -> bool:
