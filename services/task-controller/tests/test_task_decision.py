@@ -200,6 +200,17 @@ def test_a_text_that_may_not_be_stored_now_is_waited_for_and_loses_no_answer() -
     assert (again.status, again.events, again.requeue_after) == (None, (), 10)
 
 
+def test_a_task_that_can_not_begin_for_lack_of_room_has_its_deadline_all_the_same() -> None:
+    task = build_task(activeDeadlineSeconds=4)
+    plan = decide_unstorable(snapshot(task), "exceeded quota")
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.start_time, plan.requeue_after) == (TaskPhase.PENDING, NOW, 4)
+    late = replace(snapshot(carried_out(task, plan)), now=NOW + timedelta(seconds=4))
+    ended = decide_task(late)
+    assert ended.status is not None
+    assert ended.status.phase == TaskPhase.FAILED
+
+
 # --- a turn
 
 
@@ -591,3 +602,9 @@ def test_trouble_with_the_bus_is_told_once_and_forgotten_when_the_request_is_out
     assert sent.status is not None
     assert sent.status.status_detail == "Sending context window to LLM"
     assert decide_task(snapshot(carried_out(kept, sent), request_on_its_way=True)) == NOTHING
+
+
+def test_trouble_in_many_words_is_told_once() -> None:
+    long = Trouble("MessageBusFull", PREFIX + "x" * 5000)
+    task = started()
+    assert decide_kept(carried_out(task, decide_kept(task, long)), long) == NOTHING

@@ -76,21 +76,28 @@ def decide_refused(snapshot: TaskSnapshot, refusal: str, *, too_large: bool) -> 
 
 
 def decide_unstorable(snapshot: TaskSnapshot, refusal: str) -> TaskPlan:
-    """The plan when a text of the conversation may not be stored now: a missing right or an exhausted quota."""
+    """The plan when a text of the conversation may not be stored now: a missing right, a quota, a name that is taken.
+
+    A Task that has not begun starts its clock with this, so its deadline holds.
+    """
+    status, left = snapshot.task.status, _seconds_left(snapshot.task, snapshot.now)
+    again_in = UNSTORABLE_RETRY if left is None else max(0.001, min(UNSTORABLE_RETRY, left))
     detail = shorten(f"Waiting to store the conversation: {refusal}")
-    if snapshot.task.status.status_detail == detail:
-        return TaskPlan(requeue_after=UNSTORABLE_RETRY)
-    status = snapshot.task.status.model_copy(update={"status_detail": detail})
+    if status.status_detail == detail:
+        return TaskPlan(requeue_after=again_in)
+    start = {"phase": status.phase or TaskPhase.PENDING, "start_time": status.start_time or snapshot.now}
     event = PlannedEvent("Warning", "ContextWindowNotStored", detail)
-    return TaskPlan(status, events=(event,), requeue_after=UNSTORABLE_RETRY)
+    waiting = status.model_copy(update={**start, "status_detail": detail})
+    return TaskPlan(waiting, events=(event,), requeue_after=again_in)
 
 
 def decide_kept(task: Task, trouble: Trouble) -> TaskPlan:
     """The plan when the message bus keeps the Task from going on: say so, once."""
-    if task.finished or task.status.phase is None or task.status.status_detail == trouble.detail:
+    detail = shorten(trouble.detail)
+    if task.finished or task.status.phase is None or task.status.status_detail == detail:
         return NOTHING
-    status = task.status.model_copy(update={"status_detail": shorten(trouble.detail)})
-    return TaskPlan(status, events=(PlannedEvent("Warning", trouble.reason, shorten(trouble.detail)),))
+    status = task.status.model_copy(update={"status_detail": detail})
+    return TaskPlan(status, events=(PlannedEvent("Warning", trouble.reason, detail),))
 
 
 def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:

@@ -24,7 +24,6 @@ from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnaps
 SHOW_RUNNING_AFTER = 1.0
 """Seconds."""
 
-
 TASK_ASKED_AFTER = 5.0
 """Seconds after which a call that was not sent yet is not sent without a look at its Task, which may have ended."""
 
@@ -71,10 +70,11 @@ def _cancel(snapshot: CallSnapshot) -> CallPlan:
 
 def decide_kept(call: TaskRunToolCall, trouble: Trouble) -> CallPlan:
     """The plan when the message bus keeps the call from going on: say so, once."""
-    if call.finished or call.status.status_detail == trouble.detail:
+    detail = shorten(trouble.detail)
+    if call.finished or call.status.status_detail == detail:
         return NOTHING
-    status = call.status.model_copy(update={"status_detail": shorten(trouble.detail)})
-    return CallPlan(status, events=(PlannedEvent("Warning", trouble.reason, shorten(trouble.detail)),))
+    status = call.status.model_copy(update={"status_detail": detail})
+    return CallPlan(status, events=(PlannedEvent("Warning", trouble.reason, detail),))
 
 
 def _decide_mcp(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
