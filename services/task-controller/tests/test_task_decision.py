@@ -16,8 +16,9 @@ from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
 from kubechain_common.messages.trouble import PREFIX, Trouble
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
 from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
 from kubechain_task_controller.core.source import Source
-from kubechain_task_controller.core.task_decision import decide_kept, decide_refused, decide_task, decide_unstorable
+from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
 from kubechain_task_controller.core.unreadable import build_unreadable_result

@@ -16,8 +16,9 @@ from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
 from kubechain_task_controller.core.plan import TaskSnapshot
+from kubechain_task_controller.core.setback import decide_refused
 from kubechain_task_controller.core.source import Source
-from kubechain_task_controller.core.task_decision import decide_refused, decide_task
+from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
 from kubechain_task_controller.core.unreadable import build_unreadable_result

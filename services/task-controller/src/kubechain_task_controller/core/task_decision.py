@@ -15,18 +15,27 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
-from kubechain_common.api.v1alpha1.status import Condition, set_condition, shorten
-from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
+from kubechain_common.api.v1alpha1.status import shorten
+from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, DEFAULT_MAX_TURNS, TaskPhase
 from kubechain_common.messages import LLMResult
-from kubechain_common.messages.trouble import PREFIX, Trouble
+from kubechain_common.messages.trouble import PREFIX
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
     build_tool_message,
     find_unanswered_call,
     normalise_answer,
     preview_of,
+)
+from kubechain_task_controller.core.ending import (
+    awaits_llm,
+    calls_under_way,
+    end_early,
+    end_failed,
+    ended,
+    fail,
+    seconds_left,
 )
 from kubechain_task_controller.core.offload import offload_answer, offload_results, offload_start
 from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
@@ -35,9 +44,6 @@ from kubechain_task_controller.core.tool_calls import build_tool_call, calls_to_
 SENDING = "Sending context window to LLM"
 ANSWERED = "LLM final response received"
 TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
-
-UNSTORABLE_RETRY = 10.0
-"""Seconds until the API server is asked again for what it forbade; nothing tells when that changes."""
 
 _SENDING_EVENT = PlannedEvent("Normal", "SendingContextWindowToLLM", SENDING)
 
@@ -50,54 +56,19 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     if task.metadata.deleting:
         return TaskPlan(
             consumed=True,
-            withdraw=_awaits_llm(task),
+            withdraw=awaits_llm(task),
             forbid=calls_to_forbid(task, snapshot.children),
-            cancel=_calls_under_way(snapshot),
+            cancel=calls_under_way(snapshot),
         )
     if task.spec.cancel:
-        return _end_early(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
-    left = _seconds_left(task, snapshot.now)
+        return end_early(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
+    left = seconds_left(task, snapshot.now)
     if left is not None and left <= 0:
         limit = task.spec.active_deadline_seconds
         detail = f"The Task was active longer than its deadline of {limit} s"
-        return _end_early(snapshot, "DeadlineExceeded", detail, event="DeadlineExceeded")
+        return end_early(snapshot, "DeadlineExceeded", detail, event="DeadlineExceeded")
     plan = _decide_phase(snapshot)
     return plan if left is None else _with_requeue(plan, left)
-
-
-def decide_refused(snapshot: TaskSnapshot, refusal: str, *, too_large: bool) -> TaskPlan:
-    """The plan when the API server does not take the next status: too large, or against the schema."""
-    if too_large:
-        detail = f"The context window does not fit into what Kubernetes stores: use shorter messages ({refusal})"
-        return _fail(snapshot, "ContextWindowTooLarge", detail, event="ContextWindowTooLarge")
-    return _fail(
-        snapshot, "StatusRefused", f"The API server refused the Task's status: {refusal}", event="StatusRefused"
-    )
-
-
-def decide_unstorable(snapshot: TaskSnapshot, refusal: str) -> TaskPlan:
-    """The plan when a text of the conversation may not be stored now: a missing right, a quota, a name that is taken.
-
-    A Task that has not begun starts its clock with this, so its deadline holds.
-    """
-    status, left = snapshot.task.status, _seconds_left(snapshot.task, snapshot.now)
-    again_in = UNSTORABLE_RETRY if left is None else max(0.001, min(UNSTORABLE_RETRY, left))
-    detail = shorten(f"Waiting to store the conversation: {refusal}")
-    if status.status_detail == detail:
-        return TaskPlan(requeue_after=again_in)
-    start = {"phase": status.phase or TaskPhase.PENDING, "start_time": status.start_time or snapshot.now}
-    event = PlannedEvent("Warning", "ContextWindowNotStored", detail)
-    waiting = status.model_copy(update={**start, "status_detail": detail})
-    return TaskPlan(waiting, events=(event,), requeue_after=again_in)
-
-
-def decide_kept(task: Task, trouble: Trouble) -> TaskPlan:
-    """The plan when the message bus keeps the Task from going on: say so, once."""
-    detail = shorten(trouble.detail)
-    if task.finished or task.status.phase is None or task.status.status_detail == detail:
-        return NOTHING
-    status = task.status.model_copy(update={"status_detail": detail})
-    return TaskPlan(status, events=(PlannedEvent("Warning", trouble.reason, detail),))
 
 
 def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
@@ -112,7 +83,7 @@ def _decide_phase(snapshot: TaskSnapshot) -> TaskPlan:
 
 def _decide_finished(snapshot: TaskSnapshot) -> TaskPlan:
     """Nothing but retention, and a call that a crash, or a controller that was not heard of, left under way."""
-    task, left_over = snapshot.task, _calls_under_way(snapshot)
+    task, left_over = snapshot.task, calls_under_way(snapshot)
     ttl, ended = task.spec.ttl_seconds_after_finished, task.status.completion_time
     if ttl is None or ended is None or task.metadata.deleting:
         return TaskPlan(consumed=True, forbid=left_over, cancel=left_over)
@@ -120,23 +91,6 @@ def _decide_finished(snapshot: TaskSnapshot) -> TaskPlan:
     if left <= 0:
         return TaskPlan(consumed=True, delete=True, forbid=left_over, cancel=left_over)
     return TaskPlan(consumed=True, requeue_after=left, forbid=left_over, cancel=left_over)
-
-
-def _awaits_llm(task: Task) -> bool:
-    return task.status.phase == TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM
-
-
-def _calls_under_way(snapshot: TaskSnapshot) -> tuple[str, ...]:
-    """The Task's calls that have neither ended nor been told to."""
-    return tuple(sorted(name for name, call in snapshot.children.items() if not (call.finished or call.spec.cancel)))
-
-
-def _seconds_left(task: Task, now: datetime) -> float | None:
-    """The clock starts when the controller sees the Task for the first time: what it then waits for counts too."""
-    deadline, started = task.spec.active_deadline_seconds, task.status.start_time or now
-    if deadline is None:
-        return None
-    return deadline - (now - started).total_seconds()
 
 
 def _with_requeue(plan: TaskPlan, seconds: float) -> TaskPlan:
@@ -156,10 +110,10 @@ def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
     assert agent is not None  # _missing_for_start says so
     problem = _problem_of_source(snapshot)
     if problem is not None:
-        return _fail(snapshot, "InvalidContextWindowFrom", problem, event="ValidationFailed")
+        return fail(snapshot, "InvalidContextWindowFrom", problem, event="ValidationFailed")
     problem = find_unanswered_call(snapshot.task.spec.context_window or [])
     if problem is not None:
-        return _fail(snapshot, "InvalidContextWindow", problem, event="ValidationFailed")
+        return fail(snapshot, "InvalidContextWindow", problem, event="ValidationFailed")
     window = build_initial_window(snapshot.task, agent, snapshot.source)
     offloaded = offload_start(snapshot.task, window)
     status = snapshot.task.status.model_copy(
@@ -286,7 +240,7 @@ def _fail_request(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
     error = result.error
     message = error.message if error else "the gateway gave no reason"
     if error is not None and error.reason:
-        return _fail(snapshot, error.reason, message, event=error.reason)
+        return fail(snapshot, error.reason, message, event=error.reason)
     code = error.status_code if error else None
     if code is not None and 400 <= code < 500:
         event = PlannedEvent(
@@ -294,7 +248,7 @@ def _fail_request(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
         )
     else:
         event = PlannedEvent("Warning", "LLMRequestFailed", shorten(f"LLM request failed: {message}"))
-    return _end_failed(snapshot, "LLMRequestFailed", f"LLM request failed: {message}", message, event)
+    return end_failed(snapshot, "LLMRequestFailed", f"LLM request failed: {message}", message, event)
 
 
 def _apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
@@ -321,7 +275,7 @@ def _finish_with(snapshot: TaskSnapshot, answer: Message, update: dict[str, obje
         update={
             **update,
             **_in_flight(TaskPhase.FINAL_ANSWER, detail),
-            **_ended(snapshot, "Complete", reason, detail),
+            **ended(snapshot, "Complete", reason, detail),
             "output": answer.content,
         }
     )
@@ -335,7 +289,7 @@ def _begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], upda
         status = task.status.model_copy(update=update)
         reached = f"The Task reached its limit of {limit} turns (maxTurns) without a final answer"
         event = PlannedEvent("Warning", "MaxTurnsExceeded", reached)
-        return _end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
+        return end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
     detail = "LLM response received, tool calls pending"
     status = task.status.model_copy(update={**update, **_in_flight(TaskPhase.TOOL_CALLS_PENDING, detail)})
     children, events = _missing_children(snapshot, calls, requested_at=snapshot.now)
@@ -426,56 +380,3 @@ def _in_flight(phase: TaskPhase, detail: str) -> dict[str, object]:
 def _window(window: list[Message], count: int) -> dict[str, object]:
     """``count`` is the number of messages in the whole conversation, however many of them the window shows."""
     return {"context_window": window, "message_count": count}
-
-
-def _ended(snapshot: TaskSnapshot, condition: str, reason: str, message: str) -> dict[str, object]:
-    status = snapshot.task.status
-    new = Condition(
-        type=condition,
-        status="True",
-        reason=reason,
-        message=message,
-        last_transition_time=snapshot.now,
-        observed_generation=snapshot.task.metadata.generation,
-    )
-    return {
-        "completion_time": snapshot.now,
-        "start_time": status.start_time or snapshot.now,
-        "conditions": set_condition(status.conditions, new),
-    }
-
-
-def _fail(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> TaskPlan:
-    return _end_failed(snapshot, reason, detail, detail, PlannedEvent("Warning", event, detail))
-
-
-def _end_early(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> TaskPlan:
-    return replace(_fail(snapshot, reason, detail, event=event), withdraw=_awaits_llm(snapshot.task))
-
-
-def _end_failed(
-    snapshot: TaskSnapshot,
-    reason: str,
-    detail: str,
-    error: str,
-    event: PlannedEvent,
-    status: TaskStatus | None = None,
-) -> TaskPlan:
-    base = status or snapshot.task.status
-    failed = base.model_copy(
-        update={
-            "phase": TaskPhase.FAILED,
-            "ready": False,
-            "status": "Error",
-            "status_detail": shorten(detail),
-            "error": shorten(error),
-            **_ended(snapshot, "Failed", reason, shorten(detail)),
-        }
-    )
-    return TaskPlan(
-        failed,
-        consumed=True,
-        events=(event,),
-        forbid=calls_to_forbid(snapshot.task, snapshot.children),
-        cancel=_calls_under_way(snapshot),
-    )
