@@ -13,10 +13,10 @@ import pytest
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import SERVICES, Cluster
-from tests.e2e.support.failures import read_failures
+from tests.e2e.support.failures import assert_told, read_failures
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.obedient import Turn, finish, obey, start, write_order
-from tests.e2e.support.told import assert_row_told
+from tests.e2e.support.shown import Shown
 from tests.e2e.support.workspace import Workspace
 
 from kubechain_cli.scripted_llm import ScriptedServer
@@ -70,7 +70,7 @@ class Gates:
         return sum(line.startswith(tool + " ") for line in notes.read_text().splitlines()) if notes.exists() else 0
 
     def told(self, row_id: str, *names: str) -> None:
-        assert_row_told(row_id, self.workspace.kubectl, *names)
+        assert_told(row_id, Shown(self.workspace.kubectl), *names)
 
 
 def service_pids(cluster: Cluster) -> dict[str, int]:

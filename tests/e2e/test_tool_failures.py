@@ -18,9 +18,10 @@ from tests.e2e.servers.remote_server import RemoteServer
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import SERVICES, Cluster
+from tests.e2e.support.failures import assert_told
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.obedient import finish, obey, run, start
-from tests.e2e.support.told import assert_row_told
+from tests.e2e.support.shown import Shown
 from tests.e2e.support.workspace import Workspace
 
 from kubechain_cli.scripted_llm import ScriptedServer
@@ -47,7 +48,7 @@ class Plant:
         return sum(line.startswith(what + " ") for line in lines)
 
     def told(self, row_id: str, *names: str) -> None:
-        assert_row_told(row_id, self.workspace.kubectl, *names)
+        assert_told(row_id, Shown(self.workspace.kubectl), *names)
 
     def call_reason(self, task: str) -> str:
         (call,) = self.workspace.calls_of(task)

@@ -72,7 +72,7 @@ def read_failures() -> dict[str, FailureRow]:
 
 
 class Told(Protocol):
-    """See ``witness``."""
+    """See ``witness`` and ``shown``."""
 
     def told(self, *names: str) -> list[str]: ...
 
