@@ -83,3 +83,18 @@ def test_older_dialects(dialect: str) -> None:
 def test_references_within_the_schema() -> None:
     schema = {"$defs": {"P": {"type": "object", "required": ["x"]}}, "properties": {"p": {"$ref": "#/$defs/P"}}}
     assert ArgumentCheck(schema).find_problems({"p": {}}) == '"x" missing in "p"'
+
+
+@pytest.mark.parametrize(("keyword", "last"), [("allOf", "object"), ("anyOf", "string")])
+def test_references_that_double_at_each_step_end_the_check(keyword: str, last: str) -> None:
+    steps = {f"s{i}": {keyword: [{"$ref": f"#/$defs/s{i + 1}"}] * 2} for i in range(60)}
+    schema = {"$ref": "#/$defs/s0", "$defs": {**steps, "s60": {"type": last}}}
+    assert ArgumentCheck(schema).find_problems({}) == ""
+
+
+def test_references_are_counted_for_each_check_anew() -> None:
+    schema = {"properties": {"days": {"$ref": "#/$defs/days"}}, "$defs": {"days": {"type": "integer"}}}
+    check = ArgumentCheck(schema)
+    for _ in range(3000):
+        assert check.find_problems({"days": 1}) == ""
+    assert check.find_problems({"days": "x"}) == '"days" must be of type integer, not "x"'

@@ -3,7 +3,8 @@
 Checked before the tool is started: a model that reads which field is wrong puts it right in its next turn, and nothing
 has run. A schema comes from a server that may be anybody's and is used in a process that serves everybody: nothing is
 fetched for it, and regular expressions, with all that is defined through them, are left for the server to check. So
-is whatever turns "not checked here" into a refusal (``not``, ``if``). When in doubt the arguments fit.
+is whatever turns "not checked here" into a refusal (``not``, ``if``), and a schema whose references lead to so many
+others that it would never be done. When in doubt the arguments fit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MAX_PROBLEMS = 5
 _MAX_ERRORS = 100
 _MAX_SHOWN = 200
+_MAX_REFERENCES = 2000
+"""Followed in one check: a few lines of references that double at each step would else take years."""
 _LEFT_TO_THE_SERVER = (
     "pattern",
     "patternProperties",
@@ -35,16 +38,22 @@ _LEFT_TO_THE_SERVER = (
 )
 
 
+class _TooManyReferencesError(Exception):
+    """The check is given up."""
+
+
 class ArgumentCheck:
     """The check of one tool's arguments; making one costs far more than using it."""
 
     def __init__(self, schema: Mapping[str, Any] | None) -> None:
-        self._validator = _build_validator(schema) if schema else None
+        self._followed = _Counter()
+        self._validator = _build_validator(schema, self._followed) if schema else None
 
     def find_problems(self, arguments: Mapping[str, Any]) -> str:
         """What is wrong, field by field; empty if nothing is, or if the schema itself can not be used."""
         if self._validator is None:
             return ""
+        self._followed.count = 0
         try:
             errors = list(islice(self._validator.iter_errors(arguments), _MAX_ERRORS))
         except Exception:  # a reference that leads nowhere, a schema that contains itself: the server knows better
@@ -53,9 +62,26 @@ class ArgumentCheck:
         return "; ".join(problems[:MAX_PROBLEMS]) + ("; and more" if len(problems) > MAX_PROBLEMS else "")
 
 
-def _build_validator(schema: Mapping[str, Any]) -> Validator | None:
+class _Counter:
+    """How many references the present check has followed."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def bound(self, follow: Any) -> Any:
+        def check(*args: Any) -> Iterator[ValidationError]:
+            self.count += 1
+            if self.count > _MAX_REFERENCES:
+                raise _TooManyReferencesError
+            yield from follow(*args) or ()
+
+        return check
+
+
+def _build_validator(schema: Mapping[str, Any], followed: _Counter) -> Validator | None:
     # Imported when first needed: it costs an idle service some megabytes.
     from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import extend
     from referencing import Registry
 
     kind = _validator_class(str(schema.get("$schema", "")))
@@ -63,7 +89,8 @@ def _build_validator(schema: Mapping[str, Any]) -> Validator | None:
         kind.check_schema(schema)
     except (SchemaError, RecursionError):
         return None
-    validator: Validator = kind(schema, registry=Registry())  # an empty one: nothing is fetched
+    bounded = extend(kind, {"$ref": followed.bound(kind.VALIDATORS["$ref"])})
+    validator: Validator = bounded(schema, registry=Registry())  # an empty one: nothing is fetched
     return validator
 
 
