@@ -18,6 +18,7 @@ from pathlib import Path
 
 import uvloop
 from tests.chaos.cluster import running_cluster
+from tests.chaos.load import IN_FLIGHT
 from tests.chaos.report import Report, summary
 from tests.chaos.round import ROOT, run_round
 from tests.chaos.scenario import BY_NAME, ORDER
@@ -30,7 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="processes to be killed over all rounds")
     parser.add_argument("--tasks", type=int, default=3000, help="Tasks to be run over all rounds")
-    parser.add_argument("--minutes", type=float, default=60.0, help="begin no round after that")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="begin no round after that; too few by then is a failure"
+    )
     parser.add_argument("--seed", type=int, help="of orders and deeds; drawn and printed if not given")
     parser.add_argument("--scenario", choices=sorted(BY_NAME), help="this one only")
     parser.add_argument("--seconds", type=float, help="length of a round, for trying something out")
@@ -49,12 +52,12 @@ async def sweep(options: argparse.Namespace, directory: Path) -> Report:
         os.environ["KUBECONFIG"] = str(cluster.layout.kubeconfig)
         async with KubeClient.connect("kubechain-chaos") as kube:
             for number, name in enumerate(cycle([options.scenario] if options.scenario else ORDER)):
-                if (report.kills >= options.kills and report.tasks >= options.tasks) or time.monotonic() > end:
+                if report.reached(options.kills, options.tasks) or time.monotonic() > end:
                     break
                 scenario = BY_NAME[name]
                 length = options.seconds or scenario.seconds
                 outcome = await run_round(
-                    cluster, kube, scenario, f"{seed}.{number}", directory / f"round-{number}", length
+                    cluster, kube, scenario, f"{seed}.{number}", directory / f"round-{number}", length, IN_FLIGHT
                 )
                 report.add(outcome)
                 print(summary(outcome), flush=True)
@@ -70,7 +73,14 @@ def main() -> int:
         print(f"{report.anomalies} anomalies; the logs stay in {directory}", file=sys.stderr)
     else:
         shutil.rmtree(directory)
-    return 1 if report.anomalies else 0
+    reached = report.reached(options.kills, options.tasks)
+    if not reached:
+        print(
+            f"only {report.kills} of {options.kills} kills over {report.tasks} of {options.tasks} Tasks within "
+            f"{options.minutes:g} minutes; go on with --add",
+            file=sys.stderr,
+        )
+    return 1 if report.anomalies or not reached else 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-STORAGE_DELETED = "storage deleted"
+KILLED, STORAGE_DELETED = "killed", "storage deleted"
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Journal:
 
     def note_death(self, target: str) -> Disruption:
         self.deaths[target] += 1
-        return self._note(target, "killed")
+        return self._note(target, KILLED)
 
     def note_outage(self, target: str, kind: str) -> Disruption:
         self.outages[f"{target} {kind}"] += 1

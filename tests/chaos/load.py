@@ -12,7 +12,7 @@ from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import AlreadyExistsError, KubeError
 
-IN_FLIGHT = 60
+IN_FLIGHT = 150
 AGENT = "chaos"
 _POLL = 0.1
 _READY_WITHIN = 60.0
@@ -51,17 +51,18 @@ async def create_agent(kube: KubeClient, namespace: str, llm_url: str, tools: li
 class Load:
     """``orders`` are those of all Tasks created so far."""
 
-    def __init__(self, kube: KubeClient, namespace: str, history: History, rng: random.Random) -> None:
+    def __init__(self, kube: KubeClient, namespace: str, history: History, rng: random.Random, in_flight: int) -> None:
         self.orders: list[Order] = []
         self._kube = kube
         self._namespace = namespace
         self._history = history
         self._rng = rng
+        self._in_flight = in_flight
 
     async def run(self, enough: asyncio.Event) -> None:
         """Until ``enough`` is set."""
         while not enough.is_set():
-            room = IN_FLIGHT - len(self._history.unfinished)
+            room = self._in_flight - len(self._history.unfinished)
             if room > 0:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(room):

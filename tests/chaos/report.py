@@ -24,6 +24,9 @@ _COLUMNS = (
     ("turns", "turns"),
     ("calls", "tool calls"),
     ("kills", "kills"),
+    ("during_requests", "kills while the LLM was being asked"),
+    ("during_calls", "kills while a tool ran"),
+    ("during_either", "kills while either was in flight"),
     ("lost_tasks", "lost Tasks"),
     ("lost_turns", "lost turns"),
     ("lost_calls", "lost calls"),
@@ -39,8 +42,8 @@ _MEASURED = f"""\
 `make chaos` runs the whole product (etcd, kube-apiserver, nats-server and the services, each a process of its own)
 with {IN_FLIGHT} Tasks in flight all the time. A Task takes two to four tool turns with one or two calls each; the
 LLM takes 20 to 300 ms, a tool 10 to 200 ms; three calls in four are of a tool without a hint, the others of one
-with `readOnlyHint` or `idempotentHint`. Meanwhile something is killed about once a second, without waiting for what
-was killed before. When a round's deeds end, its Tasks have {DRAIN_SECONDS:.0f} s to end too.
+with `readOnlyHint` or `idempotentHint`. Meanwhile something is killed every second or two, without waiting for
+what was killed before. When a round's deeds end, its Tasks have {DRAIN_SECONDS:.0f} s to end too.
 
 The counts are not the product's own. The MCP server notes the start and the end of every execution in a file, the
 LLM every request, the harness every step of every Task that it sees through a watch. The rules are in
@@ -51,6 +54,9 @@ killed, frozen or cut off before the LLM had answered the earlier one, or within
 time in which the gateway reads the answer and JetStream confirms its result. A turn never goes back, a context
 window only grows, nothing changes after the end, and no call has two objects; whatever breaks one of these rules is
 an anomaly.
+
+A kill counts as one with something in flight when, by the witnesses, the LLM was working at an answer or a tool was
+running in that moment. Unfinished Tasks there always are.
 
 The longest pause is the longest time that any Task stood still; the 20 s for which the API server is stopped are in
 it.
@@ -77,6 +83,9 @@ class Report:
     def anomalies(self) -> int:
         return sum(len(r["anomalies"]) for r in self.rounds)
 
+    def reached(self, kills: int, tasks: int) -> bool:
+        return self.kills >= kills and self.tasks >= tasks
+
     def add(self, outcome: Outcome) -> None:
         self.rounds.append(to_round(outcome))
         lines = ",\n".join(json.dumps(r) for r in self.rounds)
@@ -92,6 +101,7 @@ def to_round(outcome: Outcome) -> Round:
         "pause": round(outcome.recovery, 1),
         "deaths": dict(sorted(outcome.journal.deaths.items())),
         "outages": dict(sorted(outcome.journal.outages.items())),
+        **asdict(outcome.exposure),
         **asdict(outcome.verdict),
     }
 
@@ -106,6 +116,7 @@ def summary(outcome: Outcome) -> str:
         f"lost {v.lost_tasks}, duplicated {v.duplicated_calls}, unknown {v.unknown_told}, "
         f"run again {v.repeated_calls}, "
         f"asked again {v.repeated_in_flight} + {v.repeated_storage_lost} + {v.repeated_unexplained}; "
+        f"{outcome.exposure.during_either} kills with something in flight; "
         f"longest pause {outcome.recovery:.1f} s, "
         f"{outcome.seconds:.0f} s in all"
     )

@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.deeds import Stage
+from tests.chaos.exposure import Exposure, find_exposure
 from tests.chaos.fleet import Fleet, running_fleet
 from tests.chaos.history import History
 from tests.chaos.journal import Journal, write_journal
@@ -49,11 +50,12 @@ class Outcome:
     seconds: float
     verdict: Verdict
     journal: Journal
+    exposure: Exposure
     recovery: float
 
 
 async def run_round(
-    cluster: Cluster, kube: KubeClient, scenario: Scenario, seed: str, directory: Path, seconds: float
+    cluster: Cluster, kube: KubeClient, scenario: Scenario, seed: str, directory: Path, seconds: float, in_flight: int
 ) -> Outcome:
     """``directory`` gets the logs of the witnesses and of the services."""
     await asyncio.to_thread(directory.mkdir, parents=True)
@@ -66,7 +68,7 @@ async def run_round(
             cluster, namespace, directory, replicas=scenario.replicas, cuttable=scenario.cuttable
         ) as fleet:
             await create_agent(kube, namespace, llm_url, [sys.executable, str(TOOLS), str(tool_log)])
-            load = Load(kube, namespace, history, random.Random(f"{seed} orders"))
+            load = Load(kube, namespace, history, random.Random(f"{seed} orders"), in_flight)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(history.follow(kube, namespace).run())
                 await _disturb(cluster, fleet, kube, scenario, namespace, journal, load, seed, seconds)
@@ -87,7 +89,8 @@ async def run_round(
         answered=history.answered,
         gentle=scenario.gentle,
     )
-    return Outcome(scenario.name, seed, time.monotonic() - began, verdict, journal, history.longest_pause)
+    exposure = find_exposure(journal.disruptions, witness)
+    return Outcome(scenario.name, seed, time.monotonic() - began, verdict, journal, exposure, history.longest_pause)
 
 
 async def _disturb(

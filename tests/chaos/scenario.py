@@ -24,16 +24,16 @@ class Scenario:
     cuttable: bool = False
     gentle: bool = False
     pace: float = 1.0
-    seconds: float = 60.0
-    short: float = 15.0
+    seconds: float = 120.0
+    short: float = 10.0
 
 
 SCENARIOS = (
     Scenario(
         "deaths",
         "SIGKILL of a random service or nats-server, now and then of all of them at once",
-        ((12, deeds.kill_a_service), (3, deeds.kill_nats), (1, deeds.kill_all)),
-        seconds=90.0,
+        ((12, deeds.kill_a_service), (9, deeds.kill_nats), (1, deeds.kill_all)),
+        seconds=240.0,
     ),
     Scenario(
         "storage-lost",
@@ -44,10 +44,10 @@ SCENARIOS = (
     Scenario(
         "control-plane",
         "kube-apiserver stopped for 20 s; kube-apiserver, etcd and services killed",
-        ((2, deeds.kill_the_control_plane), (4, deeds.kill_a_service), (1, deeds.kill_nats)),
+        ((2, deeds.kill_the_control_plane), (4, deeds.kill_a_service), (3, deeds.kill_nats)),
         first=(deeds.stop_the_api_server,),
         pace=1.5,
-        short=25.0,
+        short=22.0,
     ),
     Scenario(
         "cut-off",
@@ -61,15 +61,15 @@ SCENARIOS = (
         (
             (4, deeds.kill_a_leader),
             (4, deeds.kill_a_service),
-            (1, deeds.kill_nats),
+            (3, deeds.kill_nats),
             (1, deeds.kill_leader_and_standby),
             (1, deeds.freeze_a_leader),
             (1, deeds.freeze_a_service),
         ),
         first=(deeds.freeze_a_leader,),
         replicas=2,
-        seconds=90.0,
-        short=25.0,
+        seconds=180.0,
+        short=20.0,
     ),
     Scenario(
         "rolling",
@@ -78,11 +78,11 @@ SCENARIOS = (
         gentle=True,
         pace=0.5,
         seconds=45.0,
-        short=10.0,
+        short=8.0,
     ),
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 ORDER = (
-    "deaths", "replicas", "storage-lost", "deaths", "control-plane", "cut-off", "deaths", "replicas", "rolling",
+    "deaths", "replicas", "storage-lost", "control-plane", "deaths", "cut-off", "rolling",
 )  # fmt: skip
 """The rounds of a long sweep, over and over."""

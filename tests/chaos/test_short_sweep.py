@@ -17,6 +17,9 @@ from tests.chaos.scenario import SCENARIOS, Scenario
 
 from kubechain_common.kube.client import KubeClient
 
+IN_FLIGHT = 20
+"""Few, so that their end need not be waited for long."""
+
 pytestmark = pytest.mark.chaos
 
 SEED = os.environ.get("KUBECHAIN_CHAOS_SEED") or str(random.SystemRandom().randrange(10**6))
@@ -26,9 +29,8 @@ SEED = os.environ.get("KUBECHAIN_CHAOS_SEED") or str(random.SystemRandom().randr
 async def test_nothing_is_lost_and_nothing_happens_twice(
     cluster: Cluster, kube: KubeClient, scenario: Scenario, tmp_path: Path
 ) -> None:
-    outcome = await run_round(
-        cluster, kube, scenario, f"{SEED}.{scenario.name}", tmp_path / f"chaos-{scenario.name}", scenario.short
-    )
+    seed, directory = f"{SEED}.{scenario.name}", tmp_path / f"chaos-{scenario.name}"
+    outcome = await run_round(cluster, kube, scenario, seed, directory, scenario.short, IN_FLIGHT)
     print(summary(outcome))
     assert outcome.verdict.tasks > 0
     assert outcome.journal.disruptions, "nothing was done"
