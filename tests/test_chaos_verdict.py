@@ -10,8 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.chaos.exposure import Exposure, find_exposure
 from tests.chaos.history import find_illegal
-from tests.chaos.journal import STORAGE_DELETED, Disruption
+from tests.chaos.journal import KILLED, STORAGE_DELETED, Disruption
 from tests.chaos.orders import Call, CallKey, Order, draw_order, result_of
 from tests.chaos.verdict import PASSING_SECONDS, UNKNOWN, Verdict, judge
 from tests.chaos.witness import LLMRequest, Witness
@@ -210,3 +211,11 @@ def test_an_order_survives_the_user_message() -> None:
 
     order = draw_order("t", random.Random(1))
     assert Order.from_message(order.to_message()) == order
+
+
+def test_a_kill_counts_as_one_with_something_in_flight_only_while_there_was_something() -> None:
+    request = LLMRequest("t", 1, "digest", 10.0, 2.0)
+    witness = Witness({ACT: [11.0, 20.0]}, {ACT: [13.0]}, {("t", 1): [request]})
+    kills = [Disruption("nats", KILLED, at) for at in (9.0, 10.5, 11.5, 12.5, 14.0, 21.0)]
+    outage = Disruption("nats", STORAGE_DELETED, 11.0)
+    assert find_exposure([*kills, outage], witness) == Exposure(2, 2, 3)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from kubechain_common.kube.window_reader import ContentLostError
 from kubechain_common.messages import Envelope, LLMRequest, LLMResult, ObjectRef, ToolDefinition
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
+from kubechain_common.runtime.clock import now
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.providers.base import Completion, Validation
 from kubechain_llm_gateway.providers.errors import (
@@ -66,6 +68,8 @@ class World:
 
     async def is_wanted(self, request: LLMRequest) -> bool:
         self.asked += 1
+        if self.api_server_error is not None:
+            raise self.api_server_error
         return self.wanted
 
     async def publish(
@@ -200,6 +204,32 @@ async def test_a_request_that_lay_around_is_answered_only_if_it_is_wanted(
 ) -> None:
     world.wanted = False
     await world.worker.handle_request(build_delivery(stored_at=datetime(2026, 1, 2, tzinfo=UTC)))
+    assert world.calls == []
+
+
+async def test_a_request_that_was_published_again_is_answered_only_if_it_is_wanted(
+    world: World, build_delivery: BuildDelivery
+) -> None:
+    world.wanted = False
+    await world.worker.handle_request(replace(build_delivery(), new_since=None))
+    assert (world.calls, world.asked) == ([], 1)
+
+
+async def test_a_request_that_took_long_to_be_sent_is_answered_only_if_it_is_wanted(
+    world: World, build_delivery: BuildDelivery
+) -> None:
+    world.wanted = False
+    await world.worker.handle_request(replace(build_delivery(), new_since=now() - timedelta(seconds=13)))
+    assert (world.calls, world.asked) == ([], 1)
+
+
+async def test_a_gateway_that_cannot_ask_for_the_task_waits_instead_of_calling(
+    world: World, build_delivery: BuildDelivery
+) -> None:
+    world.api_server_error = UnavailableError("down")
+    world.stopping.set()  # which ends the waiting
+    with pytest.raises(RetryLater):
+        await world.worker.handle_request(build_delivery(attempt=2))
     assert world.calls == []
 
 
