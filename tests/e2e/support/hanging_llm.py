@@ -18,6 +18,7 @@ class HangingLLM:
         self.asked = 0
         self.hung_up = 0
         self._server: asyncio.Server
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._handle, "127.0.0.1", 0)
@@ -27,6 +28,9 @@ class HangingLLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+        for writer in self._open.values():
+            writer.transport.abort()
+        await asyncio.gather(*self._open)
 
     @property
     def url(self) -> str:
@@ -34,6 +38,18 @@ class HangingLLM:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.current_task()
+        assert handler is not None
+        self._open[handler] = writer
+        try:
+            await self._answer(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # it hung up before it had asked
+        finally:
+            writer.close()
+            del self._open[handler]
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"POST"):
             self.asked += 1
@@ -46,4 +62,3 @@ class HangingLLM:
                 + f"Content-Length: {len(body)}\r\n\r\n".encode()
                 + body
             )
-        writer.close()
