@@ -83,9 +83,7 @@ class Watched:
         return waiting + [task for task in tasks if task.finished and self._leaves_work(task)]
 
     def _leaves_work(self, task: Task) -> bool:
-        if task.spec.ttl_seconds_after_finished is not None:
-            return True
-        return any(not call.finished for call in self.calls.by_owner(task.uid))
+        return task.spec.ttl_seconds_after_finished is not None or bool(self.calls_of(task))
 
     def _thin_out_calls(self) -> None:
         """The results of a Task's calls are needed until it has finished; either may be heard of first."""
