@@ -44,6 +44,7 @@ class World:
         self.secret: dict[str, str] | None = {"OPENAI_API_KEY": "sk-1"}
         self.outcome: Completion | Exception = ANSWER
         self.api_server_error: Exception | None = None
+        self.secret_error: Exception | None = None
         self.calls: list[str | None] = []
         self.heard: list[str] = []
         self.wanted = True
@@ -59,8 +60,8 @@ class World:
         return self.llm
 
     async def read(self, namespace: str, name: str) -> dict[str, str] | None:
-        if self.api_server_error is not None:
-            raise self.api_server_error
+        if self.secret_error is not None:
+            raise self.secret_error
         return self.secret
 
     async def build(self, spec: LLMSpec, api_key: str | None) -> Provider:
@@ -169,22 +170,6 @@ async def test_a_lost_text_is_an_error_that_names_it_and_the_model_is_not_asked(
     assert world.result.error is not None
     assert (world.result.error.message, world.result.error.reason) == ('TaskRunToolCall "x" is gone', "ContentLost")
     assert world.calls == []
-
-
-async def test_while_the_conversation_cannot_be_read_the_request_waits(
-    world: World, build_delivery: BuildDelivery
-) -> None:
-    world.conversations.error = UnavailableError("the API server is away")
-    with pytest.raises(RetryLater):
-        await world.worker.handle_request(build_delivery())
-    [(subject, notice)] = world.published
-    assert (subject, notice.outcome) == (f"{RESULT}.retry.1", "Retrying")
-    assert notice.error is not None
-    assert notice.error.message == "cannot read the conversation: the API server is away"
-    world.conversations.error = None
-    world.published.clear()
-    await world.worker.handle_request(build_delivery(attempt=2))
-    assert world.result.outcome == "Message"
 
 
 async def test_a_lost_acknowledgement_costs_no_second_call(world: World, build_delivery: BuildDelivery) -> None:
@@ -348,11 +333,44 @@ async def test_another_llm_of_the_same_name_is_not_called(world: World, build_de
     assert world.calls == []
 
 
-async def test_an_unreachable_api_server_is_no_answer(world: World, build_delivery: BuildDelivery) -> None:
-    world.api_server_error = UnavailableError("down")
-    with pytest.raises(RetryLater):
-        await world.worker.handle_request(build_delivery())
-    assert world.published == []
+def away() -> UnavailableError:
+    return UnavailableError("the API server is away", retry_after=0.001)
+
+
+@pytest.mark.parametrize("what", ["conversation", "LLM's Secret"])
+async def test_while_the_api_server_is_away_the_request_waits_and_costs_no_attempt(
+    world: World, build_delivery: BuildDelivery, what: str
+) -> None:
+    if what == "conversation":
+        world.conversations.error = away()
+    else:
+        world.secret_error = away()
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(world.worker.handle_request(build_delivery()))
+        await until(lambda: world.asked >= 3)
+        world.conversations.error = world.secret_error = None
+        await handling
+    (subject, notice), (_, result) = world.published  # told once, however often it was tried
+    assert (subject, notice.outcome) == (f"{RESULT}.retry.1", "Retrying")
+    assert notice.error is not None
+    assert notice.error.message == f"cannot read the {what}: the API server is away"
+    assert (result.outcome, result.attempt) == ("Message", 1)
+
+
+@pytest.mark.parametrize("end", ["unwanted", "stopping"])
+async def test_a_request_that_waits_for_the_api_server_is_given_back(
+    world: World, build_delivery: BuildDelivery, end: str
+) -> None:
+    world.conversations.error = away()
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(_outcome_of(world.worker.handle_request(build_delivery())))
+        await until(lambda: world.asked >= 1)
+        world.wanted = end != "unwanted"
+        if end == "stopping":
+            world.stopping.set()
+        raised = await handling
+    assert isinstance(raised, RetryLater)
+    assert (raised.delay, world.calls) == (0, [])
 
 
 async def test_clients_are_kept_until_the_key_or_the_spec_changes(

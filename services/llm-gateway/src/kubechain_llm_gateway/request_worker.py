@@ -4,8 +4,8 @@
     it never will (4xx, empty)   -> result Error with the provider's sentence
     it may later (429, 5xx, ..)  -> notice Retrying, and delivered again after a back-off; gives up in the end
     the LLM is not usable        -> notice Retrying, and waits here until the LLM or its Secret changes
-    a text of the conversation   -> result Error if it is gone for good; notice Retrying, and delivered again, if the
-    can not be read                 API server is away
+    a text of the conversation   -> result Error if it is gone for good
+    the API server is away       -> notice Retrying, and waits here until the conversation and the Secret can be read
 
 The delivery count is the attempt count, so it survives restarts; waiting here, not by redelivery, keeps it honest. A
 notice has a subject of its own for every attempt, because the result's subject takes one message only. Results carry no
@@ -15,6 +15,7 @@ Nats-Msg-Id: one that replaces a lost one must not be taken for its duplicate.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.api.v1alpha1.status import SpanContext
+from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.kube.window_reader import ContentLostError
 from kubechain_common.messages import Envelope, LLMCallError, LLMRequest, LLMResult, ObjectRef
@@ -46,6 +48,7 @@ log = get_logger(__name__)
 _REMEMBERED = 4096
 _LLM_GONE_DELAY = 5.0
 _API_SERVER_DELAY = 2.0
+_LONGEST_DELAY = 10.0
 _FRESH = timedelta(seconds=5)
 
 _Delivery = Delivery[LLMRequest]
@@ -174,39 +177,49 @@ class RequestWorker:
             await self._publish_result(delivery, build_answer(delivery, completion))
 
     async def _read_conversation(self, delivery: _Delivery) -> list[Message]:
-        """The messages in full. Raises ContentLostError, or RetryLater while the API server does not answer."""
+        """The messages in full; waits while the API server does not answer. Raises ContentLostError."""
         request = delivery.message
         self._conversations.learn(request.task, request.texts)
-        try:
-            return await self._conversations.read(request.task, request.messages)
-        except ContentLostError:
-            raise
-        except KubeError as error:
-            delay = error.retry_after or _API_SERVER_DELAY
-            problem = LLMCallError(message=f"cannot read the conversation: {error}", retryable=True)
-            log.warning("cannot read the conversation", error=str(error))
-            await self._publish_notice(delivery, problem, delay)
-            raise RetryLater(delay) from error
+        backoff, told = Backoff(_API_SERVER_DELAY, _LONGEST_DELAY), False
+        while True:
+            try:
+                return await self._conversations.read(request.task, request.messages)
+            except ContentLostError:
+                raise
+            except KubeError as error:
+                problem, delay = f"cannot read the conversation: {error}", _delay(backoff, error)
+            log.warning("api server does not answer, waiting", error=problem)
+            if not told:
+                await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), delay)
+                told = True
+            await self._wait(delivery, delay)
 
     async def _open(self, delivery: _Delivery) -> tuple[LLM, Provider]:
-        """The LLM and its client; waits for as long as the LLM cannot be used."""
-        told = ""
+        """The LLM and its client; waits for as long as the LLM cannot be used, or its Secret cannot be read."""
+        backoff, told = Backoff(_API_SERVER_DELAY, _LONGEST_DELAY), ""
         while True:
             changed = self._access.changed  # taken before the look, so that no change falls in between
+            delay = None
             try:
                 return await self._try_open(delivery)
             except LLMNotUsableError as error:
-                problem = str(error)
+                problem = cause = str(error)
             except KubeError as error:
-                log.warning("cannot read the llm's secret", error=str(error))
-                raise RetryLater(error.retry_after or _API_SERVER_DELAY) from error
-            if problem != told:
+                problem, cause = f"cannot read the LLM's Secret: {error}", "api server"
+                delay = _delay(backoff, error)
+            if cause != told:
                 log.warning("llm cannot be used, waiting", error=problem)
-                await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), None)
-                told = problem
-            await wait_any(changed, self._stopping)
-            if self._stopping.is_set() or not await self._is_wanted(delivery.message):
-                raise RetryLater(0)  # the next delivery finds out what became of the Task
+                await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), delay)
+                told = cause
+            await self._wait(delivery, delay, changed)
+
+    async def _wait(self, delivery: _Delivery, delay: float | None, *events: asyncio.Event) -> None:
+        """Until it is worth another look. Raises RetryLater if there is no use in one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await wait_any(*events, self._stopping)
+        if self._stopping.is_set() or not await self._is_wanted(delivery.message):
+            raise RetryLater(0)  # the next delivery finds out what became of the Task
 
     async def _try_open(self, delivery: _Delivery) -> tuple[LLM, Provider]:
         ref = delivery.message.llm
@@ -249,6 +262,10 @@ class RequestWorker:
 
 async def _call(provider: Provider, llm: LLM, request: LLMRequest, messages: Sequence[Message]) -> Completion:
     return await provider.complete(messages, request.tools, llm.spec.parameters or LLMParameters())
+
+
+def _delay(backoff: Backoff, error: KubeError) -> float:
+    return min(error.retry_after or backoff.next(), _LONGEST_DELAY)
 
 
 def _is_fresh(delivery: _Delivery, at: datetime) -> bool:
