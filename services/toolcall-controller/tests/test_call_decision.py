@@ -173,7 +173,11 @@ def test_a_cancelled_call_is_stopped_before_anything_is_written() -> None:
     ("stopped", "kind", "sentence"),
     [
         (True, "Normal", "The call was cancelled; it was not started"),
-        (False, "Warning", "The call was cancelled; it had been started: whether it took effect is unknown"),
+        (
+            False,
+            "Warning",
+            "The call was cancelled; it had been started, or may have been: whether it took effect is unknown",
+        ),
     ],
 )
 def test_a_cancelled_call_says_whether_it_had_been_started(stopped: bool, kind: str, sentence: str) -> None:

@@ -62,7 +62,7 @@ def _cancel(snapshot: CallSnapshot) -> CallPlan:
     if snapshot.stopped:
         event = PlannedEvent("Normal", "Cancelled", f"{why}; it was not started")
     else:
-        unknown = f"{why}; it had been started: whether it took effect is unknown"
+        unknown = f"{why}; it had been started, or may have been: whether it took effect is unknown"
         event = PlannedEvent("Warning", "Cancelled", unknown)
     plan = _end(snapshot, ToolCallPhase.FAILED, event.message, "Cancelled", error=event.message)
     return replace(plan, events=(event,))
