@@ -131,6 +131,14 @@ def test_a_guarded_server_is_not_called_before_someone_approved() -> None:
     assert decide_call(snapshot(waiting, server=SERVER)) == NOTHING
 
 
+def test_a_call_that_was_sent_is_not_held_up_by_a_channel_that_its_server_gets_later() -> None:
+    sent = snapshot(server=GUARDED, sent_at=NOW - timedelta(seconds=0.25))
+    assert decide_call(sent) == CallPlan(requeue_after=0.75)
+    late = decide_call(replace(sent, sent_at=NOW - timedelta(seconds=2)))
+    assert late.status is not None
+    assert late.status.phase == ToolCallPhase.RUNNING
+
+
 def _decided(**decision: Any) -> TaskRunToolCall:
     waiting = carried_out(build_call(), decide_call(snapshot(server=GUARDED)))
     spec = build_call(decision=decision).spec

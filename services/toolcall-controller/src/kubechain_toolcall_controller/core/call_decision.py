@@ -79,15 +79,16 @@ def decide_kept(call: TaskRunToolCall, trouble: Trouble) -> CallPlan:
 
 def _decide_mcp(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
     server = snapshot.server
+    sent = snapshot.sent_at is not None or snapshot.call.status.phase == ToolCallPhase.RUNNING
     if server is None:
-        if snapshot.sent_at is not None or snapshot.call.status.phase == ToolCallPhase.RUNNING:
+        if sent:
             gone = (
                 f'MCPServer "{target.name}" was deleted while the call was running: whether it took effect is unknown'
             )
             return _fail(snapshot, REASON_OUTCOME_UNKNOWN, gone)
         return _fail(snapshot, "ServerNotFound", f'MCPServer "{target.name}" does not exist')
     channel = server.spec.approval_contact_channel
-    if channel is not None or _is_awaiting(snapshot.call):
+    if not sent and (channel is not None or _is_awaiting(snapshot.call)):  # a call under way is not asked about
         pending = _decide_approval(snapshot, channel.name if channel else "")
         if pending is not None:
             return pending
