@@ -130,10 +130,12 @@ class TaskReconciler:
             self._deleted.setdefault(task.key, []).append(task)
 
     async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
-        for task in list(self._deleted.get(key, ())):
+        waiting = self._deleted.get(key, [])
+        while waiting:  # the next deletion may be heard of meanwhile
+            task = waiting[0]
             await self._forbid(task.namespace, calls_to_forbid(task, self._watched.calls_of(task)))
             await self._withdraw(task)
-            self._deleted[key].remove(task)
+            waiting.remove(task)
         self._deleted.pop(key, None)
 
     async def _withdraw(self, task: Task) -> None:

@@ -120,9 +120,11 @@ class ToolCallReconciler:
             self._deleted.setdefault(call.key, []).append(call)
 
     async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
-        for call in list(self._deleted.get(key, ())):
+        waiting = self._deleted.get(key, [])
+        while waiting:  # the next deletion may be heard of meanwhile
+            call = waiting[0]
             await self._withdraw(call)
-            self._deleted[key].remove(call)
+            waiting.remove(call)
         self._deleted.pop(key, None)
 
     def _forget(self, call: TaskRunToolCall) -> None:

@@ -1,0 +1,63 @@
+"""What the tool call's reconciler remembers between its steps."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from kubechain_common.messages import ToolResult
+from kubechain_common.messaging.errors import BusUnavailableError
+from kubechain_common.runtime.inbox import Inbox
+from kubechain_common.testing.builders import build_call
+from kubechain_toolcall_controller.toolcall_reconciler import ToolCallReconciler
+from kubechain_toolcall_controller.watched import Watched
+
+
+class Dispatcher:
+    """Hears of another deletion, once, while it takes the first request back."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Any = None
+        self.withdrawn: list[str] = []
+        self.away = False
+
+    async def withdraw(self, unit: str, *subjects: str) -> None:
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        if self.away:
+            raise BusUnavailableError("down")
+        self.withdrawn.append(unit)
+
+
+def build_reconciler(dispatcher: Dispatcher) -> ToolCallReconciler:
+    watched = Watched.build(cast("Any", None), "")
+    inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, lambda ref: False)
+    unused = cast("Any", None)
+    return ToolCallReconciler(unused, watched, cast("Any", dispatcher), unused, inbox, unused)
+
+
+async def test_a_deletion_that_is_heard_of_while_another_is_dealt_with_is_not_lost() -> None:
+    first, second = build_call(), build_call()
+    second.metadata.uid = "uid-second"
+    dispatcher = Dispatcher()
+    reconciler = build_reconciler(dispatcher)
+    reconciler.handle_deleted(first)
+    dispatcher.meanwhile = lambda: reconciler.handle_deleted(second)
+    await reconciler.reconcile(first.key)
+    assert dispatcher.withdrawn == [first.uid, second.uid]
+
+
+async def test_a_deletion_is_kept_until_its_request_was_taken_back() -> None:
+    deleted = build_call()
+    dispatcher = Dispatcher()
+    reconciler = build_reconciler(dispatcher)
+    reconciler.handle_deleted(deleted)
+    dispatcher.away = True
+    with pytest.raises(BusUnavailableError):
+        await reconciler.reconcile(deleted.key)
+    dispatcher.away = False
+    for _ in range(2):
+        await reconciler.reconcile(deleted.key)
+    assert dispatcher.withdrawn == [deleted.uid]
