@@ -166,3 +166,9 @@ async def test_a_page_that_comes_before_itself_is_read_once(api: Api) -> None:
     api.add_config_map("second", {PAGE_KEY: write_page([first, Message(role="user", content="b")])})
     with pytest.raises(ContentLostError, match='"first" says that it comes before itself'):
         await build_reader(api).read(REF, [first])
+
+
+async def test_a_call_that_can_not_be_read_is_lost_and_not_asked_for_again_and_again(api: Api) -> None:
+    api.objects["c"] = {"metadata": {"name": "c", **OWNED}, "spec": {"arguments": ["of another version"]}}
+    with pytest.raises(ContentLostError, match='TaskRunToolCall "c" can not be read'):
+        await build_reader(api).read(TASK, [tool("c")])

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from kubechain_common.api.content import (
     arguments_key,
     read_page,
@@ -131,7 +133,11 @@ def _read_config_map(name: str, raw: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read_call(name: str, raw: Mapping[str, Any]) -> dict[str, str]:
-    call = TaskRunToolCall.model_validate(raw)
+    try:
+        call = TaskRunToolCall.model_validate(raw)
+    except ValidationError:  # it quotes the object, which is no matter for a status
+        key = result_key(name)
+        raise ContentLostError(f"{_describe(key)} can not be read, and with it a part of the conversation") from None
     texts = {arguments_key(name): call.spec.arguments}
     return {**texts, result_key(name): tool_text(call)} if call.finished else texts
 
