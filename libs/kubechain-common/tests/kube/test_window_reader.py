@@ -171,4 +171,4 @@ async def test_a_page_that_comes_before_itself_is_read_once(api: Api) -> None:
 async def test_a_call_that_can_not_be_read_is_lost_and_not_asked_for_again_and_again(api: Api) -> None:
     api.objects["c"] = {"metadata": {"name": "c", **OWNED}, "spec": {"arguments": ["of another version"]}}
     with pytest.raises(ContentLostError, match='TaskRunToolCall "c" can not be read'):
-        await build_reader(api).read(TASK, [tool("c")])
+        await build_reader(api).read(REF, [tool("c")])
