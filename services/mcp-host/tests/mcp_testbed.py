@@ -39,7 +39,11 @@ def http_server(url: str, **spec: Any) -> MCPServer:
     return build_mcp_server("remote", connected=False, transport="http", command=None, args=None, url=url, **spec)
 
 
-async def eventually(condition: Callable[[], object], seconds: float = 5.0) -> None:
+PATIENCE = 20.0
+"""Seconds. A server is a Python process of its own, which takes long to start while others keep the machine busy."""
+
+
+async def eventually(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Returns once the condition holds; fails when it does not in time."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a process tells nobody that it has ended
@@ -74,16 +78,16 @@ class Harness:
     def state(self) -> ConnectionState:
         return self.connection.state
 
-    async def connected(self, seconds: float = 8.0) -> None:
+    async def connected(self, seconds: float = PATIENCE) -> None:
         await eventually(lambda: self.state.phase is Phase.CONNECTED, seconds)
 
-    async def failed(self, seconds: float = 8.0) -> ConnectionState:
+    async def failed(self, seconds: float = PATIENCE) -> ConnectionState:
         """The first failure."""
         await eventually(lambda: any(s.phase is Phase.FAILED for s in self.states), seconds)
         return next(s for s in self.states if s.phase is Phase.FAILED)
 
     async def call(self, tool: str, **arguments: object) -> str:
-        session = await self.connection.wait_session(8.0)
+        session = await self.connection.wait_session(PATIENCE)
         result = await session.call(tool, dict(arguments), {"key": "call-1"})
         return "\n".join(block.text for block in result.content if block.type == "text")
 

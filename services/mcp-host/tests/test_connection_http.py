@@ -63,7 +63,7 @@ async def test_a_call_whose_server_dies_has_an_unknown_outcome(remote: Remote, t
 async def test_a_wrong_path_is_explained(remote: Remote) -> None:
     url = remote("streamable-http").url.replace("/mcp", "/wrong?key=s3cr3t")
     async with connect(http_server(url)) as harness:
-        await eventually(lambda: "HTTP 404" in harness.state.error, 8.0)
+        await eventually(lambda: "HTTP 404" in harness.state.error)
         assert harness.state.error.endswith("/wrong answered HTTP 404 (Not Found): check the path of spec.url.")
 
 
