@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from kubechain_common.kube.errors import (
     UnavailableError,
 )
 from kubechain_common.kube.paths import core_path
+from kubechain_common.kube.service_account import connect_by_service_account
 
 pytestmark = pytest.mark.integration
 
@@ -166,10 +168,10 @@ async def test_in_a_cluster_the_service_account_is_used(
 ) -> None:
     kubeconfig = json.loads(control_plane.kubeconfig.read_text(encoding="utf-8"))
     authority = base64.b64decode(kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"])
-    mount = {"SERVICE_TOKEN_FILENAME": service_account_token.encode(), "SERVICE_CERT_FILENAME": authority}
-    for constant, content in mount.items():
-        (tmp_path / constant).write_bytes(content)
-        monkeypatch.setattr(f"kubernetes.aio.config.incluster_config.{constant}", str(tmp_path / constant))
+    (tmp_path / "token").write_text(service_account_token, encoding="utf-8")
+    (tmp_path / "ca.crt").write_bytes(authority)
+    in_a_pod = partial(connect_by_service_account, folder=tmp_path)
+    monkeypatch.setattr("kubechain_common.kube.access.connect_by_service_account", in_a_pod)
     address = urlsplit(kube.host)
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", address.hostname or "")
