@@ -59,8 +59,9 @@ class Run:
         return len(self.executions()) >= TASKS * TURNS * PARALLEL // 3
 
     def is_an_llm_answer_awaited(self) -> bool:
-        """In the second turn, when not all Tasks have asked for their third."""
-        return TASKS < len(self.llm.requests) < 2 * TASKS or self.is_a_third_done()
+        """After the first turn, when the newest request can not have been answered for a while yet."""
+        newest = max((request.time for request in self.llm.requests), default=0.0)
+        return len(self.llm.requests) > TASKS and time.time() - newest < LONG_MS / 2000
 
     def finish(self) -> list[dict[str, Any]]:
         """The Tasks, all with their final answer."""
