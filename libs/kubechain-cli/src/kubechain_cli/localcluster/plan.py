@@ -16,7 +16,7 @@ from kubechain_cli.localcluster.nats import build_nats_command
 from kubechain_cli.localcluster.pki import Pki
 from kubechain_cli.localcluster.probes import HttpProbe
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
-from kubechain_cli.localcluster.services import build_service
+from kubechain_cli.localcluster.services import PAGE_PORT, build_service
 
 ADMIN = "admin"
 CONTROLLER_MANAGER = "controller-manager"
@@ -52,7 +52,8 @@ class Plan:
 
 def port_names(services: tuple[str, ...], *, local: bool) -> tuple[str, ...]:
     """Every port that a plan with these services needs."""
-    return (*(CONTROL_PLANE_PORTS if local else ()), *NATS_PORTS, *services)
+    pages = (PAGE_PORT,) if "human-bridge" in services else ()
+    return (*(CONTROL_PLANE_PORTS if local else ()), *NATS_PORTS, *services, *pages)
 
 
 def write_plan(layout: Layout, plan: Plan) -> None:
@@ -79,8 +80,16 @@ def build_processes(layout: Layout, plan: Plan) -> list[ProcessSpec]:
     specs = [] if plan.context else _build_control_plane(layout, plan)
     specs.append(_build_nats(layout, plan))
     for name in plan.services:
-        port = plan.ports[name]
-        specs.append(build_service(layout, name, kubeconfig=layout.kubeconfig, nats_url=plan.nats_url, port=port))
+        specs.append(
+            build_service(
+                layout,
+                name,
+                kubeconfig=layout.kubeconfig,
+                nats_url=plan.nats_url,
+                port=plan.ports[name],
+                page_port=plan.ports[PAGE_PORT] if name == "human-bridge" else None,
+            )
+        )
     return specs
 
 

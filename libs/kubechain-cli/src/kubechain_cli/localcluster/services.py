@@ -12,7 +12,9 @@ from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.probes import HttpProbe
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 
-SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host")
+SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
+PAGE_PORT = "human-bridge-page"
+"""The second port of human-bridge: its page, and where answers arrive."""
 # A service drains for up to 20 seconds; after that it is stuck.
 SERVICE_STOP_GRACE = 22.0
 
@@ -49,7 +51,13 @@ def service_script(name: str, directory: Path | None = None) -> Path:
 
 
 def build_service_env(
-    name: str, *, kubeconfig: Path, nats_url: str, port: int, base: Mapping[str, str] = os.environ
+    name: str,
+    *,
+    kubeconfig: Path,
+    nats_url: str,
+    port: int,
+    page_port: int | None = None,
+    base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What a service is told through its environment, on top of the caller's own variables."""
     return {
@@ -60,15 +68,26 @@ def build_service_env(
         # mcp-host starts `uvx` and the like: those of this environment come first.
         "PATH": os.pathsep.join(part for part in (str(scripts_dir()), base.get("PATH", os.defpath)) if part),
         "PYTHONUNBUFFERED": "1",
+        **({} if page_port is None else _page_env(page_port)),
     }
 
 
-def build_service(layout: Layout, name: str, *, kubeconfig: Path, nats_url: str, port: int) -> ProcessSpec:
+def _page_env(port: int) -> dict[str, str]:
+    return {
+        "KUBECHAIN_BRIDGE_HOST": "127.0.0.1",
+        "KUBECHAIN_BRIDGE_PORT": str(port),
+        "KUBECHAIN_BRIDGE_PUBLIC_URL": f"http://127.0.0.1:{port}",
+    }
+
+
+def build_service(
+    layout: Layout, name: str, *, kubeconfig: Path, nats_url: str, port: int, page_port: int | None = None
+) -> ProcessSpec:
     """The specification of one service. Raises LocalClusterError when its package is not installed."""
     return ProcessSpec(
         name=name,
         argv=(str(service_script(name)),),
-        env=build_service_env(name, kubeconfig=kubeconfig, nats_url=nats_url, port=port),
+        env=build_service_env(name, kubeconfig=kubeconfig, nats_url=nats_url, port=port, page_port=page_port),
         log_file=layout.log_file(name),
         port=port,
         probe=HttpProbe(port, "/readyz"),

@@ -14,6 +14,9 @@ LABEL_TASK = f"{GROUP}/taskruntoolcall"
 
 LABEL_TASK_UID = f"{GROUP}/task-uid"
 
+LABEL_PARENT_CALL_UID = f"{GROUP}/parent-toolcall-uid"
+"""Label of a sub-agent's Task: the uid of the call that it answers."""
+
 _MAX_LABEL = 63
 _MAX_NAME = 253
 
@@ -40,6 +43,28 @@ def tool_call_name(task_name: str, task_uid: str, turn: int, index: int) -> str:
 def execution_key(namespace: str, call_name: str) -> str:
     """``<namespace>/<call>``: this execution of a tool, for ever, also when the call is deleted and made again."""
     return f"{namespace}/{call_name}"
+
+
+def external_run_id(task_uid: str) -> str:
+    """``kc-<16 hex>``: how a Task is known to those who ask people for us."""
+    return f"kc-{_digest(task_uid, length=16)}"
+
+
+def external_call_id(namespace: str, call_name: str, task_uid: str) -> str:
+    """``ec-<16 hex>``: how a request to a person is known outside, for ever.
+
+    Together with the run id it takes 38 of the 64 bytes that the HumanLayer API allows.
+    """
+    return f"ec-{_digest(namespace, call_name, task_uid, length=16)}"
+
+
+def sub_task_name(call_name: str, agent: str) -> str:
+    """``<call>-<agent>``: the Task that answers a delegation; a long name is cut, and a hash keeps it unique."""
+    name = f"{call_name}-{agent}"
+    if len(name) <= _MAX_NAME:
+        return name
+    suffix = "-" + _digest(name, length=16)
+    return name[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix
 
 
 def text_name(task_name: str, task_uid: str, text: str) -> str:

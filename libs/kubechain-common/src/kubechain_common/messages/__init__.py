@@ -4,11 +4,15 @@ Readers accept unknown fields; a message whose ``v`` they do not know is poison 
 """
 
 from kubechain_common.messages.envelope import Envelope, ObjectRef
+from kubechain_common.messages.human import AnswerCheck, HumanRequest, HumanResult
 from kubechain_common.messages.llm import LLMCallError, LLMRequest, LLMResult, ToolDefinition
 from kubechain_common.messages.tool import ToolRequest, ToolResult
 
 __all__ = [
+    "AnswerCheck",
     "Envelope",
+    "HumanRequest",
+    "HumanResult",
     "LLMCallError",
     "LLMRequest",
     "LLMResult",

@@ -4,12 +4,15 @@ Subjects carry namespaces (a DNS label) and uids, never object names, because na
 results each have one subject of their own per unit of work, so the stream itself tells whether a unit is already on
 its way:
 
-| stream                  | subject                                                | durable consumer    |
-|-------------------------|--------------------------------------------------------|---------------------|
-| KUBECHAIN_LLM_REQUESTS  | kubechain.llm.request.<llm-uid>.<ns>.<task-uid>.<turn> | llm-<llm-uid>       |
-| KUBECHAIN_LLM_RESULTS   | kubechain.llm.result.<ns>.<task-uid>.<turn>            | task-controller     |
-| KUBECHAIN_TOOL_REQUESTS | kubechain.tool.request.<server-uid>.<ns>.<call-uid>    | mcp-<server-uid>    |
-| KUBECHAIN_TOOL_RESULTS  | kubechain.tool.result.<ns>.<call-uid>                  | toolcall-controller |
+| stream                   | subject                                                | durable consumer       |
+|--------------------------|--------------------------------------------------------|------------------------|
+| KUBECHAIN_LLM_REQUESTS   | kubechain.llm.request.<llm-uid>.<ns>.<task-uid>.<turn> | llm-<llm-uid>          |
+| KUBECHAIN_LLM_RESULTS    | kubechain.llm.result.<ns>.<task-uid>.<turn>            | task-controller        |
+| KUBECHAIN_TOOL_REQUESTS  | kubechain.tool.request.<server-uid>.<ns>.<call-uid>    | mcp-<server-uid>       |
+| KUBECHAIN_TOOL_RESULTS   | kubechain.tool.result.<ns>.<call-uid>                  | toolcall-controller    |
+| KUBECHAIN_HUMAN_REQUESTS | kubechain.human.request.<channel-uid>.<ns>.<call-uid>  | human-<channel-uid>    |
+| KUBECHAIN_HUMAN_RESULTS  | kubechain.human.result.<ns>.<call-uid>                 | toolcall-controller    |
+| KUBECHAIN_ANSWER_CHECKS  | kubechain.answer.check.<channel-uid>.<ns>.<call-uid>   | answers-<channel-uid>  |
 
 All are work queues: a message leaves when it is acknowledged. Nothing here is the record of anything; the CRs are.
 
@@ -48,7 +51,10 @@ LLM_REQUESTS = StreamSpec("KUBECHAIN_LLM_REQUESTS", ("kubechain.llm.request.>",)
 LLM_RESULTS = StreamSpec("KUBECHAIN_LLM_RESULTS", ("kubechain.llm.result.>",))
 TOOL_REQUESTS = StreamSpec("KUBECHAIN_TOOL_REQUESTS", ("kubechain.tool.request.>",))
 TOOL_RESULTS = StreamSpec("KUBECHAIN_TOOL_RESULTS", ("kubechain.tool.result.>",))
-STREAMS = (LLM_REQUESTS, LLM_RESULTS, TOOL_REQUESTS, TOOL_RESULTS)
+HUMAN_REQUESTS = StreamSpec("KUBECHAIN_HUMAN_REQUESTS", ("kubechain.human.request.>",))
+HUMAN_RESULTS = StreamSpec("KUBECHAIN_HUMAN_RESULTS", ("kubechain.human.result.>",))
+ANSWER_CHECKS = StreamSpec("KUBECHAIN_ANSWER_CHECKS", ("kubechain.answer.check.>",))
+STREAMS = (LLM_REQUESTS, LLM_RESULTS, TOOL_REQUESTS, TOOL_RESULTS, HUMAN_REQUESTS, HUMAN_RESULTS, ANSWER_CHECKS)
 
 STARTED_CALLS_BUCKET = "KUBECHAIN_STARTED_CALLS"
 """Key-value bucket: a tool call's uid is put here before the tool runs."""
@@ -61,6 +67,10 @@ ANY = "*"
 
 LLM_MAX_IN_FLIGHT = 256
 RESULTS_MAX_IN_FLIGHT = 1024
+HUMAN_MAX_IN_FLIGHT = 32
+"""Requests to one channel under way at a time, over all replicas."""
+ANSWER_CHECKS_MAX_PENDING = 100_000
+"""A check that waits for its time counts as delivered."""
 
 
 def llm_request_subject(llm_uid: str, namespace: str, task_uid: str, turn: int) -> str:
@@ -98,6 +108,29 @@ def tool_result_subject(namespace: str, call_uid: str) -> str:
     return f"kubechain.tool.result.{namespace}.{call_uid}"
 
 
+def human_request_subject(channel_uid: str, namespace: str, call_uid: str) -> str:
+    return f"kubechain.human.request.{channel_uid}.{namespace}.{call_uid}"
+
+
+def human_result_subject(namespace: str, call_uid: str) -> str:
+    return f"kubechain.human.result.{namespace}.{call_uid}"
+
+
+def human_notice_subject(namespace: str, call_uid: str, attempt: int) -> str:
+    """Below the result's own subject, which a notice must not occupy."""
+    return f"{human_result_subject(namespace, call_uid)}.retry.{attempt}"
+
+
+def parse_human_result_subject(subject: str) -> tuple[str, str] | None:
+    """(namespace, call uid) of a result's subject; None for the subjects below it, which carry notices."""
+    parts = subject.split(".")
+    return (parts[3], parts[4]) if len(parts) == 5 else None
+
+
+def answer_check_subject(channel_uid: str, namespace: str, call_uid: str) -> str:
+    return f"kubechain.answer.check.{channel_uid}.{namespace}.{call_uid}"
+
+
 def llm_consumer(llm_uid: str) -> ConsumerSpec:
     """Shared by all gateway replicas, so that one slow provider never holds up another."""
     return ConsumerSpec(LLM_REQUESTS.name, f"llm-{llm_uid}", f"kubechain.llm.request.{llm_uid}.>", LLM_MAX_IN_FLIGHT)
@@ -110,9 +143,28 @@ def mcp_consumer(server_uid: str, max_concurrency: int) -> ConsumerSpec:
     )
 
 
+def human_consumer(channel_uid: str) -> ConsumerSpec:
+    """Shared by all bridge replicas, so that one slow mail server never holds up another channel."""
+    return ConsumerSpec(
+        HUMAN_REQUESTS.name, f"human-{channel_uid}", f"kubechain.human.request.{channel_uid}.>", HUMAN_MAX_IN_FLIGHT
+    )
+
+
+def answer_check_consumer(channel_uid: str) -> ConsumerSpec:
+    return ConsumerSpec(
+        ANSWER_CHECKS.name,
+        f"answers-{channel_uid}",
+        f"kubechain.answer.check.{channel_uid}.>",
+        ANSWER_CHECKS_MAX_PENDING,
+    )
+
+
 LLM_RESULTS_CONSUMER = ConsumerSpec(
     LLM_RESULTS.name, "task-controller", "kubechain.llm.result.>", RESULTS_MAX_IN_FLIGHT, 5.0
 )
 TOOL_RESULTS_CONSUMER = ConsumerSpec(
     TOOL_RESULTS.name, "toolcall-controller", "kubechain.tool.result.>", RESULTS_MAX_IN_FLIGHT, 5.0
+)
+HUMAN_RESULTS_CONSUMER = ConsumerSpec(
+    HUMAN_RESULTS.name, "toolcall-controller", "kubechain.human.result.>", RESULTS_MAX_IN_FLIGHT, 5.0
 )

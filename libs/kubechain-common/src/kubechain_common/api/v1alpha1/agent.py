@@ -20,6 +20,8 @@ from kubechain_common.api.v1alpha1.meta import (
 )
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
+DEFAULT_MAX_DELEGATION_DEPTH = 5
+
 _BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
@@ -56,6 +58,7 @@ class AgentSpec(KubeModel):
         list[Annotated[Ref, refers_to("an Agent")]], Field(max_length=64, json_schema_extra=_BY_NAME)
     ] = Field(default_factory=list)
     max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
+    max_delegation_depth: Annotated[int, Field(ge=0, le=32)] | None = None
 
 
 class ValidMCPServer(KubeModel):

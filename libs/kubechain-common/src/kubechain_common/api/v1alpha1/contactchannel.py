@@ -1,4 +1,9 @@
-"""ContactChannel: a way to reach a person."""
+"""ContactChannel: a way to reach a person.
+
+``email`` and ``slack`` go through the HumanLayer API where the channel has an ``apiKeyFrom``, and without any third
+party where it has ``email.smtp`` or ``slack.botTokenFrom``. ``webhook`` tells a program of the user's own, and
+``inbox`` nobody: its requests are found on our page, with the kubechain command and with kubectl, as all are.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.meta import (
     CRDInfo,
+    HttpURL,
     KubeModel,
     PrinterColumn,
     Resource,
@@ -18,8 +24,47 @@ from kubechain_common.api.v1alpha1.meta import (
 )
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
+ChannelType = Literal["slack", "email", "webhook", "inbox"]
+
+_MAIL_ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
+
+
+class SMTPServer(KubeModel):
+    """A mail server of the user's own. Without ``username`` nobody signs in.
+
+    https://www.rfc-editor.org/rfc/rfc8314 (TLS and STARTTLS for submission)
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel("has(self.username) == has(self.passwordFrom)", "username and passwordFrom belong together"),
+            cel_matches(
+                "^([^<>]+<)?[^@\\s<>]+@[^@\\s<>]+>?$",
+                "from is the sender's address, like kubechain@example.com",
+                field="from",
+            ),
+        )
+    )
+
+    host: Annotated[str, Field(min_length=1, max_length=253)]
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    security: Literal["StartTLS", "TLS", "None"] | None = None
+    sender: Annotated[str, Field(max_length=320)] = Field(alias="from")
+    username: Annotated[str, Field(min_length=1, max_length=320)] | None = None
+    password_from: SecretSource | None = None
+
 
 class SlackChannel(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "has(self.botTokenFrom) == has(self.signingSecretFrom)",
+                "botTokenFrom and signingSecretFrom belong together: without the signing secret of the Slack app no"
+                " answer could be told from a forged one",
+            )
+        )
+    )
+
     channel_or_user_id: Annotated[
         str,
         Field(
@@ -37,6 +82,9 @@ class SlackChannel(KubeModel):
     allowed_responder_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=256)] | None = Field(
         default=None, alias="allowedResponderIDs"
     )
+    bot_token_from: SecretSource | None = None
+    signing_secret_from: SecretSource | None = None
+    base_url: HttpURL | None = None
 
 
 class EmailChannel(KubeModel):
@@ -45,14 +93,32 @@ class EmailChannel(KubeModel):
         Field(
             max_length=320,
             json_schema_extra=validations(
-                cel_matches(
-                    r"^[^@\s]+@[^@\s]+\.[^@\s.]+$", "address has to be one e-mail address, like approver@example.com"
-                )
+                cel_matches(_MAIL_ADDRESS, "address has to be one e-mail address, like approver@example.com")
             ),
         ),
     ]
     context_about_user: Annotated[str, Field(max_length=4096)] | None = None
     subject: Annotated[str, Field(max_length=998)] | None = None
+    smtp: SMTPServer | None = None
+
+
+class WebhookChannel(KubeModel):
+    """A program that asks people in its own way. The secret signs what we send, and what it sends back."""
+
+    url: HttpURL
+    signing_secret_from: SecretSource
+    context_about_user: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class InboxChannel(KubeModel):
+    context_about_user: Annotated[str, Field(max_length=4096)] | None = None
+
+
+class HumanLayerAPI(KubeModel):
+    """Where the HumanLayer API is, and the secret of its webhook to us, if one is set up there."""
+
+    base_url: HttpURL | None = None
+    webhook_secret_from: SecretSource | None = None
 
 
 class ContactChannelSpec(KubeModel):
@@ -60,19 +126,56 @@ class ContactChannelSpec(KubeModel):
         json_schema_extra=validations(
             cel("self.type != 'slack' || has(self.slack)", "slack is required for channel type slack"),
             cel("self.type != 'email' || has(self.email)", "email is required for channel type email"),
+            cel("self.type != 'webhook' || has(self.webhook)", "webhook is required for channel type webhook"),
             cel("self.type == 'slack' || !has(self.slack)", "slack is for channel type slack only"),
             cel("self.type == 'email' || !has(self.email)", "email is for channel type email only"),
+            cel("self.type == 'webhook' || !has(self.webhook)", "webhook is for channel type webhook only"),
+            cel("self.type == 'inbox' || !has(self.inbox)", "inbox is for channel type inbox only"),
+            cel(
+                "self.type != 'email' || !has(self.email) || has(self.apiKeyFrom) != has(self.email.smtp)",
+                "an email channel needs either apiKeyFrom (HumanLayer sends the mail) or email.smtp (your mail server"
+                " does), and not both",
+            ),
+            cel(
+                "self.type != 'slack' || !has(self.slack) || has(self.apiKeyFrom) != has(self.slack.botTokenFrom)",
+                "a slack channel needs either apiKeyFrom (HumanLayer's Slack app) or slack.botTokenFrom (your own), and"
+                " not both",
+            ),
+            cel(
+                "self.type in ['slack', 'email'] || !has(self.apiKeyFrom)",
+                "apiKeyFrom is for HumanLayer, which serves channels of type slack and email",
+            ),
+            cel("!has(self.humanLayer) || has(self.apiKeyFrom)", "humanLayer needs apiKeyFrom"),
+            cel("!has(self.onTimeout) || has(self.timeoutSeconds)", "onTimeout needs timeoutSeconds"),
         )
     )
 
-    type: Literal["slack", "email"]
-    api_key_from: SecretSource
+    type: ChannelType
+    api_key_from: SecretSource | None = None
+    human_layer: HumanLayerAPI | None = None
     slack: SlackChannel | None = None
     email: EmailChannel | None = None
+    webhook: WebhookChannel | None = None
+    inbox: InboxChannel | None = None
+    timeout_seconds: Annotated[int, Field(ge=1)] | None = None
+    on_timeout: Literal["Approve", "Reject"] | None = None
+
+    @property
+    def context(self) -> str:
+        """What the model is told of the person at the other end; may be empty."""
+        match self.type:
+            case "slack":
+                return (self.slack.context_about_channel_or_user if self.slack else None) or ""
+            case "email":
+                return (self.email.context_about_user if self.email else None) or ""
+            case "webhook":
+                return (self.webhook.context_about_user if self.webhook else None) or ""
+            case _:
+                return (self.inbox.context_about_user if self.inbox else None) or ""
 
 
 class ContactChannelStatus(ReadinessStatus):
-    """Empty in this version, which has no service for channels: an approval is given with spec.decision of the call."""
+    """Ready once the channel could reach its person."""
 
 
 class ContactChannel(Resource):

@@ -85,9 +85,17 @@ class ResourceRequirements(KubeModel):
     requests: dict[str, Quantity] | None = None
 
 
+class ApprovalPolicy(KubeModel):
+    """Which tools wait for approval: those listed (absent: all), less those that only read, if they are let through."""
+
+    tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=512)] | None = None
+    skip_read_only: bool | None = None
+
+
 class MCPServerSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
+            cel("!has(self.approval) || has(self.approvalContactChannel)", "approval needs approvalContactChannel"),
             cel("self.transport != 'stdio' || has(self.command)", "command is required for transport stdio"),
             cel(
                 "!has(self.command) || self.command.matches('^[^ \\\\t\\\\r\\\\n](.*[^ \\\\t\\\\r\\\\n])?$')",
@@ -112,6 +120,7 @@ class MCPServerSpec(KubeModel):
     headers: Annotated[list[HTTPHeader], Field(max_length=64, json_schema_extra=_BY_NAME)] | None = None
     resources: ResourceRequirements | None = None
     approval_contact_channel: Annotated[Ref, refers_to("a ContactChannel")] | None = None
+    approval: ApprovalPolicy | None = None
     request_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     on_lost_execution: Literal["Fail", "Retry"] | None = None

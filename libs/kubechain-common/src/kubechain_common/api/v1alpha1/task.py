@@ -47,6 +47,17 @@ class ContextWindowSource(KubeModel):
     turn: Annotated[int, Field(ge=1)] | None = None
 
 
+class DelegatedFrom(KubeModel):
+    """The call of another agent's Task that this Task answers.
+
+    ``depth`` is how many delegations lead here; ``spanContext`` is the span of that call, in whose trace this Task is.
+    """
+
+    tool_call_ref: Annotated[Ref, refers_to("a TaskRunToolCall")]
+    depth: Annotated[int, Field(ge=1)]
+    span_context: SpanContext | None = None
+
+
 def _immutable(field: str) -> dict[str, str]:
     return cel(
         f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
@@ -88,6 +99,7 @@ class TaskSpec(KubeModel):
             _immutable("contextWindowFrom"),
             _immutable("maxTurns"),
             _immutable("activeDeadlineSeconds"),
+            _immutable("delegatedFrom"),
             cel(
                 "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
                 "a cancelled Task stays cancelled",
@@ -102,6 +114,7 @@ class TaskSpec(KubeModel):
     max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    delegated_from: DelegatedFrom | None = None
     cancel: bool | None = None
 
 

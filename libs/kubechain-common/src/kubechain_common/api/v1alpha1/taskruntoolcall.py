@@ -41,6 +41,12 @@ class ToolCallPhase(StrEnum):
     TOOL_CALL_REJECTED = "ToolCallRejected"
 
 
+HUMAN_ASKED = "HumanAsked"
+"""Condition: True once the request has reached the contact channel."""
+
+ANSWERED = "Answered"
+"""Condition: True once a person, or the deadline, has answered; its message says who and how."""
+
 TERMINAL_PHASES = frozenset({ToolCallPhase.SUCCEEDED, ToolCallPhase.FAILED, ToolCallPhase.TOOL_CALL_REJECTED})
 
 
@@ -51,20 +57,38 @@ class ToolTarget(KubeModel):
     tool: Annotated[str, Field(max_length=253)] | None = None
 
 
-class Decision(KubeModel):
-    """A person's verdict on a call that waits for approval."""
+class Answer(KubeModel):
+    """Who answered, by which road (absent: kubectl), and when."""
+
+    by: Annotated[str, Field(max_length=253)] | None = None
+    via: Literal["cli", "page", "link", "slack", "humanlayer", "webhook", "deadline"] | None = None
+    at: Timestamp | None = None
+
+
+class Decision(Answer):
+    """A person's verdict on a call that waits for approval; ``arguments`` take the place of the model's."""
 
     approved: bool
     comment: Annotated[str, Field(max_length=65536)] | None = None
     arguments: Annotated[str, Field(max_length=MAX_CONTENT)] | None = None
-    by: Annotated[str, Field(max_length=253)] | None = None
 
 
-class HumanResponse(KubeModel):
+class HumanResponse(Answer):
     """A person's answer to a question of the agent."""
 
     message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)]
-    by: Annotated[str, Field(max_length=253)] | None = None
+
+
+class Delegation(KubeModel):
+    """What a call hands down to the Task of a sub-agent.
+
+    ``depth`` is how many delegations lead to that Task, ``maxDepth`` how many the agent that makes the call allows;
+    ``deadline`` is the end of the Task that makes it.
+    """
+
+    depth: Annotated[int, Field(ge=1)]
+    max_depth: Annotated[int, Field(ge=0)]
+    deadline: Timestamp | None = None
 
 
 def _immutable(field: str) -> dict[str, str]:
@@ -95,10 +119,21 @@ class TaskRunToolCallSpec(KubeModel):
                     "arguments",
                     "requestedAt",
                     "spanContext",
+                    "delegation",
                 )
             ),
             _set_once("decision"),
             _set_once("response"),
+            cel(
+                "!has(self.decision) || !has(self.toolType) || self.toolType == 'MCP'",
+                "decision approves or rejects the call of a tool: a question is answered with response",
+                field="decision",
+            ),
+            cel(
+                "!has(self.response) || (has(self.toolType) && self.toolType == 'HumanContact')",
+                "response answers a question to a person: a tool call is approved or rejected with decision",
+                field="response",
+            ),
             cel(
                 "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
                 "a cancelled call stays cancelled",
@@ -114,6 +149,7 @@ class TaskRunToolCallSpec(KubeModel):
     arguments: Annotated[str, Field(max_length=MAX_CONTENT)]
     requested_at: Annotated[MicroTime, AnyMoment] | None = None
     span_context: SpanContext | None = None
+    delegation: Delegation | None = None
     decision: Decision | None = None
     response: HumanResponse | None = None
     cancel: bool | None = None
@@ -178,6 +214,12 @@ class TaskRunToolCall(Resource):
     @property
     def finished(self) -> bool:
         return self.status.phase in TERMINAL_PHASES
+
+    @property
+    def awaits_human(self) -> bool:
+        """True while a person may still answer, and nobody has."""
+        answered = self.spec.decision is not None or self.spec.response is not None
+        return not answered and self.status.status in ("AwaitingHumanApproval", "AwaitingHumanInput")
 
 
 def tool_text(call: TaskRunToolCall) -> str:

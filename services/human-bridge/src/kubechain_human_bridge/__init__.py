@@ -1,0 +1,1 @@
+"""human-bridge: asks people about tool calls, and takes their answers."""

@@ -1,0 +1,1 @@
+"""What people and their programs reach over HTTP, one concern per module."""
