@@ -13,8 +13,8 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.messages.trouble import Trouble
 from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
-from kubechain_toolcall_controller.core.call_decision import TASK_ASKED_AFTER, decide_call, decide_kept, decide_refused
-from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot
+from kubechain_toolcall_controller.core.call_decision import decide_call, decide_kept, decide_refused
+from kubechain_toolcall_controller.core.plan import NOTHING, TASK_ASKED_AFTER, CallPlan, CallSnapshot
 from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
 
 SERVER = build_mcp_server()
@@ -114,21 +114,6 @@ def test_a_missing_server_fails_the_call_and_a_lost_one_leaves_its_outcome_unkno
 def test_a_finished_call_stays_as_it_is() -> None:
     done = build_call(status={"phase": "Succeeded", "result": "42"})
     assert decide_call(snapshot(done, result=result("Failed", error="late"))) == CallPlan(consumed=True)
-
-
-def test_a_guarded_server_is_not_called_before_someone_approved() -> None:
-    plan = decide_call(snapshot(server=GUARDED))
-    assert plan.request is None
-    assert plan.status is not None
-    assert (plan.status.phase, plan.status.status) == (ToolCallPhase.PENDING, "AwaitingHumanApproval")
-    assert plan.status.status_detail == "Waiting for human approval via contact channel approval-channel"
-    assert [(e.reason, e.message) for e in plan.events] == [
-        ("AwaitingHumanApproval", "Tool execution requires approval via contact channel approval-channel")
-    ]
-    waiting = carried_out(build_call(), plan)
-    assert decide_call(snapshot(waiting, server=GUARDED)) == NOTHING
-    # Taking the channel off the server does not let a waiting call through.
-    assert decide_call(snapshot(waiting, server=SERVER)) == NOTHING
 
 
 def test_a_call_that_was_sent_is_not_held_up_by_a_channel_that_its_server_gets_later() -> None:

@@ -7,9 +7,11 @@ from typing import Any, cast
 import pytest
 
 from kubechain_common.messages import ToolResult
+from kubechain_common.messages.human import HumanResult
 from kubechain_common.messaging.errors import BusUnavailableError
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.testing.builders import build_call
+from kubechain_toolcall_controller.human_requests import HumanRequests
 from kubechain_toolcall_controller.toolcall_reconciler import ToolCallReconciler
 from kubechain_toolcall_controller.watched import Watched
 
@@ -34,8 +36,10 @@ class Dispatcher:
 def build_reconciler(dispatcher: Dispatcher) -> ToolCallReconciler:
     watched = Watched.build(cast("Any", None), "")
     inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, lambda ref: False)
+    reports: Inbox[HumanResult] = Inbox(lambda report: report.call, lambda ref: False)
+    people = HumanRequests(cast("Any", dispatcher), reports)
     unused = cast("Any", None)
-    return ToolCallReconciler(unused, watched, cast("Any", dispatcher), unused, inbox, unused)
+    return ToolCallReconciler(unused, watched, cast("Any", dispatcher), unused, inbox, people, unused)
 
 
 async def test_a_deletion_that_is_heard_of_while_another_is_dealt_with_is_not_lost() -> None:

@@ -1,4 +1,6 @@
-"""The toolcall-controller process: one controller and one consumer of results, run by whoever holds the Lease."""
+"""The toolcall-controller process: a controller, a consumer of the tools' results and one of the reports that people
+were asked, run by whoever holds the Lease.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,22 @@ from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.kube.controller import Controller
 from kubechain_common.kube.informer import Change
 from kubechain_common.messages import ObjectRef, ToolResult
-from kubechain_common.messages.topology import TOOL_REQUESTS, TOOL_RESULTS, TOOL_RESULTS_CONSUMER
+from kubechain_common.messages.human import HumanResult
+from kubechain_common.messages.topology import (
+    HUMAN_REQUESTS,
+    HUMAN_RESULTS,
+    HUMAN_RESULTS_CONSUMER,
+    TOOL_REQUESTS,
+    TOOL_RESULTS,
+    TOOL_RESULTS_CONSUMER,
+)
 from kubechain_common.messaging.consumer import Consumer, Poison
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.runtime.leadership import Leadership
 from kubechain_common.runtime.service import ServiceContext, run_service
-from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
+from kubechain_toolcall_controller.core.unreadable import build_unreadable_report, build_unreadable_result
+from kubechain_toolcall_controller.human_requests import HumanRequests
 from kubechain_toolcall_controller.toolcall_reconciler import ToolCallReconciler
 from kubechain_toolcall_controller.watched import Watched
 
@@ -29,12 +40,14 @@ class ToolCallTerm:
         self._context = context
         self._watched = watched
         self._inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, self._enqueue_owner)
+        self._reports: Inbox[HumanResult] = Inbox(lambda report: report.call, self._enqueue_owner)
         self.reconciler = ToolCallReconciler(
             context.kube,
             watched,
             Dispatcher(context.bus, TOOL_REQUESTS, TOOL_RESULTS, leads),
             context.bus.started_calls,
             self._inbox,
+            HumanRequests(Dispatcher(context.bus, HUMAN_REQUESTS, HUMAN_RESULTS, leads), self._reports),
             context.recorder.for_component("taskruntoolcall-controller"),
         )
         self.calls = Controller("taskruntoolcall", self.reconciler.reconcile, workers=32)
@@ -51,15 +64,30 @@ class ToolCallTerm:
             on_poison=self._handle_poison,
             exclusive=True,
         )
+        reports = Consumer(
+            self._context.bus,
+            HUMAN_RESULTS_CONSUMER,
+            HumanResult,
+            self._reports.handle,
+            concurrency=HUMAN_RESULTS_CONSUMER.max_ack_pending,
+            on_poison=self._handle_poisoned_report,
+            exclusive=True,
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.calls.run())
             group.create_task(results.run(self._context.stopping))
+            group.create_task(reports.run(self._context.stopping))
 
     async def _handle_poison(self, poison: Poison) -> None:
         """A result that can not be read fails its call; whose it is, its subject says."""
         result = build_unreadable_result(poison.subject, poison.reason)
         if result is not None:
             await self._inbox.take(result)
+
+    async def _handle_poisoned_report(self, poison: Poison) -> None:
+        report = build_unreadable_report(poison.subject, poison.reason)
+        if report is not None:
+            await self._reports.take(report)
 
     def _enqueue_owner(self, ref: ObjectRef) -> bool:
         key = self._watched.key_of_call(ref)

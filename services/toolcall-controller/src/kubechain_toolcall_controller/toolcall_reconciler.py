@@ -1,4 +1,4 @@
-"""Carries out what ``core.call_decision`` decides about a tool call: what it takes back, status, request, events."""
+"""Carries out what ``core.call_decision`` decides about a tool call: what it takes back, status, events, requests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kubechain_common.api.names import execution_key
 from kubechain_common.api.v1alpha1 import MCPServer, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.taskruntoolcall import Decision
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
 from kubechain_common.kube.errors import InvalidError, NotFoundError
@@ -19,10 +20,12 @@ from kubechain_common.messaging.errors import MessagingError
 from kubechain_common.messaging.started_calls import StartedCalls
 from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
-from kubechain_common.runtime.inbox import Inbox, Parked
+from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.telemetry.tracing import span
+from kubechain_toolcall_controller.core.asking import is_waiting, may_be_unasked
 from kubechain_toolcall_controller.core.call_decision import decide_call, decide_kept, decide_refused
 from kubechain_toolcall_controller.core.plan import CallPlan, CallSnapshot
+from kubechain_toolcall_controller.human_requests import HumanRequests
 from kubechain_toolcall_controller.watched import Watched
 
 
@@ -36,6 +39,7 @@ class ToolCallReconciler:
         dispatcher: Dispatcher,
         started_calls: StartedCalls,
         inbox: Inbox[ToolResult],
+        people: HumanRequests,
         recorder: EventRecorder,
     ) -> None:
         self._kube = kube
@@ -43,6 +47,7 @@ class ToolCallReconciler:
         self._dispatcher = dispatcher
         self._started_calls = started_calls
         self._inbox = inbox
+        self._people = people
         self._recorder = recorder
         self._sent_at: dict[str, datetime] = {}
         self._trouble = BusTrouble()
@@ -56,49 +61,75 @@ class ToolCallReconciler:
         """
         self._since = now()
         self._dispatcher.forget_all()
+        self._people.forget_all()
 
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the call."""
         await self._withdraw_deleted(key)
         call = self._watched.calls.get(*key)
         await self._inbox.settle_orphans_of(key, call, self._watched.calls, self._kube)
+        await self._people.settle_orphans_of(key, call, self._watched.calls, self._kube)
         if call is None:
             return None
-        server = self._find_server(call)
-        parked = self._inbox.first(call.uid)
-        snapshot = CallSnapshot(
-            call=call,
-            now=now(),
-            server=server,
-            result=parked.message if parked else None,
-            sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
-        )
         try:
-            plan = await self._step(snapshot, parked)
+            plan = await self._step(call)
         except MessagingError as error:
             await self._show_trouble(call, error)
             raise
         self._trouble.clear(call.uid)
         return Result(requeue_after=plan.requeue_after)
 
-    async def _step(self, snapshot: CallSnapshot, parked: Parked[ToolResult] | None) -> CallPlan:
-        call = snapshot.call
+    async def _step(self, call: TaskRunToolCall) -> CallPlan:
+        server = self._watched.server_of(call)
+        parked, report = self._inbox.first(call.uid), self._people.first_report(call.uid)
+        snapshot = CallSnapshot(
+            call=call,
+            now=now(),
+            server=server,
+            channel=self._watched.channel_of(call, server),
+            result=parked.message if parked else None,
+            asked=report.message if report else None,
+            sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
+        )
         snapshot, plan = await self._decide(snapshot)
-        if plan.withdraw:
-            await self._withdraw(call)
         try:
-            call = await self._write(call, plan)
+            written = await self._carry_out(call, plan)
         except InvalidError as error:
             plan = decide_refused(snapshot, str(error))
-            call = await self._write(call, plan)
+            written = await self._carry_out(call, plan)
         if parked is not None and plan.consumed:
             self._inbox.settle(call.uid, parked)
-        if plan.request is not None:
-            await self._send(call, plan.request)
-        self._tell(call, plan)
-        if call.finished:
-            self._forget(call)
+        if report is not None and plan.noted and self._people.settle(call.uid, report):
+            plan = replace(plan, requeue_after=0.0)  # the next report waits
+        self._tell(written, plan)  # also while the bus is away: a call that waits can be answered without it
+        await self._send(call, written, plan)
+        if written.finished:
+            self._forget(written)
         return plan
+
+    async def _carry_out(self, call: TaskRunToolCall, plan: CallPlan) -> TaskRunToolCall:
+        """What comes before the messages; returns the call as it was written."""
+        if plan.withdraw:
+            await self._withdraw(call)
+        if plan.withdraw_question:
+            await self._people.withdraw(call)
+        if plan.decision is not None:
+            return await self._answer(call, plan.decision)
+        return await self._write(call, plan)
+
+    async def _send(self, before: TaskRunToolCall, call: TaskRunToolCall, plan: CallPlan) -> None:
+        if plan.request is not None:
+            await self._route(call, plan.request)
+        if plan.question is not None:
+            await self._people.publish(call, plan.question, is_new=not is_waiting(before))
+
+    async def _answer(self, call: TaskRunToolCall, decision: Decision) -> TaskRunToolCall:
+        """Answers for a person who did not, unless one did meanwhile. Raises ConflictError: look again."""
+        guard = {"uid": call.uid, "resourceVersion": call.metadata.resource_version}
+        body = {"metadata": guard, "spec": {"decision": decision.to_wire()}}
+        answered = await self._kube.patch(TaskRunToolCall, call.namespace, call.name, body)
+        self._watched.calls.observe(answered)
+        return answered
 
     def _tell(self, call: TaskRunToolCall, plan: CallPlan) -> None:
         for event in plan.events:
@@ -130,6 +161,7 @@ class ToolCallReconciler:
     def _forget(self, call: TaskRunToolCall) -> None:
         """The call has ended."""
         self._dispatcher.forget(call.uid)
+        self._people.forget(call.uid)
         self._sent_at.pop(call.uid, None)
 
     async def _decide(self, snapshot: CallSnapshot) -> tuple[CallSnapshot, CallPlan]:
@@ -156,13 +188,21 @@ class ToolCallReconciler:
 
         First the key: a host that holds the request already, and does not hear that it was taken back, finds it.
         """
-        requested_at = call.spec.requested_at or call.metadata.creation_timestamp or now()
-        stopped = await self._started_calls.cancel(execution_key(call.namespace, call.name), requested_at)
+        key = execution_key(call.namespace, call.name)
+        if is_waiting(call):  # it was never sent, so it does not matter how young the record is
+            stopped = await self._started_calls.forbid(key)
+        else:
+            requested_at = call.spec.requested_at or call.metadata.creation_timestamp or now()
+            stopped = await self._started_calls.cancel(key, requested_at)
         await self._withdraw(call)
         return stopped
 
     async def _withdraw(self, call: TaskRunToolCall) -> None:
-        server = self._find_server(call)
+        if may_be_unasked(call):
+            await self._people.withdraw(call)
+        if call.spec.tool_type == "HumanContact":
+            return
+        server = self._watched.server_of(call)
         probable = [tool_request_subject(server.uid, call.namespace, call.uid)] if server else []
         await self._dispatcher.withdraw(call.uid, *probable, tool_request_subject(ANY, call.namespace, call.uid))
 
@@ -171,10 +211,6 @@ class ToolCallReconciler:
             return call
         return await write_status(self._kube, self._watched.calls, call, plan.status)
 
-    def _find_server(self, call: TaskRunToolCall) -> MCPServer | None:
-        target = call.spec.target
-        return self._watched.servers.get(call.namespace, target.name) if target else None
-
     def _is_on_its_way(self, call: TaskRunToolCall, server: MCPServer | None) -> bool:
         """A server that was deleted and made again under its name has another subject."""
         known = self._dispatcher.subject_of(call.uid)
@@ -182,7 +218,7 @@ class ToolCallReconciler:
             server is None or known == tool_request_subject(server.uid, call.namespace, call.uid)
         )
 
-    async def _send(self, call: TaskRunToolCall, request: ToolRequest) -> None:
+    async def _route(self, call: TaskRunToolCall, request: ToolRequest) -> None:
         attributes = {"gen_ai.tool.name": call.spec.tool_ref.name, "kubechain.tool_call.name": call.name}
         with span(f"route {call.spec.tool_ref.name}", call.spec.span_context, attributes=attributes) as routing:
             await self._dispatcher.publish(

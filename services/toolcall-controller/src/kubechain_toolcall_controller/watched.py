@@ -1,20 +1,24 @@
 """What this service watches, and which calls a change wakes.
 
-A finished call is kept without its result, which may be large.
+A finished call is kept without its texts, which may be large, and a server with no more of its tools than the approval
+policy looks at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, TaskRunToolCall
+from kubechain_common.api.v1alpha1.mcpserver import MCPTool
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
 from kubechain_common.messages import ObjectRef
+from kubechain_toolcall_controller.core.asking import is_waiting
 
 BY_UID = "uid"
 BY_SERVER = "server"
+BY_CHANNEL = "channel"
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Watched:
 
     calls: Informer[TaskRunToolCall]
     servers: Informer[MCPServer]
+    channels: Informer[ContactChannel]
 
     @classmethod
     def build(cls, kube: KubeClient, namespace: str) -> Watched:
@@ -30,13 +35,34 @@ class Watched:
             kube,
             TaskRunToolCall,
             namespace=namespace,
-            indexers={BY_UID: _uid_of_unfinished, BY_SERVER: _server_of_unfinished},
+            indexers={BY_UID: _uid_of_unfinished, BY_SERVER: _server_of_unfinished, BY_CHANNEL: _channel_of_question},
             transform=_strip_finished,
         )
-        return cls(calls=calls, servers=Informer(kube, MCPServer, namespace=namespace, transform=_strip_tools))
+        servers = Informer(
+            kube,
+            MCPServer,
+            namespace=namespace,
+            indexers={BY_CHANNEL: _channel_of_server},
+            transform=_strip_tools,
+        )
+        return cls(calls=calls, servers=servers, channels=Informer(kube, ContactChannel, namespace=namespace))
 
-    def all(self) -> tuple[Informer[TaskRunToolCall], Informer[MCPServer]]:
-        return (self.calls, self.servers)
+    def all(self) -> tuple[Informer[TaskRunToolCall], Informer[MCPServer], Informer[ContactChannel]]:
+        return (self.calls, self.servers, self.channels)
+
+    def server_of(self, call: TaskRunToolCall) -> MCPServer | None:
+        """The MCPServer that the call is for, if it exists."""
+        target = call.spec.target
+        if call.spec.tool_type != "MCP" or target is None:
+            return None
+        return self.servers.get(call.namespace, target.name)
+
+    def channel_of(self, call: TaskRunToolCall, server: MCPServer | None) -> ContactChannel | None:
+        """The ContactChannel through which somebody is asked about the call, or asked by it, if it exists."""
+        if call.spec.tool_type == "HumanContact" and call.spec.target is not None:
+            return self.channels.get(call.namespace, call.spec.target.name)
+        channel = server.spec.approval_contact_channel if server is not None else None
+        return self.channels.get(call.namespace, channel.name) if channel is not None else None
 
     def key_of_call(self, ref: ObjectRef) -> Key | None:
         """The key of the call, by its uid; by its name when it is none of the unfinished calls known here."""
@@ -44,7 +70,7 @@ class Watched:
         return by_uid or (ref.key if ref.name else None)
 
     def wake_calls(self, enqueue: Callable[[Key], None]) -> None:
-        """A change of a call, or of the server that it waits for, enqueues it."""
+        """A change of a call, or of the server or the channel that it waits for, enqueues it."""
 
         def call_changed(change: Change[TaskRunToolCall]) -> None:
             if change.new is None or not change.obj.finished:
@@ -54,8 +80,24 @@ class Watched:
             for call in self.calls.by_index(BY_SERVER, f"{change.obj.namespace}/{change.obj.name}"):
                 enqueue(call.key)
 
+        def channel_changed(change: Change[ContactChannel]) -> None:
+            old, new = change.old, change.new
+            if old is not None and new is not None and old.metadata.generation == new.metadata.generation:
+                return  # only its status, which is human-bridge's concern
+            for call in self.waiting_for(change.obj):
+                enqueue(call.key)
+
         self.calls.add_handler(call_changed)
         self.servers.add_handler(server_changed)
+        self.channels.add_handler(channel_changed)
+
+    def waiting_for(self, channel: ContactChannel) -> Iterator[TaskRunToolCall]:
+        """The calls that wait for somebody to be asked, or to answer, through this channel."""
+        name = f"{channel.namespace}/{channel.name}"
+        yield from self.calls.by_index(BY_CHANNEL, name)
+        for server in self.servers.by_index(BY_CHANNEL, name):
+            calls = self.calls.by_index(BY_SERVER, f"{server.namespace}/{server.name}")
+            yield from (call for call in calls if is_waiting(call))
 
 
 def _uid_of_unfinished(call: TaskRunToolCall) -> list[str]:
@@ -69,12 +111,27 @@ def _server_of_unfinished(call: TaskRunToolCall) -> list[str]:
     return [f"{call.namespace}/{target.name}"]
 
 
+def _channel_of_question(call: TaskRunToolCall) -> list[str]:
+    target = call.spec.target
+    if call.finished or call.spec.tool_type != "HumanContact" or target is None:
+        return []
+    return [f"{call.namespace}/{target.name}"]
+
+
+def _channel_of_server(server: MCPServer) -> list[str]:
+    channel = server.spec.approval_contact_channel
+    return [f"{server.namespace}/{channel.name}"] if channel is not None else []
+
+
 def _strip_finished(call: TaskRunToolCall) -> TaskRunToolCall:
     if not call.finished:
         return call
-    spec = call.spec.model_copy(update={"arguments": ""})
+    spec = call.spec.model_copy(update={"arguments": "", "decision": None, "response": None})
     return call.model_copy(update={"spec": spec, "status": call.status.model_copy(update={"result": "", "error": ""})})
 
 
 def _strip_tools(server: MCPServer) -> MCPServer:
-    return server.model_copy(update={"status": server.status.model_copy(update={"tools": []})})
+    policy = server.spec.approval
+    tools = [MCPTool(name=tool.name, annotations=tool.annotations) for tool in server.status.tools]
+    kept = tools if policy is not None and policy.skip_read_only else []
+    return server.model_copy(update={"status": server.status.model_copy(update={"tools": kept})})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer, Task, TaskRunToolCall
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 
@@ -66,9 +66,16 @@ def build_mcp_server(
         "connected": connected,
         "ready": connected,
         "status": "Ready" if connected else "Error",
+        "observedGeneration": 1,
         "tools": [{"name": tool, "description": f"does {tool}", "inputSchema": {"type": "object"}} for tool in tools],
     }
     return MCPServer.model_validate(_object("MCPServer", name, full, status, {}))
+
+
+def build_contact_channel(name: str = "approval-channel", *, ready: bool = True, **spec: Any) -> ContactChannel:
+    """A channel of type inbox, unless the spec says otherwise."""
+    status = {"ready": True, "status": "Ready", "observedGeneration": 1} if ready else {}
+    return ContactChannel.model_validate(_object("ContactChannel", name, {"type": "inbox", **spec}, status, {}))
 
 
 def build_call(

@@ -1,6 +1,7 @@
 """What the decision looks at, and what it asks for.
 
-A plan is carried out in the order of its fields; each part is idempotent.
+A plan is carried out in one order: what is taken back, the deadline's decision, status, events, messages. Each part is
+idempotent.
 """
 
 from __future__ import annotations
@@ -9,9 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
-from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCallStatus
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, TaskRunToolCall
+from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, TaskRunToolCallStatus
 from kubechain_common.messages import ToolRequest, ToolResult
+from kubechain_common.messages.human import HumanRequest, HumanResult
+
+TASK_ASKED_AFTER = 5.0
+"""Seconds after which a call that was not sent yet is not sent without a look at its Task, which may have ended."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,11 @@ class PlannedEvent:
 class CallSnapshot:
     """Everything that the next step of a call depends on.
 
-    ``server`` is the MCPServer that the call is for, if it exists. ``sent_at`` is when this process published the
-    request, None if it does not know of one. ``stopped`` is what came of taking the request back, if it was: True when
-    the call had not begun and never will, False when it had begun, or may have. ``task_over`` says that the Task has
-    ended or is gone; it is asked for a call that comes late.
+    ``server`` is the MCPServer that the call is for, if it exists; ``channel`` the ContactChannel through which its
+    person is asked, if there is one. ``sent_at`` is when this process published the request, None if it does not know
+    of one. ``asked`` is what human-bridge reports of asking. ``stopped`` is what came of taking the request back, if it
+    was: True when the call had not begun and never will, False when it had begun, or may have. ``task_over`` says that
+    the Task has ended or is gone; it is asked for a call that comes late.
     """
 
     call: TaskRunToolCall
@@ -40,14 +46,25 @@ class CallSnapshot:
     sent_at: datetime | None = None
     stopped: bool | None = None
     task_over: bool | None = None
+    channel: ContactChannel | None = None
+    asked: HumanResult | None = None
+
+    @property
+    def asks_task_first(self) -> bool:
+        """True for a call so late that its Task may have ended, until that is known."""
+        age = (self.now - (self.call.spec.requested_at or self.now)).total_seconds()
+        return age > TASK_ASKED_AFTER and self.task_over is None
 
 
 @dataclass(frozen=True)
 class CallPlan:
-    """The next step of a call. ``consumed`` says that the snapshot's result is done with once the status is written.
+    """The next step of a call.
 
-    ``withdraw`` takes the request back. ``stop`` and ``ask_task`` are questions, to be answered in a new snapshot: take
-    the request back and find out whether the call had begun; find out whether its Task still wants it.
+    ``consumed`` says that the snapshot's result is done with once the status is written, ``noted`` that its report of
+    asking is. ``question`` is the request to a person, to be published unless it, or its report, is there already;
+    ``decision`` is what nobody decided in time. ``withdraw`` takes back what was requested, ``withdraw_question`` the
+    request to a person alone. ``stop`` and ``ask_task`` are questions, to be answered in a new snapshot: take the
+    request back and find out whether the call had begun; find out whether its Task still wants it.
     """
 
     status: TaskRunToolCallStatus | None = None
@@ -58,6 +75,10 @@ class CallPlan:
     stop: bool = False
     ask_task: bool = False
     withdraw: bool = False
+    question: HumanRequest | None = None
+    decision: Decision | None = None
+    noted: bool = False
+    withdraw_question: bool = False
 
 
 NOTHING = CallPlan()

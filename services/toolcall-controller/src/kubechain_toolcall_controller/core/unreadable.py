@@ -1,10 +1,11 @@
-"""What becomes of a call whose result can not be read: a failure that says so, rather than silence."""
+"""What becomes of a message that can not be read: something that the call can show, rather than silence."""
 
 from __future__ import annotations
 
 from kubechain_common.messages import ObjectRef, ToolResult
+from kubechain_common.messages.human import REASON_REQUEST_SENT, HumanResult
 from kubechain_common.messages.tool import REASON_OUTCOME_UNKNOWN
-from kubechain_common.messages.topology import parse_tool_result_subject
+from kubechain_common.messages.topology import parse_human_result_subject, parse_tool_result_subject
 
 
 def build_unreadable_result(subject: str, reason: str) -> ToolResult | None:
@@ -18,4 +19,21 @@ def build_unreadable_result(subject: str, reason: str) -> ToolResult | None:
         outcome="Failed",
         reason=REASON_OUTCOME_UNKNOWN,
         error=f"The tool ran, but its result can not be read: {reason}",
+    )
+
+
+def build_unreadable_report(subject: str, reason: str) -> HumanResult | None:
+    """In place of the report on ``subject``; None for a notice, which is repeated.
+
+    There is a report only when asking has come to its end, so nobody is asked again: better not at all than twice.
+    """
+    owner = parse_human_result_subject(subject)
+    if owner is None:
+        return None
+    namespace, call_uid = owner
+    return HumanResult(
+        call=ObjectRef(namespace=namespace, name="", uid=call_uid),
+        outcome="Sent",
+        reason=REASON_REQUEST_SENT,
+        message=f"The request was probably sent, but the report of it can not be read: {reason}",
     )

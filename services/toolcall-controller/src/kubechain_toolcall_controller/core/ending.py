@@ -1,0 +1,37 @@
+"""How a call ends: the status of its last write, whatever kind of call it is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kubechain_common.api.v1alpha1.status import shorten
+from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCallStatus, ToolCallPhase
+from kubechain_toolcall_controller.core.plan import CallSnapshot
+
+MAX_ERROR = 16384
+
+
+def build_ended(
+    snapshot: CallSnapshot,
+    phase: ToolCallPhase,
+    detail: str,
+    reason: str,
+    *,
+    result: str = "",
+    error: str = "",
+    started_at: datetime | None = None,
+) -> TaskRunToolCallStatus:
+    """The status of a call that ends now: with ``result``, or as Failed with ``error``, which the model reads."""
+    old = snapshot.call.status
+    return old.model_copy(
+        update={
+            "phase": phase,
+            "status": "Error" if phase == ToolCallPhase.FAILED else "Succeeded",
+            "status_detail": shorten(detail),
+            "reason": reason,
+            "start_time": old.start_time or started_at or snapshot.now,
+            "completion_time": snapshot.now,
+            "observed_generation": snapshot.call.metadata.generation,
+            **({"error": shorten(error, MAX_ERROR)} if error else {"result": result}),
+        }
+    )
