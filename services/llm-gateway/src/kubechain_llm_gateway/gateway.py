@@ -24,9 +24,9 @@ from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT, llm_consumer, 
 from kubechain_common.messaging.consumer import Consumer
 from kubechain_common.messaging.delivery import Poison
 from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
+from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
-from kubechain_llm_gateway.consumer_cleanup import ConsumerCleanup
-from kubechain_llm_gateway.consumer_set import ConsumerSet
 from kubechain_llm_gateway.credentials import secret_of
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_reconciler import LLMReconciler
@@ -63,7 +63,9 @@ class Gateway:
         conversations = WindowReader(ctx.kube, TextCache(CACHED_BYTES))
         self._worker = RequestWorker(ctx.bus, self._access, TaskProbe(ctx.bus, ctx.kube), conversations, ctx.stopping)
         self._consumers = ConsumerSet(lambda: [llm.uid for llm in self._llms.list()], self._consume)
-        self._cleanup = ConsumerCleanup(ctx.bus, lambda uid: bool(self._llms.by_index(_BY_UID, uid)))
+        self._cleanup = ConsumerCleanup(
+            ctx.bus, lambda uid: [llm_consumer(uid)], lambda uid: bool(self._llms.by_index(_BY_UID, uid))
+        )
         self._reconciling: Controller | None = None
         self._llms.add_handler(self._handle_llm_change)
         self._secrets.add_handler(self._handle_secret_change)

@@ -34,6 +34,7 @@ from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.errors import MessagingError, RetryLater
 from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.waiting import wait_any
 from kubechain_common.telemetry.logging import bound, get_logger
 from kubechain_llm_gateway.instrumentation import observe_call
 from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
@@ -41,7 +42,6 @@ from kubechain_llm_gateway.providers.base import Completion, Provider
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.results import build_answer, build_failure, build_notice, notice_subject
 from kubechain_llm_gateway.retry_policy import RetryPolicy
-from kubechain_llm_gateway.waiting import wait_any
 
 log = get_logger(__name__)
 

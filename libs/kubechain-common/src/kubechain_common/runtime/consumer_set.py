@@ -1,6 +1,6 @@
-"""One durable consumer per LLM, on every replica: they come and go with their objects.
+"""Durable consumers of single objects (an LLM, a channel), on every replica: they come and go with their objects.
 
-Level based: a change of any LLM only says "look again"; what should run is then compared with what does.
+Level based: a change of any object only says "look again"; what should run is then compared with what does.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ConsumerSet:
     def _adjust(self, group: asyncio.TaskGroup) -> None:
         wanted = set(self._wanted())
         for uid in self._running.keys() - wanted:
-            log.info("stopping the consumer of a deleted llm", llm_uid=uid)
+            log.info("stopping the consumer of a deleted object", uid=uid)
             self._running.pop(uid).set()
         for uid in wanted - self._running.keys():
             stop = self._running[uid] = asyncio.Event()

@@ -6,8 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from kubechain_llm_gateway.consumer_cleanup import ConsumerCleanup
-from kubechain_llm_gateway.consumer_set import Consume, ConsumerSet
+from kubechain_common.messages.topology import ConsumerSpec, answer_check_consumer, human_consumer
+from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
+from kubechain_common.runtime.consumer_set import Consume, ConsumerSet
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -25,7 +26,7 @@ def consume_into(log: list[str]) -> Consume:
     return consume
 
 
-async def test_consumers_come_and_go_with_their_llms() -> None:
+async def test_consumers_come_and_go_with_their_objects() -> None:
     log: list[str] = []
     wanted = {"a"}
     stopping = asyncio.Event()
@@ -46,7 +47,7 @@ async def test_consumers_come_and_go_with_their_llms() -> None:
     assert log == ["start a", "start b", "drained a", "drained b"]
 
 
-async def test_an_llm_that_comes_back_gets_a_new_consumer() -> None:
+async def test_an_object_that_comes_back_gets_a_new_consumer() -> None:
     log: list[str] = []
     wanted = {"a"}
     stopping = asyncio.Event()
@@ -79,9 +80,15 @@ class FakeBus:
 
 
 CLEANED = [
-    ("delete", "KUBECHAIN_LLM_REQUESTS", "llm-u1"),
-    ("purge", "KUBECHAIN_LLM_REQUESTS", "kubechain.llm.request.u1.>"),
+    ("delete", "KUBECHAIN_HUMAN_REQUESTS", "human-u1"),
+    ("purge", "KUBECHAIN_HUMAN_REQUESTS", "kubechain.human.request.u1.>"),
+    ("delete", "KUBECHAIN_ANSWER_CHECKS", "answers-u1"),
+    ("purge", "KUBECHAIN_ANSWER_CHECKS", "kubechain.answer.check.u1.>"),
 ]
+
+
+def consumers_of(uid: str) -> list[ConsumerSpec]:
+    return [human_consumer(uid), answer_check_consumer(uid)]
 
 
 @asynccontextmanager
@@ -93,10 +100,10 @@ async def leading(cleanup: ConsumerCleanup) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("failures", [0, 2])
-async def test_the_leader_removes_what_a_deleted_llm_left(failures: int) -> None:
+async def test_the_leader_removes_what_a_deleted_object_left(failures: int) -> None:
     bus = FakeBus()
     bus.failures = failures
-    cleanup = ConsumerCleanup(bus, lambda uid: False, grace=0.0)
+    cleanup = ConsumerCleanup(bus, consumers_of, lambda uid: False, grace=0.0)
     async with leading(cleanup):
         await asyncio.sleep(0)
         cleanup.note_deleted("default", "u1")
@@ -105,18 +112,18 @@ async def test_the_leader_removes_what_a_deleted_llm_left(failures: int) -> None
 
 async def test_what_was_deleted_without_a_leader_is_removed_by_the_next_one() -> None:
     bus = FakeBus()
-    cleanup = ConsumerCleanup(bus, lambda uid: False, grace=0.0)
+    cleanup = ConsumerCleanup(bus, consumers_of, lambda uid: False, grace=0.0)
     cleanup.note_deleted("default", "u1")
     async with leading(cleanup):
         await until(lambda: bus.done == CLEANED)
     bus.done.clear()
     async with leading(cleanup):
         cleanup.note_deleted("default", "u2")
-        await until(lambda: len(bus.done) == 2)
-    assert bus.done[0] == ("delete", "KUBECHAIN_LLM_REQUESTS", "llm-u2")
+        await until(lambda: len(bus.done) == 4)
+    assert bus.done[0] == ("delete", "KUBECHAIN_HUMAN_REQUESTS", "human-u2")
 
 
-async def test_an_llm_that_exists_keeps_its_consumer() -> None:
+async def test_an_object_that_exists_keeps_its_consumer() -> None:
     bus = FakeBus()
     asked: list[str] = []
 
@@ -124,7 +131,7 @@ async def test_an_llm_that_exists_keeps_its_consumer() -> None:
         asked.append(uid)
         return True
 
-    cleanup = ConsumerCleanup(bus, exists, grace=0.0)
+    cleanup = ConsumerCleanup(bus, consumers_of, exists, grace=0.0)
     cleanup.note_deleted("default", "u1")
     async with leading(cleanup):
         await until(lambda: bool(asked))

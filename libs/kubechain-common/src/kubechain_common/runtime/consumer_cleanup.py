@@ -1,4 +1,4 @@
-"""What a deleted LLM leaves on the bus: its durable consumer, and requests that nobody will take any more.
+"""What a deleted object leaves on the bus: its durable consumers, and requests that nobody will take any more.
 
 Every replica notes deletions, so that none is lost in a change of leader; the leader alone cleans up, some seconds
 later, because a replica that still runs the consumer would create it again.
@@ -6,12 +6,12 @@ later, because a replica that still runs the consumer would create it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from kubechain_common.kube.controller import Controller, Result
 from kubechain_common.kube.informer import Key
-from kubechain_common.messages.topology import llm_consumer
+from kubechain_common.messages.topology import ConsumerSpec
 from kubechain_common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -28,24 +28,35 @@ class CleanupBus(Protocol):
 
 
 class ConsumerCleanup:
-    """Remembers deleted LLMs until a leader has cleaned up after them."""
+    """Remembers deleted objects until a leader has cleaned up after them.
 
-    def __init__(self, bus: CleanupBus, exists: Callable[[str], bool], *, grace: float = GRACE) -> None:
+    ``consumers_of`` tells the consumers of an object by its uid, ``exists`` whether the object is there after all.
+    """
+
+    def __init__(
+        self,
+        bus: CleanupBus,
+        consumers_of: Callable[[str], Sequence[ConsumerSpec]],
+        exists: Callable[[str], bool],
+        *,
+        grace: float = GRACE,
+    ) -> None:
         self._bus = bus
+        self._consumers_of = consumers_of
         self._exists = exists
         self._grace = grace
         self._deleted: set[Key] = set()
         self._controller: Controller | None = None
 
     def note_deleted(self, namespace: str, uid: str) -> None:
-        """The LLM with this uid is gone."""
+        """The object with this uid is gone."""
         self._deleted.add((namespace, uid))
         if self._controller is not None:
             self._controller.queue.add_after((namespace, uid), self._grace)
 
     async def lead(self) -> None:
         """Clean up until cancelled; only the leader does."""
-        controller = Controller("llm-consumer-cleanup", self._clean_up, workers=2)
+        controller = Controller("consumer-cleanup", self._clean_up, workers=2)
         for key in self._deleted:
             controller.queue.add_after(key, self._grace)
         self._controller = controller
@@ -57,9 +68,9 @@ class ConsumerCleanup:
     async def _clean_up(self, key: Key) -> Result | None:
         namespace, uid = key
         if not self._exists(uid):
-            spec = llm_consumer(uid)
-            await self._bus.delete_consumer(spec.stream, spec.durable)
-            await self._bus.purge(spec.stream, spec.filter_subject)
-            log.info("removed the consumer of a deleted llm", namespace=namespace, llm_uid=uid)
+            for spec in self._consumers_of(uid):
+                await self._bus.delete_consumer(spec.stream, spec.durable)
+                await self._bus.purge(spec.stream, spec.filter_subject)
+                log.info("removed the consumer of a deleted object", namespace=namespace, consumer=spec.durable)
         self._deleted.discard(key)
         return None
