@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from kubechain_common.messages import ObjectRef
 from kubechain_common.messages.human import REASON_REQUEST_FAILED, REASON_REQUEST_SENT
@@ -69,6 +69,7 @@ class Channel(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
 class PolledChannel(Channel, Protocol):
     """A channel that has to be asked for its answers."""
 

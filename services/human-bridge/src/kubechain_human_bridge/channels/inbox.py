@@ -1,0 +1,18 @@
+"""The inbox: nobody is told. The request is found on our page, with the kubechain command and with kubectl."""
+
+from __future__ import annotations
+
+from kubechain_human_bridge.channels.base import Ask, OwnChannel
+
+
+class InboxChannel(OwnChannel):
+    """Sends nowhere."""
+
+    async def validate(self) -> str:
+        return "Inbox channel validated successfully"
+
+    async def send(self, ask: Ask) -> str:
+        return "Request is in the inbox"
+
+    async def aclose(self) -> None:
+        """Nothing is kept open."""

@@ -1,0 +1,114 @@
+"""The calls that wait for a person, known by watching; the page, the answer checks and the webhooks read them here.
+
+Every call of the cluster passes by, and few of them wait: all others are kept as a name and an outcome only, and what
+makes them large is dropped before it is even parsed. A waiting call is whole, but for arguments over
+``MAX_ARGUMENTS``: who shows those reads the call itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kubechain_common.api.v1alpha1 import TaskRunToolCall
+from kubechain_common.api.v1alpha1.meta import ObjectMeta
+from kubechain_common.api.v1alpha1.status import shorten
+from kubechain_common.api.v1alpha1.taskruntoolcall import HUMAN_ASKED, TaskRunToolCallStatus
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.informer import Change, Informer
+from kubechain_common.messages import ObjectRef
+
+MAX_ARGUMENTS = 4096
+"""Characters of a waiting call's arguments that are kept; what is cut ends with an ellipsis."""
+
+_WAITING = "waiting"
+_EXTERNAL = "external"
+_ALL = "all"
+_HUMAN_STATES = ("AwaitingHumanApproval", "AwaitingHumanInput")
+_LONGEST_ANSWER = 1024
+
+
+class WaitingCalls:
+    """An informer of calls that is asked for the waiting ones."""
+
+    def __init__(self, kube: KubeClient, namespace: str = "") -> None:
+        self.informer = Informer(
+            kube,
+            TaskRunToolCall,
+            namespace=namespace,
+            indexers={_WAITING: _index_waiting, _EXTERNAL: _index_external_id},
+            transform=thin_out,
+            strip=strip_settled,
+        )
+
+    def waiting(self) -> list[TaskRunToolCall]:
+        """Every call that a person may answer now."""
+        return self.informer.by_index(_WAITING, _ALL)
+
+    def find(self, ref: ObjectRef) -> TaskRunToolCall | None:
+        """The very call of ``ref``, if it is known to wait."""
+        call = self.informer.get(ref.namespace, ref.name)
+        return call if call is not None and call.uid == ref.uid and call.awaits_human else None
+
+    def find_external(self, namespace: str, external_call_id: str) -> TaskRunToolCall | None:
+        """The waiting call that is known outside by this id."""
+        return next(iter(self.informer.by_index(_EXTERNAL, f"{namespace}/{external_call_id}")), None)
+
+    def add_handler(self, handler: Callable[[Change[TaskRunToolCall]], None]) -> None:
+        """Calls ``handler`` for every change of any call; ``awaits_human`` of old and new tells what it means."""
+        self.informer.add_handler(handler)
+
+    async def run(self) -> None:
+        """Follow the API server until cancelled."""
+        await self.informer.run()
+
+
+def was_asked(call: TaskRunToolCall) -> bool:
+    """Whether the request is known to have reached the channel."""
+    return any(c.type == HUMAN_ASKED and c.status == "True" for c in call.status.conditions)
+
+
+def strip_settled(raw: dict[str, Any]) -> None:
+    """Takes the large texts out of a call that does not wait, as ``thin_out`` would."""
+    spec, status = raw.get("spec"), raw.get("status")
+    if isinstance(spec, dict) and (not isinstance(status, dict) or status.get("status") not in _HUMAN_STATES):
+        spec["arguments"] = ""
+        for text in ("result", "error", "conditions"):
+            if isinstance(status, dict):
+                status.pop(text, None)
+
+
+def thin_out(call: TaskRunToolCall) -> TaskRunToolCall:
+    """The call as it is kept: whole while it waits; else what tells it from others, and how it was answered."""
+    if call.awaits_human:
+        if len(call.spec.arguments) <= MAX_ARGUMENTS:
+            return call
+        spec = call.spec.model_copy(update={"arguments": shorten(call.spec.arguments, MAX_ARGUMENTS)})
+        return call.model_copy(update={"spec": spec})
+    metadata = ObjectMeta(
+        name=call.name,
+        namespace=call.namespace,
+        uid=call.uid,
+        resource_version=call.metadata.resource_version,
+        creation_timestamp=call.metadata.creation_timestamp,
+    )
+    decision, response = call.spec.decision, call.spec.response
+    if decision is not None:
+        decision = decision.model_copy(
+            update={"comment": shorten(decision.comment or "", _LONGEST_ANSWER), "arguments": None}
+        )
+    if response is not None:
+        response = response.model_copy(update={"message": shorten(response.message, _LONGEST_ANSWER)})
+    spec = call.spec.model_copy(
+        update={"arguments": "", "span_context": None, "delegation": None, "decision": decision, "response": response}
+    )
+    status = TaskRunToolCallStatus(phase=call.status.phase, status=call.status.status)
+    return call.model_copy(update={"metadata": metadata, "spec": spec, "status": status})
+
+
+def _index_waiting(call: TaskRunToolCall) -> list[str]:
+    return [_ALL] if call.awaits_human else []
+
+
+def _index_external_id(call: TaskRunToolCall) -> list[str]:
+    return [f"{call.namespace}/{call.status.external_call_id}"] if call.awaits_human else []
