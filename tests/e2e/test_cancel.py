@@ -111,6 +111,7 @@ def test_deleting_a_task_interrupts_its_tool(workspace: Workspace, tmp_path: Pat
 def test_a_call_that_waits_for_approval_ends_and_a_late_decision_has_no_effect(
     workspace: Workspace, tmp_path: Path
 ) -> None:
+    workspace.apply_inbox("approval-channel")
     log = workspace.apply_counting_agent(tmp_path, approvalContactChannel={"name": "approval-channel"})
     workspace.kubectl.apply(manifests.task("asking", order("asking", ms=0)))
 

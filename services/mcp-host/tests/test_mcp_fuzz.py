@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import CallToolResult, TextContent
 
-from kubechain_common.api.v1alpha1 import MCPServer
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.topology import tool_request_subject, tool_result_subject
 from kubechain_common.messaging import codec
@@ -33,6 +33,7 @@ REF = st.fixed_dictionaries({"namespace": st.just("default"), "name": NAMES, "ui
 RESULT = tool_result_subject("default", "call-1")
 
 servers = resources(MCPServer, {"name": NAMES})
+channels = resources(ContactChannel, {"name": NAMES})
 requests = models(
     ToolRequest, {"v": st.just(1), "call": REF, "server": REF, "requestedAt": st.just("2026-01-01T00:00:00Z")}
 )
@@ -70,10 +71,18 @@ async def test_every_request_is_answered_on_its_calls_subject(data: bytes) -> No
 
 
 @fuzz
-@given(servers, st.sampled_from(Phase), st.text(max_size=8), st.sampled_from(["SecretNotFound", "ValidationFailed"]))
-def test_every_server_has_a_status(server: MCPServer, phase: Phase, words: str, reason: str) -> None:
+@given(
+    servers,
+    st.none() | channels,
+    st.sampled_from(Phase),
+    st.text(max_size=8),
+    st.sampled_from(["SecretNotFound", "ValidationFailed"]),
+)
+def test_every_server_has_a_status(
+    server: MCPServer, channel: ContactChannel | None, phase: Phase, words: str, reason: str
+) -> None:
     state = ConnectionState(phase, time.monotonic(), 1, tuple(server.status.tools), error=words, reason=reason)
-    plan = decide_status(server, state, elapsed=2.0, now=NOW)
+    plan = decide_status(server, state, channel, elapsed=2.0, now=NOW)
     if plan.status is not None:
         plan.status.to_wire()
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from kubechain_common.api.v1alpha1 import MCPServer
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool
-from kubechain_common.testing.builders import NOW, build_mcp_server
+from kubechain_common.testing.builders import NOW, build_contact_channel, build_mcp_server
 from kubechain_mcp_host.connection_state import ConnectionState, Phase
 from kubechain_mcp_host.mcpserver_decision import Event, Plan, decide_status
 
@@ -19,8 +19,10 @@ FAILED = ConnectionState(
 )
 
 
-def decide(server: MCPServer, state: ConnectionState, elapsed: float = 0.0) -> Plan:
-    return decide_status(server, state, elapsed=elapsed, now=NOW)
+def decide(
+    server: MCPServer, state: ConnectionState, elapsed: float = 0.0, channel: ContactChannel | None = None
+) -> Plan:
+    return decide_status(server, state, channel, elapsed=elapsed, now=NOW)
 
 
 def fresh() -> MCPServer:
@@ -136,3 +138,66 @@ def test_tools_that_no_status_can_hold() -> None:
 
 def test_a_stopped_connection_says_nothing() -> None:
     assert decide(fresh(), ConnectionState(Phase.STOPPED)) == Plan()
+
+
+# --- the channel that approves its calls
+
+CONNECTING = ConnectionState(Phase.CONNECTING, generation=1)
+
+
+def guarded() -> MCPServer:
+    server = build_mcp_server(approvalContactChannel={"name": "approval-channel"})
+    return server.model_copy(update={"status": type(server.status)()})
+
+
+@pytest.mark.parametrize(
+    ("channel", "reason", "sentence"),
+    [
+        (None, "ContactChannelNotFound", 'ContactChannel "approval-channel" not found'),
+        (
+            build_contact_channel(ready=False),
+            "ContactChannelNotReady",
+            'ContactChannel "approval-channel" is not ready',
+        ),
+    ],
+)
+@pytest.mark.parametrize("state", [CONNECTED, CONNECTING], ids=["connected", "connecting"])
+def test_a_server_waits_for_its_approval_channel(
+    state: ConnectionState, channel: ContactChannel | None, reason: str, sentence: str
+) -> None:
+    plan = decide(guarded(), state, channel=channel)
+    assert plan.status is not None
+    assert (plan.status.status, plan.status.connected, plan.status.ready) == ("Pending", False, False)
+    assert plan.status.status_detail == sentence
+    assert plan.event == Event("Warning", reason, sentence)
+    again = decide(after(guarded(), plan), state, channel=channel)
+    assert (again.status, again.event) == (plan.status, None)
+
+
+def test_a_server_is_connected_once_its_approval_channel_is_ready() -> None:
+    waiting = after(guarded(), decide(guarded(), CONNECTED))
+    plan = decide(waiting, CONNECTED, channel=build_contact_channel())
+    assert plan.status is not None
+    assert (plan.status.status, plan.status.connected) == ("Ready", True)
+    assert plan.event == Event("Normal", "Connected", "MCP server connected successfully")
+
+
+def test_a_server_whose_approval_channel_breaks_is_not_offered_any_more_and_keeps_its_tools() -> None:
+    good = after(guarded(), decide(guarded(), CONNECTED, channel=build_contact_channel()))
+    plan = decide(good, CONNECTED, channel=build_contact_channel(ready=False))
+    assert plan.status is not None
+    assert (plan.status.status, plan.status.connected, plan.status.tools) == ("Pending", False, list(TOOLS))
+
+
+def test_what_is_wrong_with_the_connection_itself_is_told_first() -> None:
+    plan = decide(guarded(), FAILED)
+    assert plan.status is not None
+    assert plan.status.status == "Error"
+    blocked = ConnectionState(Phase.BLOCKED, generation=1, error="No such Secret.", reason="SecretNotFound")
+    assert decide(guarded(), blocked).event == Event("Warning", "SecretNotFound", "No such Secret.")
+
+
+def test_the_channel_of_a_server_without_approvals_does_not_matter() -> None:
+    plan = decide(fresh(), CONNECTED, channel=build_contact_channel(ready=False))
+    assert plan.status is not None
+    assert plan.status.connected

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 
-from kubechain_common.api.v1alpha1 import MCPServer
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.runtime.leadership import build_elector, run_led
@@ -18,7 +18,7 @@ from kubechain_mcp_host.call_handler import CallHandler
 from kubechain_mcp_host.call_worker import CallWorkers
 from kubechain_mcp_host.connection_pool import ConnectionPool
 from kubechain_mcp_host.environment import build_base_environment, parse_patterns
-from kubechain_mcp_host.mcpserver_reconciler import MCPServerReconciler
+from kubechain_mcp_host.mcpserver_reconciler import BY_CHANNEL, MCPServerReconciler, channel_of
 from kubechain_mcp_host.settings import MCPHostSettings
 
 NAME = "mcp-host"
@@ -36,17 +36,21 @@ async def start(context: ServiceContext) -> None:
     quieten_sdk()
     environment = build_base_environment(os.environ, parse_patterns(MCPHostSettings().env_passthrough))
     secrets = SecretWatcher(context.kube)
-    informer = Informer(context.kube, MCPServer, namespace=context.settings.watch_namespace)
+    namespace = context.settings.watch_namespace
+    informer = Informer(context.kube, MCPServer, namespace=namespace, indexers={BY_CHANNEL: channel_of})
+    channels = Informer(context.kube, ContactChannel, namespace=namespace)
     pool = ConnectionPool(secrets, environment)
     grace = max(1.0, context.settings.drain_seconds - CLOSING_SECONDS)
     workers = CallWorkers(context.bus, CallHandler(context.bus, pool), grace=grace)
     informer.add_handler(pool.handle_change)
     informer.add_handler(workers.handle_change)
-    reconciler = MCPServerReconciler(context.kube, informer, pool, context.recorder)
+    reconciler = MCPServerReconciler(context.kube, informer, channels, pool, context.recorder)
     closing = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(secrets.run())
-        leading = group.create_task(run_led(context, build_elector(context, NAME), [informer], reconciler.lead))
+        leading = group.create_task(
+            run_led(context, build_elector(context, NAME), [informer, channels], reconciler.lead)
+        )
         group.create_task(pool.run(closing))
         await workers.run(context.stopping)
         await asyncio.wait({leading})

@@ -1,7 +1,8 @@
-"""What an MCPServer's status should say, given how its connection stands (pure).
+"""What an MCPServer's status should say, given how its connection and its approval channel stand (pure).
 
-The words are the product's public contract. An event goes with a change of what the status says, never with a retry
-that failed for the same reason.
+A server whose calls could not be approved is not offered to agents, however well it is connected. The words are the
+product's public contract. An event goes with a change of what the status says, never with a retry that failed for the
+same reason.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from kubechain_common.api.v1alpha1 import MCPServer
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import MCPServerStatus
 from kubechain_mcp_host.connection_state import ConnectionState, Phase
 
@@ -38,8 +39,16 @@ class Plan:
     requeue_after: float | None = None
 
 
-def decide_status(server: MCPServer, state: ConnectionState, *, elapsed: float, now: datetime) -> Plan:
-    """``elapsed`` is for how many seconds the connection has been in its phase."""
+def decide_status(
+    server: MCPServer, state: ConnectionState, channel: ContactChannel | None, *, elapsed: float, now: datetime
+) -> Plan:
+    """``elapsed`` is for how many seconds the connection has been in its phase; ``channel`` is the one that the server
+    names for approvals, if it exists.
+    """
+    trouble = _find_channel_trouble(server, channel)
+    if trouble is not None and state.phase in (Phase.CONNECTING, Phase.CONNECTED):
+        reason, sentence = trouble
+        return _build_unready(server, state, "Pending", reason, sentence, sentence, now)
     match state.phase:
         case Phase.CONNECTED:
             return _decide_connected(server, state, now)
@@ -54,6 +63,18 @@ def decide_status(server: MCPServer, state: ConnectionState, *, elapsed: float, 
             return _decide_failed(server, state, "Error", "ConnectionFailed", "Connection failed", now)
         case _:
             return Plan()
+
+
+def _find_channel_trouble(server: MCPServer, channel: ContactChannel | None) -> tuple[str, str] | None:
+    """Reason and sentence, if nobody could be asked for approval."""
+    named = server.spec.approval_contact_channel
+    if named is None:
+        return None
+    if channel is None:
+        return "ContactChannelNotFound", f'ContactChannel "{named.name}" not found'
+    if not channel.status.ready:
+        return "ContactChannelNotReady", f'ContactChannel "{named.name}" is not ready'
+    return None
 
 
 def _decide_connected(server: MCPServer, state: ConnectionState, now: datetime) -> Plan:
