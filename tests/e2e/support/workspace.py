@@ -66,9 +66,7 @@ class Workspace:
         """ContactChannel ``name`` of type inbox, ready for use."""
         self.kubectl.apply(manifests.build("ContactChannel", name, {"type": "inbox", **spec}))
         ready = {"status": {"ready": True, "status": "Ready", "statusDetail": "inbox", "observedGeneration": 1}}
-        self.kubectl(
-            "patch", "contactchannel", name, "--subresource=status", "--type=merge", "-p", json.dumps(ready)
-        )
+        self.kubectl("patch", "contactchannel", name, "--subresource=status", "--type=merge", "-p", json.dumps(ready))
 
     def run_task(self, name: str, message: str, *, timeout: float = 30.0) -> dict[str, Any]:
         """The finished Task."""
