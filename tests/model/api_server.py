@@ -189,7 +189,7 @@ class ModelWatch:
             await self._bell.wait()
         event = self._history[self.position]
         self.position += 1
-        return event
+        return WatchEvent(event.type, _copy(event.object))
 
 
 class ModelKube(KubeClient):
@@ -223,7 +223,7 @@ class ModelKube(KubeClient):
 
     async def list_page(self, path: str, *, limit: int = 500, continue_token: str = "") -> ListPage:
         (plural, namespace, _), _ = parse_path(path)
-        found = [o for o in self._server.all(plural) if namespace in ("", o["metadata"]["namespace"])]
+        found = [_copy(o) for o in self._server.all(plural) if namespace in ("", o["metadata"]["namespace"])]
         return ListPage(found, str(self._server.version), "")
 
     @asynccontextmanager
@@ -246,6 +246,11 @@ def parse_path(path: str) -> tuple[Key, str]:
         namespace, parts = parts[1], parts[2:]
     plural, name, subresource = (*parts, "", "")[:3]
     return (plural, namespace, name), subresource
+
+
+def _copy(obj: Wire) -> Wire:
+    """What is sent belongs to whoever gets it: an informer may strip it."""
+    return {key: dict(part) if isinstance(part, dict) else part for key, part in obj.items()}
 
 
 def merge(old: Any, patch: Any) -> Any:

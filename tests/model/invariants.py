@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.model.api_server import Wire, Write
 from tests.model.jetstream import Message
-from tests.model.outside import BREAKS_OFF, READ
+from tests.model.outside import BREAKS_OFF, GUARDED, READ, REFUSAL, REFUSED
 
 from kubechain_common.api.names import tool_call_name
 from kubechain_common.messages.topology import STARTED_CALLS_BUCKET, parse_llm_result_subject
@@ -40,6 +40,8 @@ _EDGES = frozenset(
     }
 )
 
+_REJECTIONS = (REFUSAL, "The call was rejected by a human.", "Nobody answered within 60 seconds")
+
 
 class Violation(AssertionError):
     """An invariant does not hold; the message says which, and what led to it."""
@@ -56,6 +58,8 @@ class Invariants:
         self._taken: set[tuple[str, int]] = set()
         self._asks_checked = 0
         self.leaders_overlapped = False
+        self._people_told: dict[str, int] = {}
+        world.outside.observe_run = self._observe_run
         world.server.observers.append(self._observe)
         world.nats.observers.append(self._observe_message)
 
@@ -71,6 +75,11 @@ class Invariants:
         tasks = [t["metadata"]["name"] for t in self._world.server.all("tasks") if _phase(t) not in TERMINAL]
         calls = self._world.server.all("taskruntoolcalls")
         return tasks + [c["metadata"]["name"] for c in calls if _phase(c) not in TERMINAL_CALL]
+
+    def may_be_decided(self, call: Wire, approved: bool) -> bool:
+        """Whether the API server would take the decision; nobody approves what is to be refused."""
+        sensible = not approved or (call["spec"].get("target") or {}).get("tool") != REFUSED
+        return _phase(call) not in TERMINAL_CALL and not call["spec"].get("decision") and sensible
 
     def check_settled(self) -> None:
         """No lost turn: once all is repaired and everybody had time, everything has ended and nothing lies around."""
@@ -145,10 +154,10 @@ class Invariants:
             key = f"default/{tool_call_name(name, uid, turn, index)}"
             content = message.get("content", "")
             runs = self._world.outside.runs.get(key, [])
-            told = content in runs or content.startswith("Error: ")
+            told = content in (*runs, *_REJECTIONS) or content.startswith("Error: ")
             self._expect(told, f"{name}: turn {turn} call {index}: {content!r} but the tool gave {runs}")
             child = self._world.server.find("taskruntoolcalls", key.partition("/")[2])
-            if child is not None and _phase(child) == "Succeeded":
+            if child is not None and _phase(child) in ("Succeeded", "ToolCallRejected"):
                 self._expect(content == child["status"].get("result"), f"{name}: {content!r} is not the call's result")
             if child is not None:
                 self._expect(
@@ -186,6 +195,8 @@ class Invariants:
 
     def _observe_call(self, old: Wire, new: Wire) -> None:
         name, status = new["metadata"]["name"], new["status"]
+        decided = old["spec"].get("decision")
+        self._expect(decided in (None, new["spec"].get("decision")), f"{name}: decided twice")
         self._expect(
             _phase(old) not in TERMINAL_CALL or old["status"] == status, f"{name}: a call was written after its end"
         )
@@ -218,6 +229,24 @@ class Invariants:
         owner = parse_llm_result_subject(message.subject)
         if message.subject.startswith("kubechain.llm.result.") and owner is not None:
             self._answered[owner[1], owner[2]] = self._world.nats.epoch
+        self._observe_question(message)
+
+    def _observe_question(self, message: Message) -> None:
+        """Once it is reported that somebody was asked about a call, nobody is to be asked again."""
+        call_uid = message.subject.rpartition(".")[2]
+        if message.subject.startswith("kubechain.human.result."):
+            self._people_told.setdefault(call_uid, self._world.nats.epoch)
+        elif message.subject.startswith("kubechain.human.request.") and not self.leaders_overlapped:
+            again = self._people_told.get(call_uid) == self._world.nats.epoch
+            self._expect(not again, f"{call_uid}: a person is asked again")
+
+    def _observe_run(self, tool: str, key: str) -> None:
+        """A guarded tool runs only while its call is approved, and one that people refuse never does."""
+        self._expect(tool != REFUSED, f"{key}: ran, though it was rejected")
+        name = key.partition("/")[2]
+        call = self._world.server.find("taskruntoolcalls", name)
+        if tool == GUARDED and call is not None and self._births.get(name) == 1:
+            self._expect(bool((call["spec"].get("decision") or {}).get("approved")), f"{key}: ran without approval")
 
     def _check_asks(self) -> None:
         outside = self._world.outside

@@ -212,6 +212,12 @@ class JetStream:
         elif (message := stream.drop(sequence)) is not None:
             stream.acknowledged = [*stream.acknowledged, message][-_KEPT_FOR_RESURRECTION:]
 
+    def acknowledge(self, name: str, message: Message) -> None:
+        """By somebody whose consumer is no part of the model."""
+        stream = self.streams.get(name)
+        if stream is not None and stream.drop(message.sequence) is not None:
+            stream.acknowledged = [*stream.acknowledged, message][-_KEPT_FOR_RESURRECTION:]
+
     def renew(self, name: str, durable: str, sequence: int) -> None:
         stream = self.streams.get(name)
         consumer = stream.consumers.get(durable) if stream else None

@@ -1,4 +1,5 @@
-"""The outside world: a model that answers and tools that run, both by script, and a book of what really happened.
+"""The outside world: a model that answers, tools that run and people who decide, by script, and a book of what really
+happened.
 
 A Task's user message names its script, so an answer is known by the Task and the turn that it was asked for, whatever
 the system under test believes.
@@ -7,7 +8,7 @@ the system under test believes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +26,19 @@ from kubechain_mcp_host.scrubber import Scrubber
 from kubechain_mcp_host.tool_call import IDEMPOTENCY_KEY
 
 READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN = "read", "once", "broken", "breaks_off", "unknown"
+GUARDED, REFUSED = "guarded", "refused"
+"""Tools that need approval; whoever is asked approves the one and rejects the other."""
+REFUSAL = "not on a Friday"
+CHANNEL = "people"
 TOOLS = (
     MCPTool(name=READ, annotations=ToolAnnotations(read_only_hint=True)),
     MCPTool(name=ONCE),
     MCPTool(name=BROKEN),
     MCPTool(name=BREAKS_OFF),
+    MCPTool(name=GUARDED),
+    MCPTool(name=REFUSED),
 )
-TOOL_KINDS = (READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN)
+TOOL_KINDS = (READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN, GUARDED, REFUSED)
 SERVER = "tools"
 
 
@@ -65,6 +72,9 @@ class Outside:
     answers: dict[str, Answer] = field(default_factory=dict)
     runs: dict[str, list[str]] = field(default_factory=dict)
     tool_of: dict[str, str] = field(default_factory=dict)
+    people_asked: set[str] = field(default_factory=set)
+    people_answer: bool = True
+    observe_run: Callable[[str, str], None] = lambda tool, key: None
 
     def answer(self, messages: Sequence[Message]) -> Completion:
         script = next(m.content for m in messages if m.role == "user")
@@ -93,6 +103,7 @@ class Outside:
         return Completion(message, usage, "stop")
 
     def run_tool(self, tool: str, key: str) -> CallToolResult:
+        self.observe_run(tool, key)
         runs = self.runs.setdefault(key, [])
         self.tool_of[key] = tool
         text = f"{tool} of {key}, run {len(runs) + 1}"

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.model.effects import Fate
-from tests.model.outside import SERVER, TOOL_KINDS, Turn
+from tests.model.outside import CHANNEL, SERVER, TOOL_KINDS, Turn
 from tests.model.processes import LED, SERVICES
 from tests.model.world import World
 
@@ -144,6 +144,22 @@ class CrashPoints(RuleBasedStateMachine):
         if calls:
             self.world.delete("taskruntoolcalls", calls[number % len(calls)]["metadata"]["name"])
 
+    @rule(approved=st.booleans(), number=numbers)
+    def decide_with_kubectl(self, approved: bool, number: int) -> None:
+        """At any moment, also before anybody was asked."""
+        calls = self.world.server.all("taskruntoolcalls")
+        calls = [call for call in calls if self.world.invariants.may_be_decided(call, approved)]
+        if calls:
+            name = calls[number % len(calls)]["metadata"]["name"]
+            self.world.patch("taskruntoolcalls", name, {"spec": {"decision": {"approved": approved}}})
+
+    @rule()
+    def delete_channel(self) -> None:
+        if self.world.server.find("contactchannels", CHANNEL):
+            self.world.delete("contactchannels", CHANNEL)
+        else:
+            self.world.apply_channel()
+
     @rule()
     def delete_server(self) -> None:
         if self.world.server.find("mcpservers", SERVER):
@@ -162,6 +178,8 @@ class CrashPoints(RuleBasedStateMachine):
         world = self.world
         if not world.server.find("mcpservers", SERVER):
             world.apply_server()
+        if not world.server.find("contactchannels", CHANNEL):
+            world.apply_channel()
         for service in LED:
             for late in world.living(service)[:-1]:
                 world.crash(late)

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 from tests.model.effects import Fate
-from tests.model.outside import ONCE, READ, SERVER, Turn
+from tests.model.outside import CHANNEL, GUARDED, ONCE, READ, REFUSAL, REFUSED, SERVER, Turn
 from tests.model.processes import LLM_GATEWAY, MCP_HOST, TASK_CONTROLLER, TOOLCALL_CONTROLLER
 from tests.model.world import World
 
 SCRIPT = (Turn((ONCE, READ)),)
+ASKING = (Turn((GUARDED, REFUSED)),)
+UNKNOWN_OUTCOME = "Error: The outcome of the call is unknown"
 CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
 SLOW_WATCHES = (
     (TASK_CONTROLLER, "tasks"),
@@ -24,12 +26,20 @@ SLOW_WATCHES = (
 )
 
 
-def run_once(fates: dict[int, Fate], slow_watch: tuple[str, str] | None = None) -> World:
-    """The run with these misfortunes; raises Violation."""
+def run_once(
+    fates: dict[int, Fate],
+    slow_watch: tuple[str, str] | None = None,
+    script: tuple[Turn, ...] = SCRIPT,
+    channel: dict[str, object] | None = None,
+) -> World:
+    """The run with these misfortunes; raises Violation. Nobody answers where ``channel`` has a deadline."""
     with World.opened() as world:
+        if channel is not None:
+            world.apply("contactchannels", "ContactChannel", CHANNEL, {"type": "inbox", **channel})
+            world.outside.people_answer = False
         world.slow_watch = slow_watch
         world.fates = fates
-        world.create_task(SCRIPT)
+        world.create_task(script)
         world.settle()
         world.fates = {}
         world.settle()
@@ -37,10 +47,23 @@ def run_once(fates: dict[int, Fate], slow_watch: tuple[str, str] | None = None) 
     return world
 
 
-def every_single(fates: tuple[Fate, ...], slow_watch: tuple[str, str] | None) -> Iterator[World]:
-    for index in range(run_once({}, slow_watch).settled):
+def every_single(
+    fates: tuple[Fate, ...],
+    slow_watch: tuple[str, str] | None,
+    script: tuple[Turn, ...] = SCRIPT,
+    channel: dict[str, object] | None = None,
+) -> Iterator[World]:
+    for index in range(run_once({}, slow_watch, script, channel).settled):
         for fate in fates:
-            yield run_once({index: fate}, slow_watch)
+            yield run_once({index: fate}, slow_watch, script, channel)
+
+
+def tool_messages(world: World) -> list[str]:
+    """What the model read of its tools."""
+    task = world.server.find("tasks", "t1")
+    assert task is not None
+    assert task["status"]["phase"] == "FinalAnswer"
+    return [message["content"] for message in task["status"]["contextWindow"] if message["role"] == "tool"]
 
 
 def test_the_run_without_misfortune_is_exact() -> None:
@@ -71,6 +94,33 @@ def test_every_crash_with_one_late_watch(slow_watch: tuple[str, str]) -> None:
         task = world.server.find("tasks", "t1")
         assert task is not None
         assert task["status"]["phase"] == "FinalAnswer"
+
+
+@pytest.mark.parametrize("fate", list(Fate)[1:], ids=lambda fate: fate.value.replace(" ", "-"))
+def test_every_effect_of_an_approval_may_go_wrong(fate: Fate) -> None:
+    for world in every_single((fate,), None, ASKING):
+        if fate is not Fate.INVALID:
+            guarded, refused = tool_messages(world)
+            assert guarded.endswith("run 1") or guarded.startswith(UNKNOWN_OUTCOME)
+            assert refused == REFUSAL
+            assert len(world.outside.people_asked) == 2
+
+
+@pytest.mark.parametrize("slow_watch", SLOW_WATCHES, ids=lambda slow: "-".join(slow))
+def test_every_crash_of_an_approval_with_one_late_watch(slow_watch: tuple[str, str]) -> None:
+    for world in every_single((Fate.CRASH_AFTER,), slow_watch, ASKING):
+        assert tool_messages(world)[1] == REFUSAL
+
+
+@pytest.mark.parametrize("approves", [False, True])
+def test_every_crash_of_a_decision_that_nobody_makes_in_time(approves: bool) -> None:
+    channel: dict[str, object] = {"timeoutSeconds": 60, "onTimeout": "Approve" if approves else "Reject"}
+    for world in every_single(CRASHES, None, (Turn((GUARDED,)),), channel):
+        (read,) = tool_messages(world)
+        if approves:
+            assert read.endswith("run 1") or read.startswith(UNKNOWN_OUTCOME)
+        else:
+            assert read == "Nobody answered within 60 seconds"
 
 
 def test_a_call_follows_a_server_that_was_made_anew() -> None:

@@ -15,13 +15,15 @@ from tests.model.effects import Fate
 from tests.model.invariants import Violation
 from tests.model.outside import ONCE, READ, Turn
 from tests.model.processes import TASK_CONTROLLER
-from tests.model.test_every_crash_point import run_once
+from tests.model.test_every_crash_point import ASKING, run_once
 from tests.model.world import World
 
 import kubechain_mcp_host.call_handler as call_handler
 import kubechain_mcp_host.tool_call as tool_call
 import kubechain_task_controller.core.task_decision as task_decision
 import kubechain_task_controller.task_reconciler as task_reconciler
+import kubechain_toolcall_controller.core.approval as approval
+import kubechain_toolcall_controller.core.asking as asking
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_mcp_host.execution_decision import Execution
@@ -72,6 +74,11 @@ def cancel_in_mid_turn() -> None:
             world.patch("tasks", name, {"spec": {"cancel": True}})
             world.settle()
             world.invariants.check_settled()
+
+
+def crash_during_an_approval() -> None:
+    for index in range(31):
+        run_once({index: Fate.CRASH_AFTER}, script=ASKING)
 
 
 def guard_nothing(patch: Patch) -> None:
@@ -136,6 +143,29 @@ def acknowledge_before_the_result(patch: Patch) -> None:
     patch.setattr(call_handler.CallHandler, "handle", forgetful)
 
 
+def approve_everything(patch: Patch) -> None:
+    patch.setattr(approval, "needs_approval", lambda server, tool: False)
+
+
+def ask_whoever_was_asked(patch: Patch) -> None:
+    """It is not written down that somebody was asked."""
+    patch.setattr(asking, "was_asked", lambda status: False)
+
+
+def take_every_answer_for_yes(patch: Patch) -> None:
+    patch.setattr(approval, "_reject", approval._approve)
+
+
+def ask_once_and_never_look(patch: Patch) -> None:
+    """A controller that came up anew takes everybody to have been asked."""
+    build = asking._build_request
+
+    def only_at_first(snapshot: Any, *rest: Any) -> Any:
+        return None if asking.is_waiting(snapshot.call) else build(snapshot, *rest)
+
+    patch.setattr(asking, "_build_request", only_at_first)
+
+
 def cancel_one_by_one(patch: Patch) -> None:
     """The calls that wait are not kept from beginning when those that run are cancelled."""
 
@@ -174,6 +204,10 @@ def mix_up_results(patch: Patch) -> None:
         (publish_without_looking, crash_everywhere, "asked again"),
         (always_run, crash_everywhere, "must run once"),
         (acknowledge_before_the_result, crash_everywhere, "never ended"),
+        (approve_everything, crash_during_an_approval, "ran without approval|though it was rejected"),
+        (take_every_answer_for_yes, crash_during_an_approval, "though it was rejected"),
+        (ask_whoever_was_asked, crash_during_an_approval, "asked again"),
+        (ask_once_and_never_look, crash_during_an_approval, "never ended"),
         (cancel_one_by_one, cancel_in_mid_turn, "may still begin"),
         (mix_up_results, crash_everywhere, "tool messages"),
     ],

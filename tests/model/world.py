@@ -21,7 +21,8 @@ from tests.model.effects import PROCESS, Effect, Effects, Fate, Process
 from tests.model.invariants import Invariants
 from tests.model.jetstream import JetStream, Message, ModelClient, ModelPull
 from tests.model.loop import VirtualLoop
-from tests.model.outside import SERVER, TOOLS, Outside, Turn
+from tests.model.outside import CHANNEL, GUARDED, REFUSED, SERVER, TOOLS, Outside, Turn
+from tests.model.people import People
 from tests.model.processes import LED, LLM_GATEWAY, SERVICES, installed, run_process
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,6 +49,7 @@ class World:
         self.nats = JetStream(self.loop.time, self.now)
         self.nats.spawn = self.run_in
         self.outside = Outside(self.effects)
+        self.people = People(self)
         self.clients: list[ModelClient] = []
         self.pulls: list[ModelPull] = []
         self.watches: list[ModelWatch] = []
@@ -165,6 +167,7 @@ class World:
             for client in self.clients
             if not client.is_connected
         ]
+        found += [Choice(label, take) for label, take in self.people.choices()]
         found += [Choice(f"gc deletes {key[2]}", lambda k=key: self._collect(k)) for key in self.server.garbage()]  # type: ignore[misc]
         if self.supervised:
             down = [service for service in SERVICES if not self.living(service)]
@@ -314,13 +317,22 @@ class World:
         for name in ("llm", "llm2"):
             parameters = {"model": name, "baseUrl": "http://model"}
             self.apply("llms", "LLM", name, {"provider": "openai", "parameters": parameters}, _READY)
+        self.apply_channel()
         self.apply_server()
         self.apply(
             "agents", "Agent", "agent", {"llmRef": {"name": "llm"}, "system": "s", "mcpServers": [{"name": SERVER}]}
         )
 
+    def apply_channel(self) -> None:
+        self.apply("contactchannels", "ContactChannel", CHANNEL, {"type": "inbox"}, _READY)
+
     def apply_server(self) -> None:
-        spec = {"transport": "stdio", "command": "tools"}
+        spec = {
+            "transport": "stdio",
+            "command": "tools",
+            "approvalContactChannel": {"name": CHANNEL},
+            "approval": {"tools": [GUARDED, REFUSED]},
+        }
         status = {**_READY, "connected": True, "tools": [tool.to_wire() for tool in TOOLS]}
         self.apply("mcpservers", "MCPServer", SERVER, spec, status)
 
