@@ -355,7 +355,9 @@ def test_edited_arguments_that_do_not_fit_are_not_blamed_on_the_model() -> None:
     ("comment", "read"), [("not on a Friday", "not on a Friday"), (None, "The call was rejected by a human.")]
 )
 def test_a_rejected_call_ends_with_the_persons_comment(comment: str | None, read: str) -> None:
-    plan = decide_call(snapshot(asked(decision={"approved": False, "comment": comment})))
+    call = asked(decision={"approved": False, "comment": comment})
+    assert decide_call(snapshot(call)) == CallPlan(stop=True)
+    plan = decide_call(snapshot(call, stopped=True))
     status = status_of(plan)
     assert plan.request is None
     assert (status.phase, status.status, status.reason) == (ToolCallPhase.TOOL_CALL_REJECTED, "Succeeded", "Rejected")
@@ -368,16 +370,22 @@ def test_a_rejected_call_ends_with_the_persons_comment(comment: str | None, read
 
 @pytest.mark.parametrize("approved", [True, False])
 def test_a_decision_that_is_there_before_the_call_waits_asks_nobody(approved: bool) -> None:
-    plan = decide_call(snapshot(build_call(decision={"approved": approved})))
+    plan = decide_call(snapshot(build_call(decision={"approved": approved}), stopped=None if approved else True))
     assert (plan.question, plan.withdraw_question) == (None, False)
     assert status_of(plan).phase == (ToolCallPhase.PENDING if approved else ToolCallPhase.TOOL_CALL_REJECTED)
 
 
 def test_a_decision_counts_where_no_approval_was_needed() -> None:
     free = build_mcp_server()
-    rejected = decide_call(snapshot(build_call(decision={"approved": False}), server=free))
+    rejected = decide_call(snapshot(build_call(decision={"approved": False}), server=free, stopped=True))
     assert status_of(rejected).phase == ToolCallPhase.TOOL_CALL_REJECTED
     assert decide_call(snapshot(build_call(decision={"approved": True}), server=free)).request is not None
+
+
+def test_a_call_that_had_begun_before_its_server_was_guarded_is_not_rejected_any_more() -> None:
+    plan = decide_call(snapshot(waiting(decision={"approved": False}), stopped=False))
+    assert plan.status is None
+    assert plan.request is not None  # its host knows that it had begun
 
 
 def test_a_decision_about_a_call_under_way_comes_too_late() -> None:
@@ -388,9 +396,10 @@ def test_a_decision_about_a_call_under_way_comes_too_late() -> None:
 @pytest.mark.parametrize("approved", [True, False])
 def test_a_request_that_may_lie_in_the_stream_is_taken_back_once_somebody_has_decided(approved: bool) -> None:
     decided = waiting(decision={"approved": approved})
-    assert decide_call(snapshot(decided)).withdraw_question
-    assert not decide_call(snapshot(with_spec(asked(), decision={"approved": approved}))).withdraw_question
-    both = decide_call(snapshot(decided, asked=report()))
+    assert decide_call(snapshot(decided, stopped=True)).withdraw_question
+    late = with_spec(asked(), decision={"approved": approved})
+    assert not decide_call(snapshot(late, stopped=True)).withdraw_question
+    both = decide_call(snapshot(decided, asked=report(), stopped=True))
     assert (both.withdraw_question, both.noted) == (True, True)
 
 
@@ -445,7 +454,8 @@ def test_at_the_deadline_the_decision_is_written_in_nobodys_place(
         "via": "deadline",
         "at": "2026-11-23T12:01:00Z",
     }
-    decided = decide_call(snapshot(with_spec(call, decision=decision.to_wire()), channel=timed(60, **spec)))
+    answered = with_spec(call, decision=decision.to_wire())
+    decided = decide_call(snapshot(answered, channel=timed(60, **spec), stopped=True))
     verb = "Approved" if approved else "Rejected"
     assert condition_of(decided, ANSWERED).message == f"{verb} by the deadline of the contact channel"
     if not approved:

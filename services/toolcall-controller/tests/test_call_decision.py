@@ -124,32 +124,6 @@ def test_a_call_that_was_sent_is_not_held_up_by_a_channel_that_its_server_gets_l
     assert late.status.phase == ToolCallPhase.RUNNING
 
 
-def _decided(**decision: Any) -> TaskRunToolCall:
-    waiting = carried_out(build_call(), decide_call(snapshot(server=GUARDED)))
-    spec = build_call(decision=decision).spec
-    return waiting.model_copy(update={"spec": spec})
-
-
-def test_an_approved_call_is_written_down_and_then_runs_with_the_edited_arguments() -> None:
-    call = _decided(approved=True, arguments='{"edited": true}')
-    plan = decide_call(snapshot(call, server=GUARDED))
-    assert plan.request is None
-    assert plan.status is not None
-    assert plan.status.status_detail == "Ready to execute approved tool"
-    run = decide_call(replace(snapshot(server=GUARDED), call=carried_out(call, plan)))
-    assert run.request is not None
-    assert run.request.arguments == '{"edited": true}'
-    assert run.request.requested_at == NOW
-
-
-def test_a_rejected_call_ends_with_the_persons_comment() -> None:
-    plan = decide_call(snapshot(_decided(approved=False, comment="not on a Friday"), server=GUARDED))
-    assert plan.status is not None
-    assert plan.status.phase == ToolCallPhase.TOOL_CALL_REJECTED
-    assert plan.status.result == "not on a Friday"
-    assert plan.request is None
-
-
 # --- cancellation
 
 

@@ -22,6 +22,7 @@ from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.telemetry.tracing import span
+from kubechain_toolcall_controller.core.approval import is_rejected
 from kubechain_toolcall_controller.core.asking import is_waiting, may_be_unasked
 from kubechain_toolcall_controller.core.call_decision import decide_call, decide_kept, decide_refused
 from kubechain_toolcall_controller.core.plan import CallPlan, CallSnapshot
@@ -189,7 +190,7 @@ class ToolCallReconciler:
         First the key: a host that holds the request already, and does not hear that it was taken back, finds it.
         """
         key = execution_key(call.namespace, call.name)
-        if is_waiting(call):  # it was never sent, so it does not matter how young the record is
+        if is_waiting(call) or is_rejected(call):  # it was not sent, so it does not matter how young the record is
             stopped = await self._started_calls.forbid(key)
         else:
             requested_at = call.spec.requested_at or call.metadata.creation_timestamp or now()

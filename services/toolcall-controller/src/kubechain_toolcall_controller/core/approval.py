@@ -1,6 +1,7 @@
 """Which calls wait for approval, and what a decision makes of them.
 
-A decision counts whenever it comes, also before the call waits: then nobody is asked.
+A decision counts whenever it comes, also before the call waits: then nobody is asked. A rejected call is kept from
+beginning before that is written, so that it never runs, whoever may have sent it.
 """
 
 from __future__ import annotations
@@ -84,7 +85,15 @@ def _approve(snapshot: CallSnapshot, decision: Decision) -> CallPlan:
     return CallPlan(answered, events=(event,), requeue_after=0.0)
 
 
-def _reject(snapshot: CallSnapshot, decision: Decision) -> CallPlan:
+def is_rejected(call: TaskRunToolCall) -> bool:
+    return call.spec.decision is not None and not call.spec.decision.approved
+
+
+def _reject(snapshot: CallSnapshot, decision: Decision) -> CallPlan | None:
+    if snapshot.stopped is None:
+        return CallPlan(stop=True)
+    if not snapshot.stopped:
+        return None  # it had begun before it was guarded: its result counts
     comment = decision.comment or "The call was rejected by a human."
     detail = "Tool execution rejected"
     status = build_ended(snapshot, ToolCallPhase.TOOL_CALL_REJECTED, detail, "Rejected", result=comment)
