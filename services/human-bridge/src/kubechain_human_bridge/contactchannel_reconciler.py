@@ -113,7 +113,9 @@ class ContactChannelReconciler:
             delay = backoff_delay(failures, _FIRST_RETRY, _LONGEST_RETRY)
             failures += 1
             retry_at = _loop_time() + max(delay, min(outcome.retry_after or 0.0, _LONGEST_RETRY))
-            log.warning("validation failed, retrying", namespace=channel.namespace, channel=channel.name, error=outcome)
+            log.warning(
+                "validation failed, retrying", namespace=channel.namespace, channel=channel.name, error=str(outcome)
+            )
         elif isinstance(outcome, ChannelError):
             retry_at = _loop_time() + _RECHECK_REFUSED  # the refusal may have been the other side's own trouble
         checked = _Checked(fingerprint, judge_validation(channel, outcome), failures, retry_at)

@@ -45,6 +45,10 @@ class WaitingCalls:
         """Every call that a person may answer now."""
         return self.informer.by_index(_WAITING, _ALL)
 
+    def count(self) -> int:
+        """How many calls wait."""
+        return self.informer.count_by_index(_WAITING, _ALL)
+
     def find(self, ref: ObjectRef) -> TaskRunToolCall | None:
         """The very call of ``ref``, if it is known to wait."""
         call = self.informer.get(ref.namespace, ref.name)

@@ -85,6 +85,10 @@ class Informer(Generic[R]):
         """Objects by one of the indexers given at the start. Raises KeyError for an unknown index."""
         return self._store.by_index(index, value)
 
+    def count_by_index(self, index: str, value: str) -> int:
+        """How many ``by_index`` would find. Raises KeyError for an unknown index."""
+        return self._store.count_by_index(index, value)
+
     def by_owner(self, uid: str) -> Objects[R]:
         """Objects with an ownerReference to ``uid``."""
         return self._store.by_index(OWNER_INDEX, uid)

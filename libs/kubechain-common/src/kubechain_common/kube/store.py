@@ -68,6 +68,10 @@ class Store(Generic[R]):
         """The objects whose indexer yields ``value``. Raises KeyError for an unknown index."""
         return [self._objects[key] for key in self._index[index].get(value, ())]
 
+    def count_by_index(self, index: str, value: str) -> int:
+        """How many objects ``by_index`` would find. Raises KeyError for an unknown index."""
+        return len(self._index[index].get(value, ()))
+
     def version(self, key: Key) -> int:
         """The newest version heard of, dead or alive; 0 when there is none."""
         return self._versions.get(key) or self._tombstones.get(key, 0)

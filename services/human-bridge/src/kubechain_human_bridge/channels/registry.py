@@ -33,6 +33,11 @@ def find_road(spec: ContactChannelSpec) -> Road:
             return "inbox"
 
 
+def is_polled(spec: ContactChannelSpec) -> bool:
+    """Whether the other side has to be asked for its answers."""
+    return find_road(spec) == "humanlayer"
+
+
 def failed_reason(spec: ContactChannelSpec) -> str:
     """Reason of the event when a request cannot be sent, also of a channel that cannot be built."""
     return REASON_HUMANLAYER_FAILED if find_road(spec) == "humanlayer" else REASON_REQUEST_FAILED
