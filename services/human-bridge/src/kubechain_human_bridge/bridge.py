@@ -100,11 +100,11 @@ class Bridge:
                 watches = [
                     watching.create_task(follower.run()) for follower in (self._channels, self._secrets, self._waiting)
                 ]
-                async with serve(build_app(self._hook.build_routes()), settings.host, settings.port):
-                    async with asyncio.TaskGroup() as working:
-                        working.create_task(elector.run(self._lead, ctx.stopping))
-                        working.create_task(self._requests.run(ctx.stopping))
-                        working.create_task(self._checks.run(ctx.stopping))
+                page = serve(build_app(self._hook.build_routes()), settings.host, settings.port)
+                async with page, asyncio.TaskGroup() as working:
+                    working.create_task(elector.run(self._lead, ctx.stopping))
+                    working.create_task(self._requests.run(ctx.stopping))
+                    working.create_task(self._checks.run(ctx.stopping))
                 for watch in watches:
                     watch.cancel()
         finally:
