@@ -22,6 +22,9 @@ from uuid import uuid4
 
 import pytest
 
+# importlib mode leaves sys.path alone, so the repository's root has to be on it for `tests.e2e.support`.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.state import ClusterState, read_running_state
 from kubechain_common.kube.client import KubeClient

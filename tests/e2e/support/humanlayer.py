@@ -6,6 +6,7 @@ together, and bodies of its shape. Every request is recorded. ``fail`` makes the
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import deque
 from dataclasses import dataclass, field
@@ -51,6 +52,10 @@ class HumanLayer:
     function_calls: dict[str, dict[str, Any]] = field(default_factory=dict)
     contact_requests: dict[str, dict[str, Any]] = field(default_factory=dict)
     failures: deque[Failure] = field(default_factory=deque)
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._released.set()
 
     def build_app(self) -> web.Application:
         app = web.Application()
@@ -69,6 +74,13 @@ class HumanLayer:
     def fail(self, *failures: Failure) -> None:
         """The next requests fail so, in this order."""
         self.failures.extend(failures)
+
+    def hold_replies(self) -> None:
+        """From now on people are asked, and whoever asked does not hear of it. Of the server's own event loop."""
+        self._released.clear()
+
+    def release_replies(self) -> None:
+        self._released.set()
 
     def posts(self, call_id: str | None = None) -> list[Seen]:
         """The requests that asked a person: all, or those of one call."""
@@ -98,7 +110,10 @@ class HumanLayer:
             return web.json_response({"detail": "Invalid API key"}, status=401)
         failure = self._next_failure(request.method)
         if failure is None:
-            return await handler(request)  # type: ignore[no-any-return]
+            response: web.StreamResponse = await handler(request)
+            if request.method == "POST":
+                await self._released.wait()
+            return response
         if failure.taken:
             await handler(request)
         return web.json_response({"detail": "made to fail"}, status=failure.status, headers=failure.headers)
