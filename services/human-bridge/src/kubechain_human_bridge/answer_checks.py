@@ -30,7 +30,7 @@ log = get_logger(__name__)
 
 SHORTEST = 5.0
 LONGEST = 120.0
-LOOKS_PER_SECOND = 20.0
+LOOKS_PER_SECOND = 10.0
 """Over all requests, as long as that does not make anybody wait longer than ``LONGEST``."""
 
 _UNUSABLE = 30.0
