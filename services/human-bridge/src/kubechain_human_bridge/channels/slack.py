@@ -23,6 +23,7 @@ from kubechain_human_bridge.channels.slack_blocks import EVENT_TYPE, build_reque
 _log = get_logger(__name__)
 
 _PAGES = 5
+_CLOCK_SKEW = 120.0
 _PAGE_SIZE = "200"
 
 
@@ -60,7 +61,7 @@ class SlackChannel(OwnChannel):
         try:
             params = {
                 "channel": await self._find_conversation(),
-                "oldest": f"{ask.requested_at.timestamp():.6f}",
+                "oldest": f"{ask.requested_at.timestamp() - _CLOCK_SKEW:.6f}",
                 "include_all_metadata": "true",
                 "limit": _PAGE_SIZE,
             }

@@ -1,0 +1,86 @@
+"""The key that signs links: one Secret beside the service, made by whichever replica comes first.
+
+All replicas read the same one by watching it, and it outlives them. Whoever deletes it revokes every link at once; a
+new key follows by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from kubechain_common.kube.backoff import Backoff
+from kubechain_common.kube.client import MERGE_PATCH, KubeClient
+from kubechain_common.kube.errors import AlreadyExistsError, KubeError
+from kubechain_common.kube.paths import core_path
+from kubechain_common.kube.secrets import SecretWatcher
+from kubechain_common.telemetry.logging import get_logger
+
+SECRET_NAME = "kubechain-human-bridge"
+SECRET_KEY = "link-signing-key"
+
+_OWNER = "link-key"
+_BYTES = 32
+
+_log = get_logger(__name__)
+
+
+class LinkKey:
+    """The key as the watch of its Secret last told it."""
+
+    def __init__(self, kube: KubeClient, watched: SecretWatcher, namespace: str) -> None:
+        self._kube = kube
+        self._watched = watched
+        self._namespace = namespace
+        self._looked = asyncio.Event()
+        watched.add_handler(self._handle_change)
+        watched.set_references(_OWNER, {(namespace, SECRET_NAME)})
+
+    @property
+    def current(self) -> str:
+        """The key; empty while there is none, and then no link is made and none is good."""
+        return (self._watched.get(self._namespace, SECRET_NAME) or {}).get(SECRET_KEY, "")
+
+    async def run(self) -> None:
+        """Make the key whenever it is missing, until cancelled. The watcher has to run."""
+        while True:
+            await self._looked.wait()
+            self._looked.clear()
+            if not self.current:
+                await self._make()
+
+    async def _make(self) -> None:
+        backoff = Backoff(0.5, 30.0)
+        while not self.current:
+            try:
+                await self._create()
+            except KubeError as error:
+                _log.warning("can not make the key of the links, trying again", error=str(error))
+                await asyncio.sleep(backoff.next())
+            else:
+                return
+
+    async def _create(self) -> None:
+        path = core_path("secrets", self._namespace)
+        data = {SECRET_KEY: secrets.token_urlsafe(_BYTES)}
+        body = {"metadata": {"name": SECRET_NAME}, "type": "Opaque", "stringData": data}
+        try:
+            await self._kube.request("POST", path, body=body)
+        except AlreadyExistsError:
+            if self._watched.get(self._namespace, SECRET_NAME) is None:
+                return  # another replica's; the watch brings it
+            await self._refill(data)
+
+    async def _refill(self, data: dict[str, str]) -> None:
+        """The Secret is there without the key; the version keeps two replicas from making one each."""
+        path = core_path("secrets", self._namespace, SECRET_NAME)
+        secret = await self._kube.request("GET", path)
+        if not (secret.get("data") or {}).get(SECRET_KEY):
+            guard = {"resourceVersion": secret["metadata"]["resourceVersion"]}
+            await self._kube.request(
+                "PATCH", path, body={"metadata": guard, "stringData": data}, content_type=MERGE_PATCH
+            )
+
+    def _handle_change(self, namespace: str, name: str) -> None:
+        if (namespace, name) == (self._namespace, SECRET_NAME):
+            self._looked.set()

@@ -1,0 +1,145 @@
+"""Links that take one answer without signing in. What they allow is in their token, and nothing is kept.
+
+A token names the call by its uid, the kind of answer and the person it was sent to, and it expires. It needs no list
+of used ones: the call takes one answer. The payload of a token that is not ours is told apart and never acted upon.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from itsdangerous import BadData, URLSafeSerializer
+from pydantic import ValidationError
+
+from kubechain_common.messages import ObjectRef
+from kubechain_common.runtime.clock import now
+from kubechain_human_bridge.channels.base import Kind
+from kubechain_human_bridge.link_key import LinkKey
+from kubechain_human_bridge.settings import BridgeSettings
+
+ANSWER_PATH = "/answer"
+LIFETIME = timedelta(days=7)
+
+_MAX = 2000
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One answer of this kind to this call, by this person, until then."""
+
+    call: ObjectRef
+    kind: Kind
+    by: str
+    expires_at: datetime
+
+
+class LinkError(Exception):
+    """A link that is no good; the text is for the person who opened it.
+
+    ``claimed`` is what a token that is not ours says it is about: true or not, somebody wrote it.
+    """
+
+    reason = "malformed"
+
+    def __init__(self, claimed: ObjectRef | None = None) -> None:
+        super().__init__("This link is not complete. Open it from the message again, or copy all of it.")
+        self.claimed = claimed
+
+
+class ForgedLinkError(LinkError):
+    reason = "forged"
+
+    def __init__(self, claimed: ObjectRef | None) -> None:
+        super().__init__(claimed)
+        self.args = ("This link is not valid: it was changed, or all links were revoked.",)
+
+
+class ExpiredLinkError(LinkError):
+    """The token was ours, so its grant is what we wrote."""
+
+    reason = "expired"
+
+    def __init__(self, grant: Grant) -> None:
+        super().__init__(grant.call)
+        self.grant = grant
+        self.args = (f"This link expired at {grant.expires_at:%Y-%m-%d %H:%M:%S} UTC.",)
+
+
+class SignedLinks:
+    """Makes and reads them. ``base_url`` is how people reach us."""
+
+    def __init__(self, key: LinkKey, base_url: str) -> None:
+        self._key = key
+        self._base_url = base_url.rstrip("/")
+
+    def answer_link(self, call: ObjectRef, kind: Kind, by: str, expires_at: datetime | None = None) -> str:
+        """Takes one answer from ``by``; empty while there is no key. Good for a week, or until ``expires_at``."""
+        key = self._key.current
+        if not key:
+            return ""
+        token = write_grant(key, Grant(call, kind, by, expires_at or now() + LIFETIME))
+        return f"{self._base_url}{ANSWER_PATH}?{urlencode({'token': token})}"
+
+    def page_link(self, call: ObjectRef) -> str:
+        """Shows the request to whoever signs in."""
+        return f"{self._base_url}/#{quote(call.namespace)}/{quote(call.name)}"
+
+    def callback_url(self, channel: ObjectRef) -> str:
+        """Where the program behind a webhook channel sends its answers."""
+        return f"{self._base_url}/callbacks/{quote(channel.namespace)}/{quote(channel.name)}"
+
+    def read(self, token: str) -> Grant:
+        """What the token allows now. Raises LinkError."""
+        return read_grant(self._key.current, token, now())
+
+
+def base_url_of(settings: BridgeSettings) -> str:
+    return settings.public_url or f"http://127.0.0.1:{settings.port}"
+
+
+def write_grant(key: str, grant: Grant) -> str:
+    """The token. Pure."""
+    call = grant.call
+    expires = int(grant.expires_at.timestamp())
+    return _serializer(key).dumps([call.namespace, call.name, call.uid, grant.kind, grant.by[:253], expires])
+
+
+def read_grant(key: str, token: str, moment: datetime) -> Grant:
+    """What ``write_grant`` was given. Pure. Raises LinkError for anything else, and after the end."""
+    if not token or len(token) > _MAX:
+        raise LinkError
+    try:
+        genuine, payload = _serializer(key).loads_unsafe(token)
+    except (BadData, ValueError):
+        raise LinkError from None
+    grant = _parse(payload)
+    if not key or not genuine:
+        raise ForgedLinkError(grant.call if grant else None)
+    if grant is None:
+        raise LinkError
+    if moment >= grant.expires_at:
+        raise ExpiredLinkError(grant)
+    return grant
+
+
+def _parse(payload: Any) -> Grant | None:
+    try:
+        namespace, name, uid, kind, by, expires = payload
+        if kind not in ("Approval", "Contact") or not isinstance(by, str):
+            return None
+        call = ObjectRef(namespace=namespace, name=name, uid=uid)
+        return Grant(call, kind, by, datetime.fromtimestamp(expires, UTC))
+    except (ValidationError, TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _serializer(key: str) -> URLSafeSerializer:
+    return URLSafeSerializer(
+        key,
+        salt="kubechain.link.v1",
+        signer_kwargs={"digest_method": hashlib.sha256, "key_derivation": "hmac"},
+    )

@@ -1,0 +1,154 @@
+"""``/answer?token=...``: one answer, given by whoever was sent the link.
+
+GET shows the request and never decides, since mail scanners open every link; POST decides. The token is the whole
+right: there is no session and no cookie, so there is nothing for another site to abuse.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import KubeError
+from kubechain_common.runtime.clock import now
+from kubechain_human_bridge.answers import Outcome, check
+from kubechain_human_bridge.audit import Audit, Refusal
+from kubechain_human_bridge.signed_links import ANSWER_PATH, ExpiredLinkError, Grant, LinkError, SignedLinks
+from kubechain_human_bridge.web.answer_page import HEADERS, build_message_page, build_request_page
+from kubechain_human_bridge.web.request_view import RequestView, read_request
+from kubechain_human_bridge.web.roads import AuditedAnswers, status_of
+
+_ROAD = "link"
+_MAX_FIELDS = 10
+
+
+_Handler = Callable[[web.Request, Grant], Awaitable[web.Response]]
+
+
+class FormError(ValueError):
+    """What is wrong with a form, for the person who filled it in."""
+
+
+class LinkPages:
+    """Answers by links."""
+
+    def __init__(self, kube: KubeClient, links: SignedLinks, answers: AuditedAnswers, audit: Audit) -> None:
+        self._kube = kube
+        self._links = links
+        self._answers = answers
+        self._audit = audit
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(ANSWER_PATH, self.handle_show), web.post(ANSWER_PATH, self.handle_answer)]
+
+    async def handle_show(self, request: web.Request) -> web.Response:
+        """The request and its forms."""
+        return await self._with_grant(request, self._show)
+
+    async def handle_answer(self, request: web.Request) -> web.Response:
+        """Gives the answer of the form."""
+        return await self._with_grant(request, self._answer)
+
+    async def _with_grant(self, request: web.Request, handle: _Handler) -> web.Response:
+        try:
+            grant = self._links.read(request.query.get("token", ""))
+        except ExpiredLinkError as error:
+            refusal = Refusal(_ROAD, error.reason, "the link has expired", error.grant.by)
+            self._audit.refused_call(error.grant.call, refusal)
+            return _message(403, "This link has expired", str(error))
+        except LinkError as error:
+            refusal = Refusal(_ROAD, error.reason, f"the link is {error.reason}")
+            await self._audit.refused_claim(error.claimed, refusal)
+            return _message(403, "This link is not valid", str(error))
+        try:
+            return await handle(request, grant)
+        except KubeError:
+            return _message(503, "Not now", "The cluster can not be reached. Nothing was changed: try again soon.")
+
+    async def _show(self, request: web.Request, grant: Grant) -> web.Response:
+        view = await read_request(self._kube, grant.call)
+        return await self._show_request(view, grant, 200)
+
+    async def _answer(self, request: web.Request, grant: Grant) -> web.Response:
+        view = await read_request(self._kube, grant.call)
+        try:
+            answer = read_answer(await request.read(), grant, view.call.spec.arguments if view else "")
+        except FormError as error:
+            return await self._show_request(view, grant, 422, str(error))
+        verdict = await self._answers.give(grant.call, answer, _ROAD)
+        if verdict.outcome is Outcome.INVALID:
+            return await self._show_request(view, grant, 422, verdict.sentence)
+        title = "Thank you" if verdict.accepted else "Nothing was changed"
+        return _message(status_of(verdict), title, verdict.sentence)
+
+    async def _show_request(
+        self, view: RequestView | None, grant: Grant, status: int, problem: str = ""
+    ) -> web.Response:
+        if view is None:
+            return _message(404, "Nothing to answer", "This request does not exist any more.")
+        refusal = check(view.call, grant.call, "decision" if grant.kind == "Approval" else "response")
+        if refusal is not None:
+            return _message(status_of(refusal), "Nothing to answer", refusal.sentence)
+        return _page(status, build_request_page(view, grant.by, problem))
+
+
+def read_answer(body: bytes, grant: Grant, arguments: str) -> Decision | HumanResponse:
+    """The answer in a form's body; ``arguments`` are those of the call. Pure. Raises FormError."""
+    fields = parse_form(body)
+    action = fields.get("action", "")
+    signature = {"by": grant.by, "via": _ROAD, "at": now()}
+    try:
+        match grant.kind, action:
+            case "Approval", "approve":
+                edited = read_edited(fields.get("arguments", ""), arguments)
+                return Decision.model_validate({"approved": True, "arguments": edited, **signature})
+            case "Approval", "reject":
+                return Decision.model_validate(
+                    {"approved": False, "comment": fields.get("comment") or None, **signature}
+                )
+            case "Contact", "respond":
+                return HumanResponse.model_validate({"message": fields.get("message", "").strip(), **signature})
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        raise FormError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+    raise FormError("Choose one of the answers below.")
+
+
+def read_edited(text: str, arguments: str) -> str | None:
+    """The arguments in the form, which brings them changed or not; None where they are the call's. Pure."""
+    if not text.strip():
+        return None
+    try:
+        edited = json.loads(text)
+    except (ValueError, RecursionError):
+        raise FormError("The arguments are not JSON any more. Correct them and approve again.") from None
+    if not isinstance(edited, dict):
+        raise FormError("The arguments have to be a JSON object, like {}.")
+    try:
+        unchanged = json.dumps(edited) == json.dumps(json.loads(arguments))
+    except (ValueError, RecursionError):
+        unchanged = False
+    return None if unchanged else text
+
+
+def parse_form(body: bytes) -> dict[str, str]:
+    """The fields of a urlencoded form; nothing where it is none. Pure."""
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        return {}
+    return {name: value.replace("\r\n", "\n") for name, value in pairs}
+
+
+def _message(status: int, title: str, sentence: str) -> web.Response:
+    return _page(status, build_message_page(title, sentence))
+
+
+def _page(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text, content_type="text/html", charset="utf-8", headers=HEADERS)

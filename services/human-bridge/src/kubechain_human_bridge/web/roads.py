@@ -1,0 +1,68 @@
+"""What the roads over HTTP have in common: the channel they belong to, and answers that are accounted for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kubechain_common.api.v1alpha1 import ContactChannel
+from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
+from kubechain_common.messages import ObjectRef
+from kubechain_human_bridge.answers import Answers, Outcome, Verdict
+from kubechain_human_bridge.audit import Audit, Refusal
+
+_STATUS = {
+    Outcome.ACCEPTED: 200,
+    Outcome.TOO_LATE: 409,
+    Outcome.GONE: 404,
+    Outcome.NOT_ASKED: 409,
+    Outcome.INVALID: 422,
+}
+
+
+@dataclass(frozen=True)
+class FoundChannel:
+    """A ContactChannel and its secrets, by the name of the field that refers to them (``signingSecretFrom``)."""
+
+    channel: ContactChannel
+    secrets: Mapping[str, str] = field(repr=False)
+
+
+class ChannelLookup(Protocol):
+    """Finds channels, secrets included."""
+
+    async def find_channel(self, namespace: str, name: str) -> FoundChannel | None:
+        """The channel as it is now; None when there is none, or its secrets are missing.
+
+        Raises:
+            KubeError: the API server could not be asked.
+        """
+        ...
+
+
+class AuditedAnswers:
+    """Gives answers, and tells of those that were not taken."""
+
+    def __init__(self, answers: Answers, audit: Audit) -> None:
+        self._answers = answers
+        self._audit = audit
+
+    async def give(self, call: ObjectRef, answer: Decision | HumanResponse, road: str) -> Verdict:
+        """Raises KubeError that is retryable."""
+        if isinstance(answer, Decision):
+            verdict = await self._answers.decide(call, answer)
+        else:
+            verdict = await self._answers.respond(call, answer)
+        if not verdict.accepted:
+            refusal = Refusal(road, verdict.outcome.value, verdict.sentence, answer.by or "")
+            if verdict.outcome is Outcome.GONE:
+                self._audit.refused_unknown(refusal)
+            else:
+                self._audit.refused_call(call, refusal)
+        return verdict
+
+
+def status_of(verdict: Verdict) -> int:
+    """The HTTP status for what came of an answer."""
+    return _STATUS[verdict.outcome]
