@@ -10,18 +10,17 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from itsdangerous import BadData, URLSafeSerializer
 from pydantic import ValidationError
 
 from kubechain_common.messages import ObjectRef
 from kubechain_common.runtime.clock import now
+from kubechain_human_bridge.addresses import ANSWER_PATH, build_page_link
 from kubechain_human_bridge.channels.base import Kind
 from kubechain_human_bridge.link_key import LinkKey
-from kubechain_human_bridge.settings import BridgeSettings
 
-ANSWER_PATH = "/answer"
 LIFETIME = timedelta(days=7)
 
 _MAX = 2000
@@ -86,19 +85,11 @@ class SignedLinks:
 
     def page_link(self, call: ObjectRef) -> str:
         """Shows the request to whoever signs in."""
-        return f"{self._base_url}/#{quote(call.namespace)}/{quote(call.name)}"
-
-    def callback_url(self, channel: ObjectRef) -> str:
-        """Where the program behind a webhook channel sends its answers."""
-        return f"{self._base_url}/callbacks/{quote(channel.namespace)}/{quote(channel.name)}"
+        return build_page_link(self._base_url, call)
 
     def read(self, token: str) -> Grant:
         """What the token allows now. Raises LinkError."""
         return read_grant(self._key.current, token, now())
-
-
-def base_url_of(settings: BridgeSettings) -> str:
-    return settings.public_url or f"http://127.0.0.1:{settings.port}"
 
 
 def write_grant(key: str, grant: Grant) -> str:

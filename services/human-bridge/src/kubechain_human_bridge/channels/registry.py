@@ -11,8 +11,8 @@ from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.api.v1alpha1.contactchannel import ContactChannelSpec
 from kubechain_common.messages import ObjectRef
 from kubechain_common.messages.human import REASON_HUMANLAYER_FAILED, REASON_REQUEST_FAILED
+from kubechain_human_bridge.addresses import build_callback_url, find_base_url
 from kubechain_human_bridge.channels.base import Channel
-from kubechain_human_bridge.channels.errors import ChannelRefusedError
 from kubechain_human_bridge.settings import BridgeSettings
 
 Road: TypeAlias = Literal["humanlayer", "smtp", "slack", "webhook", "inbox"]
@@ -65,5 +65,8 @@ def build_channel(
             from kubechain_human_bridge.channels.inbox import InboxChannel
 
             return InboxChannel()
-        case road:
-            raise ChannelRefusedError(f"channels of type {road} are not supported by this version of human-bridge")
+        case "webhook":
+            from kubechain_human_bridge.channels.webhook import WebhookChannel
+
+            callback_url = build_callback_url(find_base_url(settings), ref)
+            return WebhookChannel(spec, secrets, session, ref, callback_url)

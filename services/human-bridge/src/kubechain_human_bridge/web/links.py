@@ -17,9 +17,10 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanRespons
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.runtime.clock import now
+from kubechain_human_bridge.addresses import ANSWER_PATH
 from kubechain_human_bridge.answers import Outcome, check
 from kubechain_human_bridge.audit import Audit, Refusal
-from kubechain_human_bridge.signed_links import ANSWER_PATH, ExpiredLinkError, Grant, LinkError, SignedLinks
+from kubechain_human_bridge.signed_links import ExpiredLinkError, Grant, LinkError, SignedLinks
 from kubechain_human_bridge.web.answer_page import HEADERS, build_message_page, build_request_page
 from kubechain_human_bridge.web.request_view import RequestView, read_request
 from kubechain_human_bridge.web.roads import AuditedAnswers, status_of

@@ -11,6 +11,8 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanRespons
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.answers import Answers, Outcome, Verdict
 from kubechain_human_bridge.audit import Audit, Refusal
+from kubechain_human_bridge.channel_access import ChannelAccess
+from kubechain_human_bridge.channel_secrets import ChannelSecrets
 
 _STATUS = {
     Outcome.ACCEPTED: 200,
@@ -39,6 +41,20 @@ class ChannelLookup(Protocol):
             KubeError: the API server could not be asked.
         """
         ...
+
+
+class NamedChannels:
+    """The lookup by what the service knows of its channels."""
+
+    def __init__(self, access: ChannelAccess) -> None:
+        self._access = access
+
+    async def find_channel(self, namespace: str, name: str) -> FoundChannel | None:
+        channel = self._access.find_named(namespace, name)
+        secrets = await self._access.read_secrets(channel) if channel is not None else None
+        if channel is None or not isinstance(secrets, ChannelSecrets):
+            return None
+        return FoundChannel(channel, secrets.values)
 
 
 class AuditedAnswers:
