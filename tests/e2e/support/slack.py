@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubechain_common.testing.slack_server import Interaction, SlackServer
 from tests.e2e.support.background import BackgroundLoop
+
+from kubechain_common.testing.slack_server import Interaction, SlackServer
 
 
 class SlackWorkspace:
