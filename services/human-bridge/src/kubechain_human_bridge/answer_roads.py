@@ -1,0 +1,47 @@
+"""The ways in which people answer over HTTP without signing in, put together: links, Slack, webhook callbacks."""
+
+from __future__ import annotations
+
+import aiohttp
+from aiohttp import web
+
+from kubechain_common.kube.secrets import SecretWatcher
+from kubechain_common.runtime.service import ServiceContext
+from kubechain_human_bridge.addresses import find_base_url
+from kubechain_human_bridge.answers import Answers
+from kubechain_human_bridge.audit import Audit
+from kubechain_human_bridge.channel_access import ChannelAccess
+from kubechain_human_bridge.link_key import LinkKey
+from kubechain_human_bridge.settings import BridgeSettings
+from kubechain_human_bridge.signed_links import SignedLinks
+from kubechain_human_bridge.web.callbacks import WebhookCallbacks
+from kubechain_human_bridge.web.links import LinkPages
+from kubechain_human_bridge.web.roads import AuditedAnswers, NamedChannels
+from kubechain_human_bridge.web.slack import SlackInteractions
+
+
+class AnswerRoads:
+    """Serve ``routes()``, and run it beside the watcher of Secrets."""
+
+    def __init__(
+        self,
+        ctx: ServiceContext,
+        settings: BridgeSettings,
+        session: aiohttp.ClientSession,
+        access: ChannelAccess,
+        secrets: SecretWatcher,
+    ) -> None:
+        self.audit = Audit(ctx.kube, ctx.recorder)
+        self._key = LinkKey(ctx.kube, secrets, ctx.settings.namespace)
+        self.links = SignedLinks(self._key, find_base_url(settings))
+        answers, channels = AuditedAnswers(Answers(ctx.kube), self.audit), NamedChannels(access)
+        self._pages = LinkPages(ctx.kube, self.links, answers, self.audit)
+        self._callbacks = WebhookCallbacks(channels, answers, self.audit)
+        self._slack = SlackInteractions(ctx.kube, session, channels, answers, self.audit)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [*self._pages.routes(), *self._callbacks.routes(), *self._slack.routes()]
+
+    async def run(self) -> None:
+        """Keep the key of the links, until cancelled."""
+        await self._key.run()
