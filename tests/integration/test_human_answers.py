@@ -155,7 +155,7 @@ async def test_a_replayed_link_is_refused_and_becomes_an_event(
         TestServer(app) as served,
         aiohttp.ClientSession(str(served.make_url(""))) as session,
     ):
-        await eventually(lambda: bool(key.current))
+        assert await key.wait(10.0)
         link = SignedLinks(key, "").answer_link(ref, "Approval", "alice@example.com")
         statuses = await asyncio.gather(*(_post(session, link, action) for action in ("approve", "reject", "approve")))
         assert sorted(statuses) == [200, 409, 409]

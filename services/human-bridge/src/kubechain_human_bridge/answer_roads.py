@@ -7,17 +7,22 @@ from aiohttp import web
 
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.runtime.service import ServiceContext
+from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.addresses import find_base_url
 from kubechain_human_bridge.answers import Answers
 from kubechain_human_bridge.audit import Audit
 from kubechain_human_bridge.channel_access import ChannelAccess
-from kubechain_human_bridge.link_key import LinkKey
+from kubechain_human_bridge.link_key import SECRET_NAME, LinkKey
 from kubechain_human_bridge.settings import BridgeSettings
 from kubechain_human_bridge.signed_links import SignedLinks
 from kubechain_human_bridge.web.callbacks import WebhookCallbacks
 from kubechain_human_bridge.web.links import LinkPages
 from kubechain_human_bridge.web.roads import AuditedAnswers, NamedChannels
 from kubechain_human_bridge.web.slack import SlackInteractions
+
+_PATIENCE = 5.0
+
+_log = get_logger(__name__)
 
 
 class AnswerRoads:
@@ -41,6 +46,11 @@ class AnswerRoads:
 
     def routes(self) -> list[web.RouteDef]:
         return [*self._pages.routes(), *self._callbacks.routes(), *self._slack.routes()]
+
+    async def wait_ready(self) -> None:
+        """Returns once links can be made, or after a while: all else works without."""
+        if not await self._key.wait(_PATIENCE):
+            _log.warning("there is no key for links yet", secret_name=SECRET_NAME)
 
     async def run(self) -> None:
         """Keep the key of the links, until cancelled."""

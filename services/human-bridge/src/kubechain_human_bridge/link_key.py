@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import MERGE_PATCH, KubeClient
@@ -33,6 +34,7 @@ class LinkKey:
         self._watched = watched
         self._namespace = namespace
         self._looked = asyncio.Event()
+        self._there = asyncio.Event()
         watched.add_handler(self._handle_change)
         watched.set_references(_OWNER, {(namespace, SECRET_NAME)})
 
@@ -40,6 +42,13 @@ class LinkKey:
     def current(self) -> str:
         """The key; empty while there is none, and then no link is made and none is good."""
         return (self._watched.get(self._namespace, SECRET_NAME) or {}).get(SECRET_KEY, "")
+
+    async def wait(self, seconds: float) -> bool:
+        """Whether the key is there by then. The watcher and ``run`` have to run."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._there.wait()
+        return bool(self.current)
 
     async def run(self) -> None:
         """Make the key whenever it is missing, until cancelled. The watcher has to run."""
@@ -84,3 +93,5 @@ class LinkKey:
     def _handle_change(self, namespace: str, name: str) -> None:
         if (namespace, name) == (self._namespace, SECRET_NAME):
             self._looked.set()
+            if self.current:
+                self._there.set()

@@ -19,7 +19,8 @@ from kubechain_common.messages import ObjectRef
 from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.addresses import ANSWER_PATH, build_page_link
 from kubechain_human_bridge.channels.base import Kind
-from kubechain_human_bridge.link_key import LinkKey
+from kubechain_human_bridge.channels.errors import ChannelUnavailableError
+from kubechain_human_bridge.link_key import SECRET_NAME, LinkKey
 
 LIFETIME = timedelta(days=7)
 
@@ -76,10 +77,12 @@ class SignedLinks:
         self._base_url = base_url.rstrip("/")
 
     def answer_link(self, call: ObjectRef, kind: Kind, by: str, expires_at: datetime | None = None) -> str:
-        """Takes one answer from ``by``; empty while there is no key. Good for a week, or until ``expires_at``."""
+        """Takes one answer from ``by``, for a week or until ``expires_at``. Raises ChannelUnavailableError."""
         key = self._key.current
         if not key:
-            return ""
+            raise ChannelUnavailableError(
+                f'the key of the links, in Secret "{SECRET_NAME}" of human-bridge, is missing'
+            )
         token = write_grant(key, Grant(call, kind, by, expires_at or now() + LIFETIME))
         return f"{self._base_url}{ANSWER_PATH}?{urlencode({'token': token})}"
 
