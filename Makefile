@@ -48,8 +48,9 @@ fmt: setup ## Format the code and fix what ruff can fix
 bench: setup ## Measure latency, throughput and cost against the budgets
 	@$(BIN)/python -m benchmarks
 
-crds: setup ## Write crds/ from the API models
+crds: setup ## Write crds/ and deploy/kustomize/policies/ from their sources
 	@$(BIN)/python -m kubechain_common.crdgen crds
+	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
 
 clean: ## Remove .venv/, .tools/ and all caches (a running cluster stays: make down)
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

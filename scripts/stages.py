@@ -38,6 +38,7 @@ def build_lint_commands() -> list[Command]:
         *(("mypy", *batch) for batch in batch_by_name(tests)),
         ("lint-imports", "--no-cache"),
         ("python", "-m", "kubechain_common.crdgen", "crds", "--check"),
+        ("python", "-m", "kubechain_common.policies", "deploy/kustomize/policies", "--check"),
     ]
 
 

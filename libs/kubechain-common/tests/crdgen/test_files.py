@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,26 +11,34 @@ import yaml
 from kubechain_common.crdgen import build_crds
 from kubechain_common.crdgen.__main__ import main
 from kubechain_common.crdgen.files import build_files, find_drift, write_files
+from kubechain_common.policies import build_policies
+from kubechain_common.policies.__main__ import main as write_policies
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
 
+CRDS = {name: [crd] for name, crd in build_crds().items()}
+
+
 def test_the_committed_crds_are_those_of_the_models() -> None:
-    assert find_drift(REPOSITORY / "crds", build_files(build_crds())) == []
+    assert find_drift(REPOSITORY / "crds", build_files(CRDS)) == []
 
 
-def test_the_text_is_a_faithful_print_without_anchors() -> None:
-    crds = build_crds()
-    for name, text in build_files(crds).items():
+def test_the_committed_policies_are_those_that_up_applies() -> None:
+    assert write_policies([str(REPOSITORY / "deploy" / "kustomize" / "policies"), "--check"]) == 0
+
+
+@pytest.mark.parametrize("manifests", [CRDS, build_policies()], ids=["crds", "policies"])
+def test_the_text_is_a_faithful_print_without_anchors(manifests: dict[str, list[dict[str, Any]]]) -> None:
+    for name, text in build_files(manifests).items():
         assert text.startswith("# GENERATED")
         assert "&id" not in text
-        if name in crds:
-            assert yaml.safe_load(text) == crds[name]
+        if name in manifests:
+            assert list(yaml.safe_load_all(text)) == manifests[name]
 
 
 def test_the_kustomization_lists_every_crd() -> None:
-    crds = build_crds()
-    assert yaml.safe_load(build_files(crds)["kustomization.yaml"])["resources"] == sorted(crds)
+    assert yaml.safe_load(build_files(CRDS)["kustomization.yaml"])["resources"] == sorted(CRDS)
 
 
 def test_writing_makes_the_directory_hold_exactly_the_files(tmp_path: Path) -> None:
@@ -59,4 +68,4 @@ def test_check_passes_on_fresh_files_and_names_the_edited_one(
     assert main([str(tmp_path), "--check"]) == 1
 
     assert edited.read_text() == "edited"
-    assert "kubechain.humanlayer.dev_llms.yaml differs from the models" in capsys.readouterr().err
+    assert "kubechain.humanlayer.dev_llms.yaml differs from its source" in capsys.readouterr().err

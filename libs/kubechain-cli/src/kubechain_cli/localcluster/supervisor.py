@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kubechain_cli.localcluster import crds
+from kubechain_cli.localcluster import crds, policies
 from kubechain_cli.localcluster.child import Child
 from kubechain_cli.localcluster.errors import LocalClusterError, ProcessFailedError
 from kubechain_cli.localcluster.files import tail
@@ -48,7 +48,7 @@ class Supervisor:
         self._report = report
         self._children = {spec.name: Child(spec, self._on_change) for spec in build_processes(layout, plan)}
         self._ready = {name: child.became_ready for name, child in self._children.items()}
-        self._ready["crds"] = asyncio.Event()
+        self._ready |= {step: asyncio.Event() for step in ("crds", "policies")}
         self._reported: set[str] = set()
         self._deaths: dict[str, int] = dict.fromkeys(self._children, 0)
         self._started_at = time.time()
@@ -66,6 +66,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._run_child(child)) for child in self._children.values()]
             tasks.append(group.create_task(self._guard(self._install_crds())))
+            tasks.append(group.create_task(self._guard(self._install_policies())))
             tasks.append(group.create_task(self._guard(self._await_ready())))
             await self._stopping.wait()
             await self._stop_children()
@@ -91,14 +92,29 @@ class Supervisor:
         self._ready["crds"].set()
         self._report_ready("crds")
 
+    async def _install_policies(self) -> None:
+        manifests = await asyncio.to_thread(policies.load_policies)
+        plan, layout = self._plan, self._layout
+        if plan.context:
+            await self._wait_for(("crds",))
+            await policies.install_policies_with_kubectl(plan.binary("kubectl"), layout.kubeconfig, manifests)
+        else:
+            local = (plan.server_url, Pki(layout.pki), ADMIN, manifests)
+            await self._wait_for(("kube-apiserver",))
+            await policies.apply_policies(*local)
+            await self._wait_for(("crds",))
+            await policies.await_policies(*local)
+        self._ready["policies"].set()
+        self._report_ready("policies")
+
     async def _await_ready(self) -> None:
         essential = [name for name, child in self._children.items() if child.spec.essential]
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await self._wait_for([*essential, "crds"])
+                await self._wait_for([*essential, "crds", "policies"])
         except TimeoutError as error:
-            late = [name for name in essential if not self._ready[name].is_set()]
-            what = ", ".join(late) or "crds"
+            late = [name for name in (*essential, "crds", "policies") if not self._ready[name].is_set()]
+            what = ", ".join(late)
             raise ProcessFailedError(
                 f"Not ready after {START_TIMEOUT:.0f} s: {what}. The logs are in {self._layout.logs}."
             ) from error

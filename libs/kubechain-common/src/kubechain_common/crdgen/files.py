@@ -1,8 +1,8 @@
-"""The text of the files under ``crds/``: the same models always give the same bytes, so drift shows as a difference."""
+"""The text of generated manifests: the same models always give the same bytes, so drift shows as a difference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import yaml
 
 KUSTOMIZATION = "kustomization.yaml"
 
-_HEADER = "# GENERATED from the models in kubechain_common.api by `make crds`. Do not edit.\n"
+MODELS = "the models in kubechain_common.api"
+_HEADER = "# GENERATED from {} by `make crds`. Do not edit.\n"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -18,13 +19,18 @@ class _Dumper(yaml.SafeDumper):
         return True  # anchors are legal YAML, but no reader of a manifest expects them
 
 
-def build_files(crds: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def build_files(manifests: Mapping[str, Sequence[Mapping[str, Any]]], source: str = MODELS) -> dict[str, str]:
     """File name -> text, the kustomization included."""
-    files = {name: _to_text(crd) for name, crd in crds.items()}
-    files[KUSTOMIZATION] = _to_text(
-        {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": sorted(crds)}
-    )
-    return files
+    kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+    texts = {**manifests, KUSTOMIZATION: [{**kustomization, "resources": sorted(manifests)}]}
+    return {name: _HEADER.format(source) + _to_text(objects) for name, objects in texts.items()}
 
 
 def write_files(directory: Path, files: Mapping[str, str]) -> None:
@@ -48,5 +54,5 @@ def _read_names(directory: Path) -> list[str]:
     return [path.name for path in directory.glob("*.yaml")]
 
 
-def _to_text(document: Mapping[str, Any]) -> str:
-    return _HEADER + yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+def _to_text(documents: Sequence[Mapping[str, Any]]) -> str:
+    return yaml.dump_all(map(dict, documents), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)

@@ -1,0 +1,93 @@
+"""Applying objects while a cluster comes up, before any service runs.
+
+The local API server gets one server-side-apply PATCH per object over one connection, which takes milliseconds. A
+cluster of the user's own may need any way of logging in that a kubeconfig can name, so there kubectl does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kubechain_cli.localcluster.errors import ClusterApiError
+from kubechain_cli.localcluster.pki import Pki
+
+if TYPE_CHECKING:
+    import aiohttp
+
+Object = dict[str, Any]
+
+FIELD_MANAGER = "kubechain-cli"
+APPLY = ("apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}", "-f", "-")
+
+
+@asynccontextmanager
+async def local_api(server: str, pki: Pki, identity: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session with the local API server. Raises ClusterApiError when it goes away meanwhile."""
+    import aiohttp
+
+    context = ssl.create_default_context(cafile=str(pki.ca_cert))
+    context.load_cert_chain(pki.client_cert(identity), pki.client_key(identity))
+    try:
+        async with aiohttp.ClientSession(server, connector=aiohttp.TCPConnector(ssl=context)) as session:
+            yield session
+    except aiohttp.ClientError as error:
+        raise ClusterApiError(f"The API server went away while it was being set up: {error}") from error
+
+
+async def apply(session: aiohttp.ClientSession, path: str, obj: Object) -> Object:
+    """Server-side apply of one object to its path. Raises ClusterApiError."""
+    params = {"fieldManager": FIELD_MANAGER, "force": "true"}
+    return await patch(session, path, obj, "application/apply-patch+yaml", params)
+
+
+async def patch(
+    session: aiohttp.ClientSession, path: str, body: Object, content_type: str, params: dict[str, str]
+) -> Object:
+    """One PATCH. Raises ClusterApiError."""
+    headers = {"Content-Type": content_type}
+    async with session.patch(path, params=params, data=json.dumps(body), headers=headers) as response:
+        if response.status >= 400:
+            raise ClusterApiError(f"The API server refused {path}: {await read_message(response)}")
+        answer: Object = await response.json()
+        return answer
+
+
+async def read_message(response: aiohttp.ClientResponse) -> str:
+    """What the API server has to say about a refusal."""
+    text = await response.text()
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text[:500]
+
+
+async def try_kubectl(kubectl: Path, kubeconfig: Path, arguments: Sequence[str], stdin: str = "") -> tuple[int, str]:
+    """Exit code, and what kubectl printed on either stream."""
+    process = await asyncio.create_subprocess_exec(
+        str(kubectl),
+        f"--kubeconfig={kubeconfig}",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate(stdin.encode())
+    return process.returncode or 0, output.decode(errors="replace").strip()
+
+
+async def run_kubectl(kubectl: Path, kubeconfig: Path, arguments: Sequence[str], stdin: str = "") -> None:
+    """Raises ClusterApiError with kubectl's own words when it fails."""
+    code, output = await try_kubectl(kubectl, kubeconfig, arguments, stdin)
+    if code != 0:
+        raise ClusterApiError(f"kubectl {arguments[0]} failed: {output}")
+
+
+def to_list(objects: Sequence[Object]) -> str:
+    """The objects as one manifest for kubectl's standard input."""
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
