@@ -22,8 +22,10 @@ from uuid import uuid4
 
 import pytest
 
-# importlib mode leaves sys.path alone, so the repository's root has to be on it for `tests.e2e.support`.
+# importlib mode leaves sys.path alone, so the repository's root has to be on it for what the tests share.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.integration.people import PATCHER, POLICIES, Place
 
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.state import ClusterState, read_running_state
@@ -101,6 +103,38 @@ def kubectl(control_plane: ControlPlane) -> Kubectl:
     established = run("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s")
     assert established.returncode == 0, established.stderr
     return run
+
+
+@pytest.fixture(scope="session")
+def applied(kubectl: Kubectl) -> Kubectl:
+    """The policies of this tree, in force: the ones before them are gone from the API server's mind."""
+    done = kubectl("apply", "--server-side", "--force-conflicts", "-k", str(POLICIES))
+    assert done.returncode == 0, done.stderr
+    return kubectl
+
+
+@pytest.fixture(scope="session")
+def roles(applied: Kubectl) -> Iterator[Kubectl]:
+    """patcher may write calls, bridge may also answer for others; kubechain-approver comes with the policies."""
+    names = {"patcher": PATCHER, "bridge": [*PATCHER, {**PATCHER[0], "verbs": ["decide", "decide-for"]}]}
+    for name, rules in names.items():
+        role = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": f"test-{name}"},
+            "rules": rules,
+        }
+        assert applied("apply", "-f", "-", manifest=role).returncode == 0
+    yield applied
+    applied("delete", "clusterrole", *(f"test-{name}" for name in names))
+
+
+@pytest.fixture
+def place(roles: Kubectl) -> Iterator[Place]:
+    name = f"answers-{uuid4().hex[:8]}"
+    assert roles("create", "namespace", name).returncode == 0
+    yield Place(roles, name)
+    roles("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture

@@ -7,111 +7,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
+from tests.integration.people import GROUP, Place, User, build_call
 
 pytestmark = pytest.mark.integration
 
 Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
-GROUP = "kubechain.humanlayer.dev"
-POLICIES = Path(__file__).resolve().parents[2] / "deploy" / "kustomize" / "policies"
-PATCHER = [{"apiGroups": [GROUP], "resources": ["taskruntoolcalls"], "verbs": ["get", "create", "patch", "update"]}]
-
-
-class Place:
-    """A namespace with ServiceAccounts in it, and calls to answer."""
-
-    def __init__(self, kubectl: Kubectl, namespace: str) -> None:
-        self.namespace = namespace
-        self._kubectl = kubectl
-        server = json.loads(self.admin("config", "view", "-o", "json", "--raw").stdout)["clusters"][0]["cluster"]
-        self._server = server
-
-    def admin(self, *arguments: str, manifest: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-        done = self._kubectl("-n", self.namespace, *arguments, manifest=manifest)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    def add_user(self, name: str, *roles: str) -> User:
-        """A ServiceAccount with these ClusterRoles in this namespace."""
-        self.admin("create", "serviceaccount", name)
-        for role in roles:
-            account = f"--serviceaccount={self.namespace}:{name}"
-            self.admin("create", "rolebinding", f"{name}-{role}", f"--clusterrole={role}", account)
-        return User(self, name, self.admin("create", "token", name).stdout.strip())
-
-    def add_call(self, name: str, tool_type: str = "MCP", **spec: Any) -> None:
-        self.admin("create", "-f", "-", manifest=build_call(name, tool_type, **spec))
-
-    def spec_of(self, name: str) -> dict[str, Any]:
-        spec: dict[str, Any] = json.loads(self.admin("get", "taskruntoolcall", name, "-o", "json").stdout)["spec"]
-        return spec
-
-
-class User:
-    def __init__(self, place: Place, name: str, token: str) -> None:
-        self.full_name = f"system:serviceaccount:{place.namespace}:{name}"
-        self._place = place
-        self._token = token
-
-    def kubectl(self, *arguments: str, manifest: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-        """kubectl as this user alone: the certificate of the kubeconfig would come before a token."""
-        server = self._place._server
-        who = ("--kubeconfig=/dev/null", f"--server={server['server']}", f"--token={self._token}")
-        trust = ("--insecure-skip-tls-verify", "-n", self._place.namespace)
-        return self._place._kubectl(*who, *trust, *arguments, manifest=manifest)
-
-    def patch(self, call: str, **spec: Any) -> subprocess.CompletedProcess[str]:
-        return self.kubectl("patch", "taskruntoolcall", call, "--type=merge", "-p", json.dumps({"spec": spec}))
-
-
-def build_call(name: str, tool_type: str = "MCP", **spec: Any) -> dict[str, Any]:
-    full = {
-        "toolCallId": "call_1",
-        "taskRunRef": {"name": "t"},
-        "toolRef": {"name": "fetch__fetch"},
-        "toolType": tool_type,
-        "arguments": "{}",
-        **spec,
-    }
-    return {"apiVersion": f"{GROUP}/v1alpha1", "kind": "TaskRunToolCall", "metadata": {"name": name}, "spec": full}
-
-
-@pytest.fixture(scope="module")
-def applied(kubectl: Kubectl) -> Kubectl:
-    """The policies of this tree, in force: the ones before them are gone from the API server's mind."""
-    done = kubectl("apply", "--server-side", "--force-conflicts", "-k", str(POLICIES))
-    assert done.returncode == 0, done.stderr
-    return kubectl
-
-
-@pytest.fixture(scope="module")
-def roles(applied: Kubectl) -> Iterator[Kubectl]:
-    """patcher may write calls, bridge may also answer for others; kubechain-approver comes with the policies."""
-    names = {"patcher": PATCHER, "bridge": [*PATCHER, {**PATCHER[0], "verbs": ["decide", "decide-for"]}]}
-    for name, rules in names.items():
-        role = {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": f"test-{name}"},
-            "rules": rules,
-        }
-        assert applied("apply", "-f", "-", manifest=role).returncode == 0
-    yield applied
-    applied("delete", "clusterrole", *(f"test-{name}" for name in names))
-
-
-@pytest.fixture
-def place(roles: Kubectl) -> Iterator[Place]:
-    name = f"answers-{uuid4().hex[:8]}"
-    assert roles("create", "namespace", name).returncode == 0
-    yield Place(roles, name)
-    roles("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
@@ -218,7 +123,7 @@ def test_who_may_answer_for_others_writes_down_who_it_was(place: Place) -> None:
 def test_an_answer_names_its_author_even_if_an_administrator_gives_it(place: Place) -> None:
     place.add_call("c")
     body = json.dumps({"spec": {"decision": {"approved": True, "by": ""}}})
-    refused = place._kubectl("-n", place.namespace, "patch", "trtc", "c", "--type=merge", "-p", body)
+    refused = place.kubectl("-n", place.namespace, "patch", "trtc", "c", "--type=merge", "-p", body)
     assert "an answer says who gives it: set by to kubechain:admin" in refused.stderr
 
 

@@ -12,6 +12,10 @@ COMMANDS = {
     "status": ("kubechain_cli.commands.status", "Show every process of the cluster."),
     "doctor": ("kubechain_cli.commands.doctor", "Check this machine and say what is missing."),
     "run": ("kubechain_cli.commands.run", "Create a Task, follow it to its end, print the answer."),
+    "inbox": ("kubechain_cli.commands.inbox", "Show the tool calls that wait for a person."),
+    "approve": ("kubechain_cli.commands.approve", "Approve a tool call that waits for approval."),
+    "reject": ("kubechain_cli.commands.reject", "Reject a tool call that waits for approval."),
+    "respond": ("kubechain_cli.commands.respond", "Answer the question that a tool call asks."),
     "demo": (
         "kubechain_cli.commands.demo",
         "Walk the tutorial on a local cluster, from nothing to an agent with tools.",

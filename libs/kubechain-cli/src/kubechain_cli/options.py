@@ -25,3 +25,6 @@ StateDir = Annotated[
     ),
 ]
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print the result.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Where the objects live.")]
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All of them.")]
+CallName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the tool call, as `kubechain inbox` shows it.")]

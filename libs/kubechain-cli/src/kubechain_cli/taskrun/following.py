@@ -1,7 +1,6 @@
 """Watching one Task and its tool calls, each with a watch that asks for nothing else.
 
-A watch that breaks is taken up again where it was, or after a new list when the history is gone; so following a Task
-survives a restart of the API server. What a list brings again is dropped by its resourceVersion.
+What a list brings again is dropped by its resourceVersion.
 """
 
 from __future__ import annotations
@@ -9,24 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
-from kubechain_cli.taskrun.errors import RunError, TaskDeletedError
+from kubechain_cli.taskrun.errors import TaskDeletedError
 from kubechain_cli.taskrun.steps import Step, describe_call, describe_task
+from kubechain_cli.taskrun.watching import Deleted, watch_objects
 from kubechain_common.api.names import LABEL_TASK_UID
-from kubechain_common.api.v1alpha1 import Resource, Task, TaskRunToolCall
-from kubechain_common.kube.backoff import Backoff
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import GoneError, KubeError
-from kubechain_common.kube.paths import resource_path
-
-R = TypeVar("R", bound=Resource)
-
-
-class Deleted:
-    """Stands for the object watched once it is gone."""
 
 
 async def follow_task(kube: KubeClient, task: Task, show: Callable[[Step], None]) -> Task:
@@ -66,13 +54,13 @@ async def _watch_run(kube: KubeClient, task: Task) -> AsyncIterator[asyncio.Queu
 
     async def watch_task() -> None:
         selector = {"fieldSelector": f"metadata.name={task.name}"}
-        async for sight in _watch(kube, Task, task.namespace, selector, since):
+        async for sight in watch_objects(kube, Task, task.namespace, selector, since):
             mine = isinstance(sight, Task) and sight.uid == task.uid
-            sights.put_nowait(sight if mine else Deleted())
+            sights.put_nowait(sight if mine else Deleted(task.namespace, task.name))
 
     async def watch_calls() -> None:
         selector = {"labelSelector": f"{LABEL_TASK_UID}={task.uid}"}
-        async for sight in _watch(kube, TaskRunToolCall, task.namespace, selector, since):
+        async for sight in watch_objects(kube, TaskRunToolCall, task.namespace, selector, since):
             if isinstance(sight, TaskRunToolCall):
                 sights.put_nowait(sight)
 
@@ -85,45 +73,3 @@ async def _watch_run(kube: KubeClient, task: Task) -> AsyncIterator[asyncio.Queu
     except BaseExceptionGroup as errors:
         # One watch failing is enough to end both; the group has nothing to add to that error.
         raise errors.exceptions[0] from None
-
-
-async def _watch(
-    kube: KubeClient, kind: type[R], namespace: str, selector: dict[str, str], version: str
-) -> AsyncIterator[R | Deleted]:
-    path, backoff = resource_path(kind, namespace), Backoff(0.05, 2.0)
-    while True:
-        try:
-            if not version:
-                answer = await kube.request("GET", path, params=selector)
-                version = answer["metadata"]["resourceVersion"]
-                for item in answer["items"]:
-                    yield _parse(kind, item)
-                if not answer["items"] and kind is Task:
-                    yield Deleted()
-            async with kube.watch(path, {**selector, "resourceVersion": version}) as events:
-                async for event in events:
-                    backoff.reset()
-                    version = _version_of(event.object)
-                    if event.type == "DELETED":
-                        yield Deleted()
-                    elif event.type != "BOOKMARK":
-                        yield _parse(kind, event.object)
-        except GoneError:
-            version = ""
-        except KubeError as error:
-            if not error.retryable:
-                raise
-            await asyncio.sleep(backoff.next())
-
-
-def _parse(kind: type[R], item: dict[str, Any]) -> R:
-    try:
-        return kind.model_validate(item)
-    except ValidationError as error:
-        raise RunError(
-            f"This version of the command cannot read the {kind.crd.kind} {item['metadata']['name']!r}."
-        ) from error
-
-
-def _version_of(item: dict[str, Any]) -> str:
-    return str(item["metadata"]["resourceVersion"])
