@@ -48,7 +48,7 @@ def test_a_bad_manifest_is_refused_in_words(refusals: Mapping[str, str], name: s
 def test_the_corpus_covers_every_kind() -> None:
     kinds = {name.partition("-")[0] for name in MANIFESTS}
     assert kinds >= {"llm", "agent", "task", "mcpserver", "contactchannel", "taskruntoolcall"}
-    assert len(MANIFESTS) >= 120
+    assert len(MANIFESTS) >= 165
 
 
 @pytest.mark.parametrize(

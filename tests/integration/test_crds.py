@@ -150,6 +150,49 @@ GOOD: dict[str, Manifest] = {
     "slack-channel": manifest(
         "ContactChannel", {"type": "slack", "apiKeyFrom": HUMANLAYER_KEY, "slack": {"channelOrUserID": "C0123ABC"}}
     ),
+    "mail-server-channel": manifest(
+        "ContactChannel",
+        {
+            "type": "email",
+            "email": {
+                **EMAIL,
+                "smtp": {"host": "mail.example.com", "from": "KubeChain <bot@example.com>", "security": "None"},
+            },
+            "timeoutSeconds": 3600,
+            "onTimeout": "Reject",
+        },
+    ),
+    "slack-app-channel": manifest(
+        "ContactChannel",
+        {
+            "type": "slack",
+            "slack": {
+                "channelOrUserID": "U0123ABC",
+                "allowedResponderIDs": ["U1"],
+                "botTokenFrom": {"secretKeyRef": {"name": "slack", "key": "token"}},
+                "signingSecretFrom": {"secretKeyRef": {"name": "slack", "key": "signing"}},
+            },
+        },
+    ),
+    "webhook-channel": manifest(
+        "ContactChannel",
+        {
+            "type": "webhook",
+            "webhook": {
+                "url": "https://example.com/ask",
+                "signingSecretFrom": {"secretKeyRef": {"name": "hook", "key": "secret"}},
+            },
+        },
+    ),
+    "inbox-channel": manifest("ContactChannel", {"type": "inbox"}),
+    "fetch-with-approval-of-some-tools": manifest(
+        "MCPServer",
+        {
+            **FETCH,
+            "approvalContactChannel": {"name": "approval-channel"},
+            "approval": {"tools": ["fetch"], "skipReadOnly": True},
+        },
+    ),
     "tool-call": manifest(
         "TaskRunToolCall",
         {
@@ -284,6 +327,10 @@ BAD: list[tuple[str, Any, str]] = [
         {"type": "email", "apiKeyFrom": HUMANLAYER_KEY, "email": {"address": "nobody"}},
         "spec.email.address",
     ),
+    ("ContactChannel", {"type": "email", "email": EMAIL}, "an email channel needs either apiKeyFrom"),
+    ("ContactChannel", {"type": "webhook"}, "webhook is required for channel type webhook"),
+    ("ContactChannel", {"type": "inbox", "onTimeout": "Approve"}, "onTimeout needs timeoutSeconds"),
+    ("MCPServer", {**FETCH, "approval": {"skipReadOnly": True}}, "approval needs approvalContactChannel"),
     ("TaskRunToolCall", {**CALL, "toolType": "Magic"}, 'spec.toolType: Unsupported value: "Magic"'),
     ("TaskRunToolCall", {k: v for k, v in CALL.items() if k != "arguments"}, "spec.arguments: Required value"),
     ("TaskRunToolCall", {**CALL, "requestedAt": "yesterday"}, "spec.requestedAt"),
@@ -303,6 +350,7 @@ def test_a_bad_manifest_is_refused_with_its_field(kubectl: Kubectl, kind: str, s
 CREATED: dict[str, Any] = {
     "Task": {**ASK, "maxTurns": 5},
     "TaskRunToolCall": CALL,
+    "TaskRunToolCall with a question": {**CALL, "toolType": "HumanContact"},
 }
 # Changes in the order a person would try them on one object: None = accepted, otherwise the words of the refusal.
 CHANGES: dict[str, list[tuple[Any, str | None]]] = {
@@ -332,18 +380,24 @@ CHANGES: dict[str, list[tuple[Any, str | None]]] = {
         ({"decision": {"approved": False, "comment": "not this site", "by": "me"}}, None),
         ({"decision": {"approved": True}}, "decision was given already and can not be changed"),
         ({"decision": None}, "decision was given already and can not be changed"),
+        ({"response": {"message": "blue"}}, "a tool call is approved or rejected with decision"),
+    ],
+    "TaskRunToolCall with a question": [
+        ({"decision": {"approved": True}}, "a question is answered with response"),
         ({"response": {"message": ""}}, "spec.response.message"),
-        ({"response": {"message": "blue"}}, None),
+        ({"response": {"message": "blue", "by": "me"}}, None),
         ({"response": {"message": "red"}}, "response was given already and can not be changed"),
+        ({"response": None}, "response was given already and can not be changed"),
     ],
 }
 
 
-@pytest.mark.parametrize("kind", CHANGES)
-def test_only_the_open_fields_change_and_answers_are_set_once(kubectl: Kubectl, namespace: str, kind: str) -> None:
-    created = kubectl("-n", namespace, "create", "-f", "-", manifest=manifest(kind, CREATED[kind]))
+@pytest.mark.parametrize("what", CHANGES)
+def test_only_the_open_fields_change_and_answers_are_set_once(kubectl: Kubectl, namespace: str, what: str) -> None:
+    kind = what.split()[0]
+    created = kubectl("-n", namespace, "create", "-f", "-", manifest=manifest(kind, CREATED[what]))
     assert created.returncode == 0, created.stderr
-    for spec, complaint in CHANGES[kind]:
+    for spec, complaint in CHANGES[what]:
         body = json.dumps({"spec": spec})
         done = kubectl("-n", namespace, "patch", kind, "probe", "--type=merge", "-p", body)
         if complaint is None:
