@@ -1,19 +1,26 @@
 """The calls that wait for a person, known by watching; the page, the answer checks and the webhooks read them here.
 
-Every call of the cluster passes by, and few of them wait: all others are kept as a name and an outcome only, and what
-makes them large is dropped before it is even parsed. A waiting call is whole, but for arguments over
-``MAX_ARGUMENTS``: who shows those reads the call itself.
+Every call of the cluster passes by, and few of them ask people: of all others hardly more than the name is kept, and
+what makes them large is dropped before it is even parsed. A waiting call is kept with what a person wants to know:
+without labels, owners and trace, and with arguments of at most ``MAX_ARGUMENTS``; who shows more reads the call itself.
+One that has been answered, or has ended without, is kept without its long texts.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
-from kubechain_common.api.v1alpha1.meta import ObjectMeta
+from kubechain_common.api.v1alpha1.meta import ObjectMeta, Ref
 from kubechain_common.api.v1alpha1.status import shorten
-from kubechain_common.api.v1alpha1.taskruntoolcall import HUMAN_ASKED, TaskRunToolCallStatus
+from kubechain_common.api.v1alpha1.taskruntoolcall import (
+    HUMAN_ASKED,
+    TaskRunToolCallSpec,
+    TaskRunToolCallStatus,
+    ToolCallPhase,
+)
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.messages import ObjectRef
@@ -75,39 +82,65 @@ def was_asked(call: TaskRunToolCall) -> bool:
 def strip_settled(raw: dict[str, Any]) -> None:
     """Takes the large texts out of a call that does not wait, as ``thin_out`` would."""
     spec, status = raw.get("spec"), raw.get("status")
-    if isinstance(spec, dict) and (not isinstance(status, dict) or status.get("status") not in _HUMAN_STATES):
+    if not isinstance(spec, dict) or not isinstance(status, dict):
+        return
+    if status.get("status") not in _HUMAN_STATES:
         spec["arguments"] = ""
-        for text in ("result", "error", "conditions"):
-            if isinstance(status, dict):
-                status.pop(text, None)
+        status.pop("result", None)
+        status.pop("error", None)
 
 
 def thin_out(call: TaskRunToolCall) -> TaskRunToolCall:
-    """The call as it is kept: whole while it waits; else what tells it from others, and how it was answered."""
+    """The call as it is kept."""
     if call.awaits_human:
-        if len(call.spec.arguments) <= MAX_ARGUMENTS:
-            return call
-        spec = call.spec.model_copy(update={"arguments": shorten(call.spec.arguments, MAX_ARGUMENTS)})
-        return call.model_copy(update={"spec": spec})
-    metadata = ObjectMeta(
-        name=call.name,
-        namespace=call.namespace,
-        uid=call.uid,
-        resource_version=call.metadata.resource_version,
-        creation_timestamp=call.metadata.creation_timestamp,
-    )
+        return _keep_question(call)
+    concerns_people = bool(call.status.external_call_id or call.spec.decision or call.spec.response)
+    return _keep_answer(call) if concerns_people else _keep_name(call)
+
+
+def _keep_question(call: TaskRunToolCall) -> TaskRunToolCall:
+    arguments = shorten(call.spec.arguments, MAX_ARGUMENTS)
+    spec = call.spec.model_copy(update={"arguments": arguments, "span_context": None, "delegation": None})
+    return call.model_copy(update={"metadata": _name(call), "spec": spec})
+
+
+def _keep_answer(call: TaskRunToolCall) -> TaskRunToolCall:
     decision, response = call.spec.decision, call.spec.response
     if decision is not None:
-        decision = decision.model_copy(
-            update={"comment": shorten(decision.comment or "", _LONGEST_ANSWER), "arguments": None}
-        )
+        comment = shorten(decision.comment, _LONGEST_ANSWER) if decision.comment else decision.comment
+        decision = decision.model_copy(update={"comment": comment, "arguments": None})
     if response is not None:
         response = response.model_copy(update={"message": shorten(response.message, _LONGEST_ANSWER)})
-    spec = call.spec.model_copy(
-        update={"arguments": "", "span_context": None, "delegation": None, "decision": decision, "response": response}
+    dropped = {"arguments": "", "span_context": None, "delegation": None}
+    spec = call.spec.model_copy(update={**dropped, "decision": decision, "response": response})
+    detail = shorten(call.status.status_detail, _LONGEST_ANSWER)
+    status = call.status.model_copy(update={"result": "", "error": "", "status_detail": detail})
+    return call.model_copy(update={"metadata": _name(call), "spec": spec, "status": status})
+
+
+def _keep_name(call: TaskRunToolCall) -> TaskRunToolCall:
+    """Everything but the name is shared between all such calls."""
+    return _NO_CALL.model_copy(update={"metadata": _name(call), "status": _ENDED if call.finished else _UNDER_WAY})
+
+
+def _name(call: TaskRunToolCall) -> ObjectMeta:
+    return _NO_METADATA.model_copy(
+        update={
+            "name": call.name,
+            "namespace": sys.intern(call.namespace),
+            "uid": call.uid,
+            "resource_version": call.metadata.resource_version,
+            "creation_timestamp": call.metadata.creation_timestamp,
+        }
     )
-    status = TaskRunToolCallStatus(phase=call.status.phase, status=call.status.status)
-    return call.model_copy(update={"metadata": metadata, "spec": spec, "status": status})
+
+
+_NO_METADATA = ObjectMeta()
+_NO_CALL = TaskRunToolCall(
+    spec=TaskRunToolCallSpec(tool_call_id="-", task_run_ref=Ref(name="-"), tool_ref=Ref(name="-"), arguments="")
+)
+_UNDER_WAY = TaskRunToolCallStatus()
+_ENDED = TaskRunToolCallStatus(phase=ToolCallPhase.SUCCEEDED)
 
 
 def _index_waiting(call: TaskRunToolCall) -> list[str]:
