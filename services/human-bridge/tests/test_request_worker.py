@@ -299,15 +299,22 @@ async def test_a_missing_secret_is_told_and_waited_for() -> None:
     assert not world.asks[0].again
 
 
-@pytest.mark.parametrize("error", [ChannelUnavailableError("away", retry_after=120), RuntimeError("a defect")])
-async def test_a_stop_gives_the_request_back_at_once(error: Exception) -> None:
-    world = World(trouble=error)
+async def test_a_stop_gives_the_request_back_at_once() -> None:
+    world = World(trouble=ChannelUnavailableError("away", retry_after=120))
     task = await handle_until_it_waits(world)
     assert not task.done()
     world.stopping.set()
     with pytest.raises(RetryLater):
         await task
     assert [result.outcome for result in world.results] == ["Retrying"]
+
+
+async def test_a_defect_of_a_channel_is_told_without_its_words() -> None:
+    world = World(trouble=RuntimeError("a secret"))
+    world.stopping.set()
+    with pytest.raises(RetryLater):
+        await world.handle()
+    assert world.results[0].message == "human-bridge failed unexpectedly (RuntimeError)"
 
 
 async def test_a_notice_that_cannot_be_published_stops_nothing() -> None:
