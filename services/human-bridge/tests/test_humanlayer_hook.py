@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -44,7 +44,10 @@ class World(AnswerLookup):
         self.looks: list[tuple[ObjectRef, str, Kind, str]] = []
         self.refused: list[tuple[str, str]] = []
         access = ChannelAccess(_Channels(), self, _never_built)
-        self.hook = HumanLayerHook(self, self, access, self, lambda c, why: self.refused.append((c.name, why)))
+        self.hook = HumanLayerHook(self, self, access, self, self.refuse)
+
+    def refuse(self, channel: ContactChannel, reason: str, why: str) -> None:
+        self.refused.append((channel.name, why))
 
     async def look(self, call: ObjectRef, channel: ContactChannel, kind: Kind, external_call_id: str) -> Verdict | None:
         self.looks.append((call, channel.name, kind, external_call_id))
@@ -131,19 +134,19 @@ async def test_a_delivery_that_runs_ahead_of_the_answer_changes_nothing(world: W
 @pytest.mark.parametrize(
     ("headers", "why"),
     [
-        ({}, "are required"),
-        (signed(secret="whsec_c29tZXRoaW5nIGVsc2U="), "does not match"),
-        (signed("another body"), "does not match"),
-        (signed(age=301), "five minutes"),
-        (signed(age=-301), "five minutes"),
-        ({**signed(), "webhook-id": "msg_2"}, "does not match"),
+        (lambda: {}, "are required"),
+        (lambda: signed(secret="whsec_c29tZXRoaW5nIGVsc2U="), "does not match"),
+        (lambda: signed("another body"), "does not match"),
+        (lambda: signed(age=302), "five minutes"),
+        (lambda: signed(age=-360), "five minutes"),
+        (lambda: {**signed(), "webhook-id": "msg_2"}, "does not match"),
     ],
     ids=["unsigned", "forged", "another body", "old", "early", "another id"],
 )
 async def test_what_is_not_signed_is_refused_and_recorded(
-    world: World, client: Client, headers: dict[str, str], why: str
+    world: World, client: Client, headers: Callable[[], dict[str, str]], why: str
 ) -> None:
-    assert await deliver(client, headers) == 401
+    assert await deliver(client, headers()) == 401
     assert world.looks == []
     assert len(world.refused) == 1
     assert world.refused[0][0] == "c"

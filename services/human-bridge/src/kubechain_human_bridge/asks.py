@@ -24,7 +24,7 @@ class Links(Protocol):
         ...
 
     def answer_link(self, call: ObjectRef, kind: Kind, by: str, expires_at: datetime | None = None) -> str:
-        """Takes one answer from ``by`` without signing in, until then."""
+        """Takes one answer from ``by`` without signing in, until then. Raises ChannelUnavailableError."""
         ...
 
 
@@ -33,15 +33,15 @@ def build_ask(
     call: TaskRunToolCall,
     task: Task | None,
     channel: ContactChannel,
-    links: Links | None,
-    *,
-    again: bool,
+    links: Links,
 ) -> Ask:
-    """The request to the person; ``task`` is None when it is gone, and the call is about to follow."""
+    """The request to the person; ``task`` is None when it is gone, and the call is about to follow.
+
+    Raises ChannelUnavailableError while no link can be made.
+    """
     expires_at = find_expiry(call, channel)
-    page_link = links.page_link(request.call) if links is not None else ""
     answer_link = ""
-    if links is not None and channel.spec.email is not None and find_road(channel.spec) == "smtp":
+    if channel.spec.email is not None and find_road(channel.spec) == "smtp":
         # Only a mail goes to one person alone, who is so named in the link.
         answer_link = links.answer_link(request.call, request.kind, channel.spec.email.address, expires_at)
     return Ask(
@@ -57,8 +57,7 @@ def build_ask(
         user_message=shorten(find_user_message(task), MAX_USER_MESSAGE) if task is not None else "",
         requested_at=request.requested_at,
         expires_at=expires_at,
-        again=again,
-        page_link=page_link,
+        page_link=links.page_link(request.call),
         answer_link=answer_link,
     )
 

@@ -5,6 +5,7 @@ ContactChannel informer --+--> ContactChannelReconciler (leader)     Secret watc
                           +--> ConsumerCleanup, AnswerSchedule (leader)                  in trouble look again
                           +--> SecretWatcher: which Secrets are referred to
 WaitingCalls -------------+--> AnswerChecker, HumanLayerHook (every replica), AnswerSchedule (leader)
+AnswerRoads: links, Slack and callbacks of webhooks (every replica); its links go into requests
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
 from kubechain_human_bridge.answer_checks import AnswerChecker
 from kubechain_human_bridge.answer_lookup import AnswerLookup
+from kubechain_human_bridge.answer_roads import AnswerRoads
 from kubechain_human_bridge.answer_schedule import AnswerSchedule
 from kubechain_human_bridge.answers import Answers
-from kubechain_human_bridge.asks import Links
+from kubechain_human_bridge.audit import Refusal
 from kubechain_human_bridge.channel_access import ChannelAccess
 from kubechain_human_bridge.channel_secrets import secrets_of
 from kubechain_human_bridge.channels.base import Channel
@@ -57,7 +59,7 @@ _BY_UID = "uid"
 class Bridge:
     """One replica of human-bridge."""
 
-    def __init__(self, ctx: ServiceContext, settings: BridgeSettings, links: Links | None = None) -> None:
+    def __init__(self, ctx: ServiceContext, settings: BridgeSettings) -> None:
         self._ctx = ctx
         self._settings = settings
         self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
@@ -71,8 +73,11 @@ class Bridge:
         self._waiting = WaitingCalls(ctx.kube, namespace)
         self._secrets = SecretWatcher(ctx.kube)
         self._access = ChannelAccess(self._channels, self._secrets, self._build_channel)
+        self._roads = AnswerRoads(ctx, settings, self._session, self._access, self._secrets)
         lookup = AnswerLookup(self._access, Answers(ctx.kube))
-        self._worker = RequestWorker(ctx.bus, ctx.bus.started_calls, ctx.kube, self._access, links, ctx.stopping)
+        self._worker = RequestWorker(
+            ctx.bus, ctx.bus.started_calls, ctx.kube, self._access, self._roads.links, ctx.stopping
+        )
         self._checker = AnswerChecker(ctx.kube, self._waiting, self._access, lookup)
         self._hook = HumanLayerHook(ctx.kube, self._waiting, self._access, lookup, self._refuse)
         self._requests = ConsumerSet(lambda: [c.uid for c in self._channels.list()], self._consume_requests)
@@ -97,13 +102,12 @@ class Bridge:
         elector = LeaderElector(ctx.kube, namespace=ctx.settings.namespace, name=LEASE, identity=ctx.identity)
         try:
             async with asyncio.TaskGroup() as watching:
-                watches = [
-                    watching.create_task(follower.run()) for follower in (self._channels, self._secrets, self._waiting)
-                ]
-                page = serve(build_app(self._hook.build_routes()), settings.host, settings.port)
-                async with page, asyncio.TaskGroup() as working:
+                followers = (self._channels, self._secrets, self._waiting, self._roads)
+                watches = [watching.create_task(follower.run()) for follower in followers]
+                app = build_app(self._roads.routes(), self._hook.build_routes())
+                async with serve(app, settings.host, settings.port), asyncio.TaskGroup() as working:
                     working.create_task(elector.run(self._lead, ctx.stopping))
-                    working.create_task(self._requests.run(ctx.stopping))
+                    working.create_task(self._ask(ctx.stopping))
                     working.create_task(self._checks.run(ctx.stopping))
                 for watch in watches:
                     watch.cancel()
@@ -117,9 +121,8 @@ class Bridge:
     def _exists(self, uid: str) -> bool:
         return bool(self._channels.by_index(_BY_UID, uid))
 
-    def _refuse(self, channel: ContactChannel, why: str) -> None:
-        events = self._ctx.recorder.for_component("human-bridge")
-        events.event(channel, "Warning", "DecisionRefused", f"Refused a delivery of HumanLayer's webhook: {why}")
+    def _refuse(self, channel: ContactChannel, reason: str, why: str) -> None:
+        self._roads.audit.refused_channel(channel, Refusal("humanlayer", reason, why))
 
     # --- leading ---
 
@@ -171,6 +174,10 @@ class Bridge:
                 self._reconciling.queue.add(channel.key)
 
     # --- requests and checks ---
+
+    async def _ask(self, stopping: asyncio.Event) -> None:
+        await self._roads.wait_ready()
+        await self._requests.run(stopping)
 
     async def _consume_requests(self, uid: str, stopping: asyncio.Event) -> None:
         """Takes the requests to one channel; its client goes with it."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from prometheus_client import Counter
@@ -109,7 +110,7 @@ class RequestWorker:
         claims: Claims,
         kube: ObjectReader,
         access: ChannelAccess,
-        links: Links | None,
+        links: Links,
         stopping: asyncio.Event,
     ) -> None:
         self._bus = bus
@@ -172,10 +173,11 @@ class RequestWorker:
         self, client: Channel, channel: ContactChannel, delivery: _Delivery, call: TaskRunToolCall
     ) -> HumanResult:
         task = await self._read(Task, call.namespace, call.spec.task_run_ref.name)
+        ask = build_ask(delivery.message, call, task, channel, self._links)
         claim = await self._claims.claim(ask_key(call.namespace, call.name))
         if claim is Claim.CANCELLED:
             return build_dropped(delivery, "the call was taken back before anybody was asked")
-        ask = build_ask(delivery.message, call, task, channel, self._links, again=claim is Claim.TAKEN)
+        ask = replace(ask, again=claim is Claim.TAKEN)
         road = find_road(channel.spec)
         with span(f"ask through {road}", delivery.trace, kind="client"):
             try:

@@ -35,8 +35,8 @@ from kubechain_human_bridge.channels.standard_webhooks import (
 
 log = get_logger(__name__)
 
-Refuse = Callable[[ContactChannel, str], None]
-"""Records that a request to the channel was refused, with a sentence that says why."""
+Refuse = Callable[[ContactChannel, str, str], None]
+"""Records that a delivery to the channel was refused: one word for the count, and a sentence that says why."""
 
 _MAX_ID = 64
 
@@ -73,7 +73,7 @@ class HumanLayerHook:
                 await self._verify(channel, request.headers, body)
                 return await self._look(channel, find_call_id(body))
             except SignatureError as error:
-                self._refuse(channel, str(error))
+                self._refuse(channel, "signature", str(error))
                 return web.Response(status=401, text=f"Refused: {error}.\n")
             except (ChannelError, KubeError) as error:
                 log.warning("cannot fetch the answer that a webhook tells of", error=str(error))
@@ -96,7 +96,7 @@ class HumanLayerHook:
         if call is None:
             return web.Response(text="Nobody waits for this answer.\n")
         if await ChannelFinder(self._kube).find_name(call) != channel.name:
-            self._refuse(channel, "it tells of a call that is asked through another channel")
+            self._refuse(channel, "channel", "it tells of a call that is asked through another channel")
             return web.Response(status=403, text="Refused: the call is asked through another channel.\n")
         external_id = call.status.external_call_id
         verdict = await self._lookup.look(ObjectRef.of(call), channel, kind_of(call), external_id)
