@@ -106,6 +106,9 @@ def test_a_waiting_call_shows_what_the_tutorial_shows_and_runs_once_it_is_approv
     )
     message = f"Tool execution requires approval via contact channel {CHANNEL}"
     wait_told(workspace, name, ("Normal", "AwaitingHumanApproval", COMPONENT, message))
+    workspace.kubectl.wait(f"taskruntoolcall/{name}", "condition=HumanAsked")
+    (asked,) = workspace.kubectl.get("taskruntoolcall", name)["status"]["conditions"]
+    wait_told(workspace, name, ("Normal", asked["reason"], COMPONENT, asked["message"]))
     assert log.of("start") == []
     workspace.kill("toolcall-controller")
     patch(workspace, name, decision={"approved": True, "by": "alice"})
@@ -138,10 +141,10 @@ def test_edited_arguments_are_what_runs(workspace: Workspace, log: ToolLog) -> N
     assert log.of("start") == [("other", 9)]
     assert json.loads(workspace.kubectl.get("taskruntoolcall", name)["spec"]["arguments"])["task"] == "edited"
     bad = ask(workspace, "misedited")
-    patch(workspace, bad, decision={"approved": True, "arguments": "[1]"})
+    patch(workspace, bad, decision={"approved": True, "arguments": "[1]", "by": "alice"})
     (read,) = tool_messages(workspace.kubectl.finish("misedited"))
     assert read == (
-        "Error: The arguments are not those of the model but were edited (Approved by somebody via kubectl): "
+        "Error: The arguments are not those of the model but were edited (Approved by alice via kubectl): "
         "The arguments have to be a JSON object, not an array."
     )
     assert log.of("start") == [("other", 9)]

@@ -65,8 +65,7 @@ class Workspace:
     def apply_inbox(self, name: str, **spec: Any) -> None:
         """ContactChannel ``name`` of type inbox, ready for use."""
         self.kubectl.apply(manifests.build("ContactChannel", name, {"type": "inbox", **spec}))
-        ready = {"status": {"ready": True, "status": "Ready", "statusDetail": "inbox", "observedGeneration": 1}}
-        self.kubectl("patch", "contactchannel", name, "--subresource=status", "--type=merge", "-p", json.dumps(ready))
+        self.kubectl.wait(f"contactchannel/{name}")
 
     def run_task(self, name: str, message: str, *, timeout: float = 30.0) -> dict[str, Any]:
         """The finished Task."""
