@@ -34,8 +34,8 @@ class ScriptedApi:
     def _note(self, what: str) -> None:
         self.asked.append((what, asyncio.get_running_loop().time()))
 
-    async def list_page(self, path: str, *, limit: int, continue_token: str) -> ListPage:
-        self._note(f"list {continue_token}".rstrip())
+    async def list_page(self, path: str, *, limit: int, continue_token: str, label_selector: str) -> ListPage:
+        self._note(f"list {continue_token}{label_selector}".rstrip())
         answer = self.lists.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -43,7 +43,7 @@ class ScriptedApi:
 
     @asynccontextmanager
     async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[WatchEvent]]:
-        self._note(f"watch {params['resourceVersion']}")
+        self._note(f"watch {params['resourceVersion']} {params.get('labelSelector', '')}".rstrip())
         yield self._play(self.watches.pop(0) if self.watches else None)
 
     async def _play(self, events: Sequence[WatchEvent | Exception] | None) -> AsyncIterator[WatchEvent]:
@@ -55,11 +55,13 @@ class ScriptedApi:
             yield event
 
 
-def follow(run_virtual: RunVirtual, api: ScriptedApi, *, seconds: float = 60) -> tuple[Informer[Task], list[str]]:
+def follow(
+    run_virtual: RunVirtual, api: ScriptedApi, *, seconds: float = 60, labels: str = ""
+) -> tuple[Informer[Task], list[str]]:
     seen: list[str] = []
 
     async def scenario() -> Informer[Task]:
-        informer = Informer(cast("KubeClient", api), Task)
+        informer = Informer(cast("KubeClient", api), Task, label_selector=labels)
         informer.add_handler(lambda change: seen.append(f"{change.kind} {change.obj.name}"))
         async with asyncio.TaskGroup() as group:
             run = group.create_task(informer.run())
@@ -76,6 +78,12 @@ def test_pages_are_put_together(run_virtual: RunVirtual) -> None:
     _, seen = follow(run_virtual, api)
     assert [what for what, _ in api.asked] == ["list", "list t1", "watch 9"]
     assert seen == ["added a", "added b"]
+
+
+def test_lists_and_watches_ask_for_the_labels(run_virtual: RunVirtual) -> None:
+    api = ScriptedApi([ListPage([], "1", "")], [])
+    follow(run_virtual, api, labels="x")
+    assert [what for what, _ in api.asked] == ["list x", "watch 1 x"]
 
 
 def test_a_list_whose_token_expired_is_begun_again(run_virtual: RunVirtual) -> None:

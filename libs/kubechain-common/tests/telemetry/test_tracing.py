@@ -22,7 +22,7 @@ from kubechain_common.telemetry import tracing
 from kubechain_common.telemetry.tracing import (
     configure_tracing,
     current_context,
-    emit_root_span,
+    emit_span,
     new_span_context,
     parse_traceparent,
     shutdown_tracing,
@@ -80,7 +80,7 @@ async def test_a_run_is_one_trace_with_the_right_parents(collector: Collector) -
         with span("parse") as parse:
             pass
     start, end = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC), datetime(2026, 11, 23, 12, 0, 1, 500_000, tzinfo=UTC)
-    emit_root_span("Task", root, start, end, {"task": "default/hello"})
+    emit_span("Task", root, start, end, {"task": "default/hello"})
     await export()
 
     assert collector.services == {"kubechain-llm-gateway"}
@@ -100,6 +100,16 @@ async def test_a_run_is_one_trace_with_the_right_parents(collector: Collector) -
     attributes = {a.key: a.value for a in spans["llm call"].attributes}
     assert attributes["llm"].string_value == "gpt-4o"
     assert attributes["tokens"].int_value == 7
+
+
+async def test_a_span_that_is_known_by_its_ids_hangs_below_its_parent(collector: Collector) -> None:
+    now, parent = datetime.now(UTC), new_span_context()
+    emit_span("below", new_span_context(parent), now, now, parent=parent)
+    emit_span("elsewhere", new_span_context(), now, now, parent=parent)
+    emit_span("odd", new_span_context(), now, now, parent=SpanContext(trace_id="no", span_id="ids"))
+    await export()
+    parents = {name: proto.parent_span_id.hex() for name, proto in collector.spans.items()}
+    assert parents == {"below": parent.span_id, "elsewhere": "", "odd": ""}
 
 
 async def test_an_exception_is_recorded_and_goes_on(collector: Collector) -> None:
@@ -125,7 +135,7 @@ async def test_a_cancellation_is_not_a_failure(collector: Collector) -> None:
 
 async def test_a_failed_root_span_says_why(collector: Collector) -> None:
     now = datetime.now(UTC)
-    emit_root_span("Task", new_span_context(), now, now, error="The LLM refused.")
+    emit_span("Task", new_span_context(), now, now, error="The LLM refused.")
     with span("call") as call:
         call.set_error("no answer")
     await export()
@@ -157,7 +167,7 @@ def test_without_an_endpoint_ids_are_made_all_the_same() -> None:
             assert inner.context.trace_id == outer.context.trace_id
             assert inner.context.span_id != outer.context.span_id
     assert current_context() is None
-    emit_root_span("Task", new_span_context(), datetime.now(UTC), datetime.now(UTC))
+    emit_span("Task", new_span_context(), datetime.now(UTC), datetime.now(UTC))
 
 
 def test_without_an_endpoint_the_sdk_is_not_imported() -> None:

@@ -14,6 +14,9 @@ LABEL_TASK = f"{GROUP}/taskruntoolcall"
 
 LABEL_TASK_UID = f"{GROUP}/task-uid"
 
+LABEL_PARENT_CALL = f"{GROUP}/parent-toolcall"
+"""Label of a sub-agent's Task that names the call that it answers, spelled as in the original KubeChain."""
+
 LABEL_PARENT_CALL_UID = f"{GROUP}/parent-toolcall-uid"
 """Label of a sub-agent's Task: the uid of the call that it answers."""
 
@@ -83,3 +86,7 @@ def label_value(name: str) -> str:
 
 def tool_call_labels(task_name: str, task_uid: str) -> dict[str, str]:
     return {LABEL_TASK: label_value(task_name), LABEL_TASK_UID: task_uid}
+
+
+def sub_task_labels(call_name: str, call_uid: str) -> dict[str, str]:
+    return {LABEL_PARENT_CALL: label_value(call_name), LABEL_PARENT_CALL_UID: call_uid}

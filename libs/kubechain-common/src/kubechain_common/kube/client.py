@@ -165,9 +165,13 @@ class KubeClient:
                 raise _unavailable(method, path, error) from error
         return answer if isinstance(answer, dict) else {}
 
-    async def list_page(self, path: str, *, limit: int = 500, continue_token: str = "") -> ListPage:
+    async def list_page(
+        self, path: str, *, limit: int = 500, continue_token: str = "", label_selector: str = ""
+    ) -> ListPage:
         """A page of a consistent list. Raises GoneError when the token of a slow list has expired."""
         params = {"limit": str(limit)}
+        if label_selector:
+            params["labelSelector"] = label_selector
         if continue_token:
             params["continue"] = continue_token
         answer = await self.request("GET", path, params=params)

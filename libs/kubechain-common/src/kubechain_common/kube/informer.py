@@ -42,7 +42,7 @@ _HEALTHY_SECONDS = 1.0
 
 
 class Informer(Generic[R]):
-    """The local view of one kind, in one namespace or (by default) in all.
+    """The local view of one kind, in one namespace or (by default) in all; ``label_selector`` narrows it further.
 
     ``indexers`` map an object to the values under which ``by_index`` finds it. ``transform`` may thin out objects
     before they are stored; ``strip`` takes out of what the API server sent what would be validated for nothing, and
@@ -56,6 +56,7 @@ class Informer(Generic[R]):
         kind: type[R],
         *,
         namespace: str = "",
+        label_selector: str = "",
         indexers: Mapping[str, Indexer[R]] | None = None,
         transform: Callable[[R], R] | None = None,
         strip: Callable[[dict[str, Any]], None] | None = None,
@@ -64,6 +65,7 @@ class Informer(Generic[R]):
         self.has_synced = asyncio.Event()
         self._client = client
         self._path = resource_path(kind, namespace)
+        self._label_selector = label_selector
         self._transform = transform
         self._strip = strip
         self._store: Store[R] = Store(indexers)
@@ -144,7 +146,9 @@ class Informer(Generic[R]):
         alive: set[Key] = set()
         token = ""
         while True:
-            page = await self._client.list_page(self._path, limit=PAGE_SIZE, continue_token=token)
+            page = await self._client.list_page(
+                self._path, limit=PAGE_SIZE, continue_token=token, label_selector=self._label_selector
+            )
             version = int(page.resource_version)
             if version < self._version:
                 # Versions only grow, unless etcd was restored or replaced: nothing of what we know is true any more.
@@ -167,6 +171,8 @@ class Informer(Generic[R]):
 
     async def _watch(self) -> None:
         params = {"resourceVersion": str(self._version), "timeoutSeconds": str(random.randint(*_WATCH_SECONDS))}
+        if self._label_selector:
+            params["labelSelector"] = self._label_selector
         async with self._client.watch(self._path, params) as stream:
             self._last_error = ""
             async for event in stream:

@@ -45,13 +45,14 @@ class StartedCalls:
         self._ready = ready
         self._ensure = ensure
 
-    async def claim(self, key: str) -> Claim:
+    async def claim(self, key: str, *, holder: str | None = None) -> Claim:
         """Granted once, to the first that asks, unless the call was cancelled. Raises BusUnavailableError when nobody
         can tell.
 
         A claim whose answer got lost is known by its token, so that a retry does not mistake itself for somebody else.
+        A ``holder`` is granted its own claim again, also after a crash: for what may be begun any number of times.
         """
-        token = secrets.token_hex(8).encode()
+        token = (holder or secrets.token_hex(8)).encode()
         found = await self._create(key, token)
         if found == token:
             return Claim.GRANTED

@@ -96,18 +96,22 @@ class OtlpRecorder:
         self,
         name: str,
         context: SpanContext,
+        parent: SpanContext | None,
         start: datetime,
         end: datetime,
         attributes: tracing.Attributes,
         error: str | None,
     ) -> None:
         self._ids.next = context
-        root = self._tracer.start_span(
-            name, context=Context(), attributes=dict(attributes), start_time=int(start.timestamp() * _NANOS)
+        span = self._tracer.start_span(
+            name,
+            context=Context() if parent is None else _remote(parent),
+            attributes=dict(attributes),
+            start_time=int(start.timestamp() * _NANOS),
         )
         if error is not None:
-            root.set_status(Status(StatusCode.ERROR, error))
-        root.end(end_time=int(end.timestamp() * _NANOS))
+            span.set_status(Status(StatusCode.ERROR, error))
+        span.end(end_time=int(end.timestamp() * _NANOS))
 
     def shutdown(self) -> None:
         self._provider.shutdown()

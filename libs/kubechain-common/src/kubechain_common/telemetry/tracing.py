@@ -1,6 +1,6 @@
 """Traces that span processes: ids always, spans only where somebody collects them.
 
-A run's root span is decided before it is known when it ends: its ids are made at the start, stored in the Task's
+A run's own span is decided before it is known when it ends: its ids are made at the start, stored in the Task's
 ``status.spanContext``, carried in NATS headers, and the span itself is emitted under exactly these ids when the run is
 over. Without an OTLP endpoint in the environment the OpenTelemetry SDK is not even imported; ids are still made and
 handed on, so that a log line can be followed.
@@ -44,7 +44,14 @@ class Recorder(Protocol):
     ) -> Recording: ...
 
     def emit(
-        self, name: str, context: SpanContext, start: datetime, end: datetime, attributes: Attributes, error: str | None
+        self,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        start: datetime,
+        end: datetime,
+        attributes: Attributes,
+        error: str | None,
     ) -> None: ...
 
     def shutdown(self) -> None: ...
@@ -132,17 +139,29 @@ def span(
             recording.end()
 
 
-def emit_root_span(
+def emit_span(
     name: str,
     context: SpanContext,
     start: datetime,
     end: datetime,
     attributes: Attributes | None = None,
     error: str | None = None,
+    *,
+    parent: SpanContext | None = None,
 ) -> None:
-    """Emit a finished root span under exactly the ids of ``context``; its children may long be exported."""
-    if _recorder is not None and parse_traceparent(traceparent_of(context)) is not None:
-        _recorder.emit(name, context, start, end, attributes or {}, error)
+    """Emit a finished span under exactly the ids of ``context``; its children may long be exported.
+
+    It is a root unless it has a ``parent`` in the same trace.
+    """
+    if _recorder is None or not _is_valid(context):
+        return
+    if parent is not None and not (_is_valid(parent) and parent.trace_id == context.trace_id):
+        parent = None
+    _recorder.emit(name, context, parent, start, end, attributes or {}, error)
+
+
+def _is_valid(context: SpanContext) -> bool:
+    return parse_traceparent(traceparent_of(context)) is not None
 
 
 def traceparent_of(context: SpanContext) -> str:
