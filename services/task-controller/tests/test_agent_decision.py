@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kubechain_common.testing.builders import NOW, build_agent, build_llm, build_mcp_server
+from kubechain_common.testing.builders import NOW, build_agent, build_contact_channel, build_llm, build_mcp_server
 from kubechain_task_controller.core.agent_decision import AgentPlan, AgentSnapshot, decide_agent
+from kubechain_task_controller.core.agent_needs import AgentNeeds
 
 
 def decide(agent: Any, **parts: Any) -> AgentPlan:
-    return decide_agent(AgentSnapshot(agent=agent, now=NOW, **parts))
+    return decide_agent(AgentSnapshot(AgentNeeds(agent, **parts), NOW))
 
 
 def test_an_agent_whose_llm_is_ready_is_ready() -> None:
@@ -48,6 +50,16 @@ def test_nothing_is_written_when_nothing_changed() -> None:
             {"mcpServers": [{"name": "fetch", "tools": ["nope"]}]},
             'Waiting for MCPServer "fetch" to offer tool "nope"',
         ),
+        (
+            {"llm": build_llm()},
+            {"humanContactChannels": [{"name": "boss"}]},
+            'Waiting for ContactChannel "boss" to exist',
+        ),
+        (
+            {"llm": build_llm(), "channels": {"boss": build_contact_channel("boss", ready=False)}},
+            {"humanContactChannels": [{"name": "boss"}]},
+            'Waiting for ContactChannel "boss" to become ready',
+        ),
     ],
 )
 def test_something_missing_is_pending_and_named(parts: dict[str, Any], spec: dict[str, Any], detail: str) -> None:
@@ -81,9 +93,17 @@ def test_a_changed_spec_is_validated_again_and_said_so() -> None:
     assert [e.reason for e in plan.events] == ["ValidationSucceeded"]
 
 
-@pytest.mark.parametrize("field", ["humanContactChannels", "subAgents"])
-def test_what_this_version_can_not_do_is_said(field: str) -> None:
-    spec: dict[str, Any] = {field: [{"name": "x"}]}
-    plan = decide(build_agent(ready=False, **spec), llm=build_llm())
+def test_channels_and_sub_agents_are_listed_once_all_are_ready() -> None:
+    agent = build_agent(ready=False, humanContactChannels=[{"name": "boss"}], subAgents=[{"name": "helper"}])
+    needs = AgentNeeds(agent, build_llm(), channels={"boss": build_contact_channel("boss")})
+    helper = AgentNeeds(build_agent("helper", ready=False), build_llm())
+    plan = decide_agent(AgentSnapshot(needs, NOW, {"helper": helper}))
     assert plan.status is not None
-    assert field in plan.status.status_detail
+    assert plan.status.ready
+    assert [(c.name, c.type) for c in plan.status.valid_human_contact_channels] == [("boss", "inbox")]
+    assert [a.name for a in plan.status.valid_sub_agents] == ["helper"]
+    degraded = decide_agent(AgentSnapshot(replace(needs, agent=agent.model_copy(update={"status": plan.status})), NOW))
+    assert degraded.status is not None
+    assert degraded.status.status_detail == 'Waiting for sub-agent "helper" to exist'
+    assert degraded.status.valid_human_contact_channels == []
+    assert degraded.status.valid_sub_agents == []

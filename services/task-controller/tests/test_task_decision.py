@@ -25,7 +25,7 @@ from kubechain_task_controller.core.unreadable import build_unreadable_result
 
 LLM_REF = ObjectRef.of(build_llm())
 AGENT = build_agent(mcpServers=[{"name": "fetch"}])
-CATALOG = build_catalog(AGENT, {"fetch": build_mcp_server(tools=("fetch", "head"))})
+CATALOG = build_catalog(AGENT, {"fetch": build_mcp_server(tools=("fetch", "head"))}, {}, {})
 
 
 def snapshot(task: Task, **parts: Any) -> TaskSnapshot:
@@ -437,7 +437,7 @@ def test_a_child_that_the_api_server_refuses_is_an_error_that_the_model_reads() 
 def test_a_tool_that_an_unready_agent_does_not_offer_is_waited_for() -> None:
     task = started()
     unready = snapshot(
-        task, agent=build_agent(ready=False), catalog=build_catalog(AGENT, {}), result=answer("fetch__fetch")
+        task, agent=build_agent(ready=False), catalog=build_catalog(AGENT, {}, {}, {}), result=answer("fetch__fetch")
     )
     plan = decide_task(unready)
     assert plan.children == ()

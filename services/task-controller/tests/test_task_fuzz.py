@@ -8,19 +8,20 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer, Task, TaskRunToolCall
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging import codec
 from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
+from kubechain_task_controller.core.agent_needs import AgentNeeds
 from kubechain_task_controller.core.plan import TaskSnapshot
 from kubechain_task_controller.core.setback import decide_refused
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import child_names
-from kubechain_task_controller.core.tool_catalog import build_catalog
+from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.core.unreadable import build_unreadable_result
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -39,6 +40,13 @@ results = models(LLMResult, {**CLOSE, "v": st.just(1), "task": REF})
 
 
 @st.composite
+def catalogs(draw: st.DrawFn, agent: Agent) -> ToolCatalog:
+    """The agent's tools, with some of its people and its sub-agents."""
+    channels = {ref.name: draw(resources(ContactChannel, CLOSE)) for ref in agent.spec.human_contact_channels[:1]}
+    return build_catalog(agent, draw(servers), channels, {ref.name: agent for ref in agent.spec.sub_agents[:1]})
+
+
+@st.composite
 def snapshots(draw: st.DrawFn) -> TaskSnapshot:
     task, agent = draw(tasks), draw(st.none() | agents)
     window = task.status.context_window
@@ -53,7 +61,7 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
         now=NOW,
         agent=agent,
         llm=draw(st.none() | REF.map(ObjectRef.model_validate)),
-        catalog=build_catalog(agent, draw(servers)) if agent else build_catalog(draw(agents), {}),
+        catalog=draw(catalogs(agent)) if agent else ToolCatalog(),
         children=children,
         result=draw(st.none() | results),
         request_on_its_way=draw(st.booleans()),
@@ -75,10 +83,14 @@ def test_every_task_has_a_next_step(snapshot: TaskSnapshot, refusal: str, too_la
 
 
 @fuzz
-@given(agents, st.none() | resources(LLM, CLOSE), servers)
-def test_every_agent_has_a_status(agent: Agent, llm: LLM | None, servers: dict[str, MCPServer]) -> None:
+@given(agents, st.none() | resources(LLM, CLOSE), servers, st.lists(agents, max_size=3))
+def test_every_agent_has_a_status(
+    agent: Agent, llm: LLM | None, servers: dict[str, MCPServer], others: list[Agent]
+) -> None:
     known = {name: server for name, server in servers.items() if name in {r.name for r in agent.spec.mcp_servers}}
-    plan = decide_agent(AgentSnapshot(agent=agent, now=NOW, llm=llm, servers=known))
+    names = [ref.name for ref in agent.spec.sub_agents]
+    reachable = {name: AgentNeeds(other, llm) for name, other in zip(names, others, strict=False)}
+    plan = decide_agent(AgentSnapshot(AgentNeeds(agent, llm, known), NOW, reachable))
     assert plan.status is not None or agent.metadata.deleting or plan.events == ()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from kubechain_common.api.v1alpha1 import Agent
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.runtime.clock import now
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
+from kubechain_task_controller.core.agent_needs import AgentNeeds
 from kubechain_task_controller.watched import Watched
 
 
@@ -21,15 +23,19 @@ class AgentReconciler:
         agent = self._watched.agents.get(*key)
         if agent is None:
             return
-        found = ((ref.name, self._watched.servers.get(agent.namespace, ref.name)) for ref in agent.spec.mcp_servers)
-        snapshot = AgentSnapshot(
-            agent=agent,
-            now=now(),
-            llm=self._watched.llms.get(agent.namespace, agent.spec.llm_ref.name),
-            servers={name: server for name, server in found if server is not None},
-        )
-        plan = decide_agent(snapshot)
+        plan = decide_agent(AgentSnapshot(self._watched.needs_of(agent), now(), self._find_reachable(agent)))
         if plan.status is not None:
             agent = await write_status(self._kube, self._watched.agents, agent, plan.status)
         for event in plan.events:
             self._recorder.event(agent, event.type, event.reason, event.message)
+
+    def _find_reachable(self, agent: Agent) -> dict[str, AgentNeeds]:
+        """The other Agents that delegation can reach from this one, by name."""
+        found: dict[str, AgentNeeds] = {}
+        ahead = [agent]
+        while ahead:
+            for name, other in self._watched.sub_agents_of(ahead.pop()).items():
+                if name not in found and name != agent.name:
+                    found[name] = self._watched.needs_of(other)
+                    ahead.append(other)
+        return found

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from kubechain_common.api.names import execution_key, turn_key
 from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
@@ -36,8 +37,9 @@ from kubechain_common.messaging.errors import MessagingError
 from kubechain_common.messaging.started_calls import StartedCalls
 from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox, Parked
-from kubechain_common.telemetry.tracing import emit_root_span, new_span_context
+from kubechain_common.telemetry.tracing import emit_span, new_span_context
 from kubechain_task_controller.core.offload import StoredText
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
@@ -82,11 +84,11 @@ class TaskReconciler:
         self._reader = WindowReader(kube, TextCache(0))  # a source is read once
         self._refused: dict[str, dict[str, str]] = {}
         self._trouble = BusTrouble()
-        self._deleted: dict[tuple[str, str], list[Task]] = {}
+        self._deletions = Deletions(self._take_back)
 
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the Task; ``None`` if nothing is left to wait for by time."""
-        await self._withdraw_deleted(key)
+        await self._deletions.settle(key)
         task = self._watched.tasks.get(*key)
         await self._inbox.settle_orphans_of(key, task, self._watched.tasks, self._kube)
         if task is None:
@@ -124,19 +126,14 @@ class TaskReconciler:
 
     def handle_deleted(self, task: Task) -> None:
         """The Task was deleted; its reconcile, which is due now, takes back what it has under way."""
-        self._refused.pop(turn_key(task.uid, task.status.turn), None)
+        self._refused.pop(task.uid, None)
         self._trouble.clear(task.uid)
         if not task.finished:
-            self._deleted.setdefault(task.key, []).append(task)
+            self._deletions.add(task)
 
-    async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
-        waiting = self._deleted.get(key, [])
-        while waiting:  # the next deletion may be heard of meanwhile
-            task = waiting[0]
-            await self._forbid(task.namespace, calls_to_forbid(task, self._watched.calls_of(task)))
-            await self._withdraw(task)
-            waiting.remove(task)
-        self._deleted.pop(key, None)
+    async def _take_back(self, task: Task) -> None:
+        await self._forbid(task.namespace, calls_to_forbid(task, self._watched.calls_of(task)))
+        await self._withdraw(task)
 
     async def _withdraw(self, task: Task) -> None:
         """Wherever the request of this turn went: the Agent may have had another LLM then."""
@@ -159,17 +156,16 @@ class TaskReconciler:
             llm=ObjectRef.of(llm) if llm else None,
             catalog=self._build_catalog(agent) if agent else ToolCatalog(),
             children=self._watched.calls_of(task),
-            refused=self._refused.get(unit, {}),
+            refused=self._refused.get(task.uid, {}),
             result=result,
             request_on_its_way=subject is not None and self._dispatcher.subject_of(unit) == subject,
             source=await self._find_source(task),
-            new_span=task.status.span_context or new_span_context(),
+            new_span=task.status.span_context or new_span_context(_span_of_delegation(task)),
         )
 
     def _build_catalog(self, agent: Agent) -> ToolCatalog:
-        names = [ref.name for ref in agent.spec.mcp_servers]
-        found = ((name, self._watched.servers.get(agent.namespace, name)) for name in names)
-        return build_catalog(agent, {name: server for name, server in found if server is not None})
+        needs = self._watched.needs_of(agent)
+        return build_catalog(agent, needs.servers, needs.channels, self._watched.sub_agents_of(agent))
 
     async def _find_source(self, task: Task) -> Source | None:
         """The Task whose conversation goes on here; whole, because the informer keeps finished Tasks without theirs."""
@@ -210,7 +206,9 @@ class TaskReconciler:
             await self._store_texts(task, plan.stored)
             task = await write_status(self._kube, self._watched.tasks, task, plan.status)
         more = self._settle(task, plan, parked)
-        more |= await self._create_children(task, plan.children)
+        # Children that are missing later on may have gone because their Task did, of which we have not heard yet.
+        if plan.status is not None or not plan.children or await self._is_there(task):
+            more |= await self._create_children(task, plan.children)
         if plan.send and snapshot.llm is not None:
             await self._send(task, snapshot.llm, snapshot.catalog, plan, began)
             more |= task.status.status_detail.startswith(PREFIX)
@@ -253,7 +251,7 @@ class TaskReconciler:
         except (InvalidError, ForbiddenError) as error:  # by the schema, a quota or an admission policy
             if _NAMESPACE_GOES in str(error):
                 return True  # so does the Task: its model is not asked about it
-            self._refused.setdefault(turn_key(task.uid, task.status.turn), {})[child.name] = str(error)
+            self._refused.setdefault(task.uid, {})[child.name] = str(error)
             return False
         return True
 
@@ -294,12 +292,11 @@ class TaskReconciler:
 
     def _finish(self, task: Task) -> None:
         status = task.status
-        for turn in range(1, status.turn + 1):
-            self._refused.pop(turn_key(task.uid, turn), None)
+        self._refused.pop(task.uid, None)
         self._dispatcher.forget(turn_key(task.uid, status.turn))
         if status.span_context is None or status.start_time is None or status.completion_time is None:
             return
-        emit_root_span(
+        emit_span(
             f"invoke_agent {task.spec.agent_ref.name}",
             status.span_context,
             status.start_time,
@@ -313,7 +310,13 @@ class TaskReconciler:
                 "kubechain.task.turns": status.turn,
             },
             error=status.error if status.phase == TaskPhase.FAILED else None,
+            parent=_span_of_delegation(task),
         )
+
+
+def _span_of_delegation(task: Task) -> SpanContext | None:
+    """The span below which a sub-agent's Task is, in the trace of the Task that asked for it."""
+    return task.spec.delegated_from.span_context if task.spec.delegated_from else None
 
 
 def _limit(texts: Mapping[str, str]) -> dict[str, str]:

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kubechain_common.api.v1alpha1 import LLM, Agent, MCPServer, Resource, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer, Resource, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TERMINAL_PHASES
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
 from kubechain_common.kube.store import Objects
 from kubechain_common.messages import ObjectRef
+from kubechain_task_controller.core.agent_needs import AgentNeeds
+from kubechain_task_controller.core.sub_agents import names_of_sub_agents
 from kubechain_task_controller.core.tool_calls import pending_names
 
 Enqueue = Callable[[Key], None]
@@ -25,6 +27,8 @@ BY_AGENT = "agent"
 BY_SOURCE = "source"
 BY_LLM = "llm"
 BY_SERVER = "server"
+BY_CHANNEL = "channel"
+BY_SUB_AGENT = "sub-agent"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Watched:
     agents: Informer[Agent]
     llms: Informer[LLM]
     servers: Informer[MCPServer]
+    channels: Informer[ContactChannel]
     calls: Informer[TaskRunToolCall]
 
     @classmethod
@@ -48,18 +53,44 @@ class Watched:
                 transform=strip_finished,
                 strip=strip_raw,
             ),
-            agents=Informer(kube, Agent, namespace=namespace, indexers={BY_LLM: _llm_of, BY_SERVER: _servers_of}),
+            agents=Informer(
+                kube,
+                Agent,
+                namespace=namespace,
+                indexers={
+                    BY_LLM: _llm_of,
+                    BY_SERVER: _servers_of,
+                    BY_CHANNEL: _channels_of,
+                    BY_SUB_AGENT: _sub_agents_of,
+                },
+            ),
             llms=Informer(kube, LLM, namespace=namespace),
             servers=Informer(kube, MCPServer, namespace=namespace),
+            channels=Informer(kube, ContactChannel, namespace=namespace),
             calls=Informer(kube, TaskRunToolCall, namespace=namespace),
         )
         watched._thin_out_calls()
         return watched
 
-    def all(
-        self,
-    ) -> tuple[Informer[Task], Informer[Agent], Informer[LLM], Informer[MCPServer], Informer[TaskRunToolCall]]:
-        return (self.tasks, self.agents, self.llms, self.servers, self.calls)
+    def all(self) -> tuple[Informer[Any], ...]:
+        return (self.tasks, self.agents, self.llms, self.servers, self.channels, self.calls)
+
+    def needs_of(self, agent: Agent) -> AgentNeeds:
+        """The Agent, with what there is of what its spec names."""
+        namespace, spec = agent.namespace, agent.spec
+        servers = ((ref.name, self.servers.get(namespace, ref.name)) for ref in spec.mcp_servers)
+        channels = ((ref.name, self.channels.get(namespace, ref.name)) for ref in spec.human_contact_channels)
+        return AgentNeeds(
+            agent=agent,
+            llm=self.llms.get(namespace, spec.llm_ref.name),
+            servers={name: server for name, server in servers if server is not None},
+            channels={name: channel for name, channel in channels if channel is not None},
+        )
+
+    def sub_agents_of(self, agent: Agent) -> dict[str, Agent]:
+        """Those that exist, by name."""
+        found = ((name, self.agents.get(agent.namespace, name)) for name in names_of_sub_agents(agent))
+        return {name: other for name, other in found if other is not None}
 
     def key_of_task(self, ref: ObjectRef) -> Key | None:
         """The key of the Task, by its uid; by its name when it is none of the unfinished Tasks known here."""
@@ -140,10 +171,16 @@ class Watched:
         self.calls.add_handler(call_changed)
 
     def wake_agents(self, enqueue: Enqueue) -> None:
-        """Every change that can make an Agent ready or unready enqueues it."""
+        """Every change that can make an Agent ready or unready enqueues it.
+
+        From a sub-agent the word goes on from status to status: one that turns ready or unready changes its status,
+        which wakes those that delegate to it, and so all the way round a cycle.
+        """
 
         def agent_changed(change: Change[Agent]) -> None:
-            enqueue(change.obj.key)
+            agent = change.obj
+            enqueue(agent.key)
+            _enqueue_all(enqueue, self.agents.by_index(BY_SUB_AGENT, _index_key(agent.namespace, agent.name)))
 
         def llm_changed(change: Change[LLM]) -> None:
             llm = change.obj
@@ -153,9 +190,14 @@ class Watched:
             server = change.obj
             _enqueue_all(enqueue, self.agents.by_index(BY_SERVER, _index_key(server.namespace, server.name)))
 
+        def channel_changed(change: Change[ContactChannel]) -> None:
+            channel = change.obj
+            _enqueue_all(enqueue, self.agents.by_index(BY_CHANNEL, _index_key(channel.namespace, channel.name)))
+
         self.agents.add_handler(agent_changed)
         self.llms.add_handler(llm_changed)
         self.servers.add_handler(server_changed)
+        self.channels.add_handler(channel_changed)
 
 
 def _enqueue_all(enqueue: Enqueue, objects: Iterable[Resource]) -> None:
@@ -188,6 +230,14 @@ def _llm_of(agent: Agent) -> list[str]:
 
 def _servers_of(agent: Agent) -> list[str]:
     return [_index_key(agent.namespace, ref.name) for ref in agent.spec.mcp_servers]
+
+
+def _channels_of(agent: Agent) -> list[str]:
+    return [_index_key(agent.namespace, ref.name) for ref in agent.spec.human_contact_channels]
+
+
+def _sub_agents_of(agent: Agent) -> list[str]:
+    return [_index_key(agent.namespace, name) for name in names_of_sub_agents(agent)]
 
 
 def _is_owner(task: Task, call: TaskRunToolCall) -> bool:

@@ -1,7 +1,6 @@
 """Whether an Agent is ready: everything that its spec names must exist and be ready.
 
-Something missing is Pending, never a final Error: whatever arrives wakes the Agent. Contact channels and sub-agents
-can be named, but the services behind them are not part of this version, so an Agent that names them says so.
+Something missing is Pending, never a final Error: whatever arrives wakes the Agent.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from kubechain_common.api.v1alpha1.agent import Agent, AgentStatus, ValidMCPServer
-from kubechain_common.api.v1alpha1.llm import LLM
-from kubechain_common.api.v1alpha1.mcpserver import MCPServer
+from kubechain_common.api.v1alpha1.agent import Agent, AgentStatus, ValidContactChannel, ValidMCPServer
+from kubechain_common.api.v1alpha1.meta import Ref
+from kubechain_task_controller.core.agent_needs import AgentNeeds, find_missing
 from kubechain_task_controller.core.plan import PlannedEvent
+from kubechain_task_controller.core.sub_agents import find_missing_sub_agents, names_of_sub_agents
 from kubechain_task_controller.core.tool_catalog import select_tools
 
 VALIDATED = "All dependencies validated successfully"
@@ -21,10 +21,15 @@ VALIDATED = "All dependencies validated successfully"
 
 @dataclass(frozen=True)
 class AgentSnapshot:
-    agent: Agent
+    """``reachable`` are the other Agents that delegation can reach from this one, by name."""
+
+    needs: AgentNeeds
     now: datetime
-    llm: LLM | None = None
-    servers: Mapping[str, MCPServer] = field(default_factory=dict)
+    reachable: Mapping[str, AgentNeeds] = field(default_factory=dict)
+
+    @property
+    def agent(self) -> Agent:
+        return self.needs.agent
 
 
 @dataclass(frozen=True)
@@ -38,65 +43,47 @@ def decide_agent(snapshot: AgentSnapshot) -> AgentPlan:
     agent = snapshot.agent
     if agent.metadata.deleting:
         return AgentPlan()
-    problems = _problems(snapshot)
-    status = _build_status(snapshot, problems)
+    missing = find_missing(snapshot.needs) + find_missing_sub_agents(agent, snapshot.reachable)
+    status = _build_status(snapshot, missing)
     if status == agent.status:
         return AgentPlan()
     events = [] if agent.status.status else [PlannedEvent("Normal", "Initializing", "Starting validation")]
-    if problems:
+    if missing:
         events.append(PlannedEvent("Normal", "Waiting", status.status_detail))
     else:
         events.append(PlannedEvent("Normal", "ValidationSucceeded", VALIDATED))
     return AgentPlan(status, tuple(events))
 
 
-def _build_status(snapshot: AgentSnapshot, problems: list[str]) -> AgentStatus:
-    agent = snapshot.agent
+def _build_status(snapshot: AgentSnapshot, missing: list[str]) -> AgentStatus:
+    agent, needs = snapshot.agent, snapshot.needs
     generation = agent.metadata.generation
-    if problems:
+    if missing:
         status = agent.status.mark(
-            "Pending", "DependenciesNotReady", "; ".join(problems), generation=generation, now=snapshot.now
+            "Pending", "DependenciesNotReady", "; ".join(missing), generation=generation, now=snapshot.now
         )
-        return _with_servers(status, [])
+        return _with_valid(status, [], [], [])
     status = agent.status.mark("Ready", "ValidationSucceeded", VALIDATED, generation=generation, now=snapshot.now)
-    valid = [
-        ValidMCPServer(name=ref.name, tools=[t.name for t in select_tools(snapshot.servers[ref.name], ref.tools)])
+    servers = [
+        ValidMCPServer(name=ref.name, tools=[t.name for t in select_tools(needs.servers[ref.name], ref.tools)])
         for ref in agent.spec.mcp_servers
     ]
-    return _with_servers(status, valid)
-
-
-def _with_servers(status: AgentStatus, valid: list[ValidMCPServer]) -> AgentStatus:
-    """An Agent that never had servers gets no empty list: it would be a line in every ``kubectl describe``."""
-    if valid == status.valid_mcp_servers:
-        return status
-    return status.model_copy(update={"valid_mcp_servers": valid})
-
-
-def _problems(snapshot: AgentSnapshot) -> list[str]:
-    spec = snapshot.agent.spec
-    problems = []
-    if snapshot.llm is None:
-        problems.append(f'Waiting for LLM "{spec.llm_ref.name}" to exist')
-    elif not snapshot.llm.status.ready:
-        problems.append(f'Waiting for LLM "{spec.llm_ref.name}" to become ready')
-    for reference in spec.mcp_servers:
-        server = snapshot.servers.get(reference.name)
-        if server is None:
-            problems.append(f'Waiting for MCPServer "{reference.name}" to exist')
-        elif not server.status.connected:
-            problems.append(f'Waiting for MCPServer "{reference.name}" to become ready')
-        else:
-            problems += _missing_tools(server, reference.tools)
-    if spec.human_contact_channels:
-        problems.append("humanContactChannels are not supported by this version: remove them from the Agent")
-    if spec.sub_agents:
-        problems.append("subAgents are not supported by this version: remove them from the Agent")
-    return problems
-
-
-def _missing_tools(server: MCPServer, allowed: list[str] | None) -> list[str]:
-    offered = {tool.name for tool in server.status.tools}
-    return [
-        f'Waiting for MCPServer "{server.name}" to offer tool "{name}"' for name in allowed or [] if name not in offered
+    channels = [
+        ValidContactChannel(name=ref.name, type=needs.channels[ref.name].spec.type)
+        for ref in agent.spec.human_contact_channels
     ]
+    return _with_valid(status, servers, channels, [Ref(name=name) for name in names_of_sub_agents(agent)])
+
+
+def _with_valid(
+    status: AgentStatus, servers: list[ValidMCPServer], channels: list[ValidContactChannel], sub_agents: list[Ref]
+) -> AgentStatus:
+    """An Agent that never had any gets no empty lists: they would be lines in every ``kubectl describe``."""
+    update: dict[str, object] = {}
+    if servers != status.valid_mcp_servers:
+        update["valid_mcp_servers"] = servers
+    if channels != status.valid_human_contact_channels:
+        update["valid_human_contact_channels"] = channels
+    if sub_agents != status.valid_sub_agents:
+        update["valid_sub_agents"] = sub_agents
+    return status.model_copy(update=update)

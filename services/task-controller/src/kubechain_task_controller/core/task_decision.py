@@ -341,7 +341,7 @@ def _missing_children(
     task = snapshot.task
     names = child_names(task, task.status.turn, len(calls))
     children = tuple(
-        build_tool_call(task, name, call, snapshot.catalog, requested_at)
+        build_tool_call(task, name, call, snapshot.catalog, requested_at, snapshot.agent)
         for name, call in zip(names, calls, strict=True)
         if name not in snapshot.children
         and name not in snapshot.refused

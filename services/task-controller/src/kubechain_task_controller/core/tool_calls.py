@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from kubechain_common.api.names import tool_call_labels, tool_call_name
+from kubechain_common.api.v1alpha1.agent import DEFAULT_MAX_DELEGATION_DEPTH, Agent
 from kubechain_common.api.v1alpha1.conversation import MessageToolCall
 from kubechain_common.api.v1alpha1.meta import ObjectMeta, Ref
 from kubechain_common.api.v1alpha1.task import Task, TaskPhase
-from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall, TaskRunToolCallSpec
+from kubechain_common.api.v1alpha1.taskruntoolcall import Delegation, TaskRunToolCall, TaskRunToolCallSpec
 from kubechain_task_controller.core.tool_catalog import ToolCatalog
 
 _MAX_TOOL_NAME = 253
@@ -34,7 +35,7 @@ def pending_names(task: Task) -> list[str]:
 
 
 def build_tool_call(
-    task: Task, name: str, call: MessageToolCall, catalog: ToolCatalog, requested_at: datetime
+    task: Task, name: str, call: MessageToolCall, catalog: ToolCatalog, requested_at: datetime, agent: Agent | None
 ) -> TaskRunToolCall:
     """The child for one call.
 
@@ -58,5 +59,27 @@ def build_tool_call(
             arguments=call.function.arguments,
             requested_at=requested_at,
             span_context=task.status.span_context,
+            delegation=_hand_down(task, agent) if entry and entry.type == "DelegateToAgent" else None,
         ),
     )
+
+
+def _hand_down(task: Task, agent: Agent | None) -> Delegation:
+    """A sub-agent's Task ends with the one that asks for it, and counts as one delegation more."""
+    above = task.spec.delegated_from.depth if task.spec.delegated_from else 0
+    limit = agent.spec.max_delegation_depth if agent else None
+    return Delegation(
+        depth=above + 1,
+        max_depth=DEFAULT_MAX_DELEGATION_DEPTH if limit is None else limit,
+        deadline=_deadline_of(task),
+    )
+
+
+def _deadline_of(task: Task) -> datetime | None:
+    seconds, started = task.spec.active_deadline_seconds, task.status.start_time
+    if seconds is None or started is None:
+        return None
+    try:
+        return started + timedelta(seconds=seconds)
+    except OverflowError:  # beyond the year 9999
+        return None

@@ -1,6 +1,7 @@
 """The tools of an agent under the names that the model sees.
 
-A tool is offered as ``<server>__<tool>``. Providers take only ``^[a-zA-Z0-9_-]{1,64}$``, so an unfit name is
+A tool is offered as ``<server>__<tool>``, a person as ``<channel>__human_contact_<type>`` and another agent as
+``delegate_to_agent__<agent>``. Providers take only ``^[a-zA-Z0-9_-]{1,64}$``, so an unfit name is
 sanitised and made unique by a hash. The way back from a name to its tool is a look-up here, never a split of the
 name.
 """
@@ -10,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from kubechain_common.api.v1alpha1.agent import Agent
+from kubechain_common.api.v1alpha1.contactchannel import ContactChannel
 from kubechain_common.api.v1alpha1.mcpserver import MCPServer, MCPTool
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolTarget, ToolType
 from kubechain_common.messages import ToolDefinition
@@ -21,6 +24,15 @@ _FIT = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
 _UNFIT_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 _MAX_NAME = 64
 _EMPTY_SCHEMA = {"type": "object", "properties": {}}
+
+
+def _message_schema(meaning: str) -> dict[str, Any]:
+    message = {"type": "string", "description": meaning}
+    return {"type": "object", "properties": {"message": message}, "required": ["message"]}
+
+
+_TO_A_HUMAN = _message_schema("What to tell or to ask the human. They see nothing else of this conversation.")
+_TO_AN_AGENT = _message_schema("The whole task for the agent. It sees nothing else of this conversation.")
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class CatalogEntry:
 
 @dataclass(frozen=True)
 class ToolCatalog:
-    """The tools of one agent by wire name, in the order in which the agent names their servers."""
+    """The tools of one agent by wire name, in the order in which the agent names what offers them."""
 
     entries: Mapping[str, CatalogEntry] = field(default_factory=dict)
 
@@ -61,17 +73,60 @@ def select_tools(server: MCPServer, allowed: Iterable[str] | None) -> list[MCPTo
     return [tool for tool in server.status.tools if tool.name in names]
 
 
-def build_catalog(agent: Agent, servers: Mapping[str, MCPServer]) -> ToolCatalog:
-    """The agent's tools, from the last tool list of each MCPServer that it names and that exists."""
+def build_catalog(
+    agent: Agent,
+    servers: Mapping[str, MCPServer],
+    channels: Mapping[str, ContactChannel],
+    sub_agents: Mapping[str, Agent],
+) -> ToolCatalog:
+    """The agent's tools, of what its spec names and exists; those of an MCPServer are from its last list."""
+    spec = agent.spec
     entries: dict[str, CatalogEntry] = {}
-    for reference in agent.spec.mcp_servers:
-        server = servers.get(reference.name)
-        if server is None:
-            continue
-        for tool in select_tools(server, reference.tools):
-            name = wire_name(f"{server.name}__{tool.name}")
-            definition = ToolDefinition(
-                name=name, description=tool.description or "", parameters=tool.input_schema or _EMPTY_SCHEMA
-            )
-            entries[name] = CatalogEntry(definition, "MCP", ToolTarget(name=server.name, tool=tool.name))
+    for reference in spec.mcp_servers:
+        if reference.name in servers:
+            for tool in select_tools(servers[reference.name], reference.tools):
+                _add(entries, _offer_tool(reference.name, tool))
+    for ref in spec.human_contact_channels:
+        if ref.name in channels:
+            _add(entries, _offer_human(channels[ref.name]))
+    for ref in spec.sub_agents:
+        if ref.name in sub_agents:
+            _add(entries, _offer_agent(sub_agents[ref.name]))
     return ToolCatalog(entries)
+
+
+def _add(entries: dict[str, CatalogEntry], entry: CatalogEntry) -> None:
+    """A server and a channel of the same name may meet in a name; the first of them has it."""
+    name = entry.definition.name
+    if name in entries:
+        name = wire_name(f"{name} ({entry.type})")
+        entry = replace(entry, definition=entry.definition.model_copy(update={"name": name}))
+    entries[name] = entry
+
+
+def _offer_tool(server: str, tool: MCPTool) -> CatalogEntry:
+    definition = ToolDefinition(
+        name=wire_name(f"{server}__{tool.name}"),
+        description=tool.description or "",
+        parameters=tool.input_schema or _EMPTY_SCHEMA,
+    )
+    return CatalogEntry(definition, "MCP", ToolTarget(name=server, tool=tool.name))
+
+
+def _offer_human(channel: ContactChannel) -> CatalogEntry:
+    kind = channel.spec.type
+    definition = ToolDefinition(
+        name=wire_name(f"{channel.name}__human_contact_{kind}"),
+        description=channel.spec.context or f"Contact a human via {kind}",
+        parameters=_TO_A_HUMAN,
+    )
+    return CatalogEntry(definition, "HumanContact", ToolTarget(name=channel.name))
+
+
+def _offer_agent(agent: Agent) -> CatalogEntry:
+    definition = ToolDefinition(
+        name=wire_name(f"delegate_to_agent__{agent.name}"),
+        description=agent.spec.description or f'Delegate a task to the agent "{agent.name}" and get its final answer',
+        parameters=_TO_AN_AGENT,
+    )
+    return CatalogEntry(definition, "DelegateToAgent", ToolTarget(name=agent.name))

@@ -1,0 +1,53 @@
+"""What an Agent needs, and what of it is missing: the Agent's own part, without its sub-agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kubechain_common.api.v1alpha1.agent import Agent
+from kubechain_common.api.v1alpha1.contactchannel import ContactChannel
+from kubechain_common.api.v1alpha1.llm import LLM
+from kubechain_common.api.v1alpha1.mcpserver import MCPServer
+
+
+@dataclass(frozen=True)
+class AgentNeeds:
+    """An Agent, with what there is of the LLM, the servers and the channels that its spec names."""
+
+    agent: Agent
+    llm: LLM | None = None
+    servers: Mapping[str, MCPServer] = field(default_factory=dict)
+    channels: Mapping[str, ContactChannel] = field(default_factory=dict)
+
+
+def find_missing(needs: AgentNeeds) -> list[str]:
+    """What the Agent waits for, a sentence each."""
+    spec = needs.agent.spec
+    missing = []
+    if needs.llm is None:
+        missing.append(f'Waiting for LLM "{spec.llm_ref.name}" to exist')
+    elif not needs.llm.status.ready:
+        missing.append(f'Waiting for LLM "{spec.llm_ref.name}" to become ready')
+    for reference in spec.mcp_servers:
+        server = needs.servers.get(reference.name)
+        if server is None:
+            missing.append(f'Waiting for MCPServer "{reference.name}" to exist')
+        elif not server.status.connected:
+            missing.append(f'Waiting for MCPServer "{reference.name}" to become ready')
+        else:
+            missing += _missing_tools(server, reference.tools)
+    for named in spec.human_contact_channels:
+        channel = needs.channels.get(named.name)
+        if channel is None:
+            missing.append(f'Waiting for ContactChannel "{named.name}" to exist')
+        elif not channel.status.ready:
+            missing.append(f'Waiting for ContactChannel "{named.name}" to become ready')
+    return missing
+
+
+def _missing_tools(server: MCPServer, allowed: list[str] | None) -> list[str]:
+    offered = {tool.name for tool in server.status.tools}
+    return [
+        f'Waiting for MCPServer "{server.name}" to offer tool "{name}"' for name in allowed or [] if name not in offered
+    ]
