@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, Task, TaskRunToolCall
 from kubechain_common.messages import ToolResult
 from kubechain_common.messages.human import HumanResult
 from kubechain_common.messages.topology import human_result_subject, tool_result_subject
@@ -17,6 +17,7 @@ from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_toolcall_controller.core.call_decision import decide_call, decide_refused
 from kubechain_toolcall_controller.core.plan import CallSnapshot
+from kubechain_toolcall_controller.core.sub_task import SubTask
 from kubechain_toolcall_controller.core.unreadable import build_unreadable_report, build_unreadable_result
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,6 +39,14 @@ snapshots = st.builds(
     asked=st.none() | reports,
     stopped=st.none() | st.booleans(),
     task_over=st.none() | st.booleans(),
+    sub_task=st.builds(
+        SubTask,
+        task=st.none() | resources(Task, CLOSE),
+        asked=st.booleans(),
+        begun_before=st.booleans(),
+        forbidden=st.booleans(),
+        refused=st.text(max_size=5),
+    ),
 )
 
 
@@ -53,6 +62,8 @@ def test_every_call_has_a_next_step(snapshot: CallSnapshot, refusal: str) -> Non
         codec.encode(plan.question)
     if plan.decision is not None:
         plan.decision.to_wire()
+    if plan.delegate is not None:
+        plan.delegate.to_wire()
     refused = decide_refused(snapshot, refusal).status
     assert refused is not None
     assert refused.phase == "Failed"

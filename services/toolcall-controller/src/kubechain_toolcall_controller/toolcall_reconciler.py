@@ -20,13 +20,15 @@ from kubechain_common.messaging.errors import MessagingError
 from kubechain_common.messaging.started_calls import StartedCalls
 from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.telemetry.tracing import span
+from kubechain_common.telemetry.tracing import new_span_context, span
 from kubechain_toolcall_controller.core.approval import is_rejected
 from kubechain_toolcall_controller.core.asking import is_waiting, may_be_unasked
 from kubechain_toolcall_controller.core.call_decision import decide_call, decide_kept, decide_refused
 from kubechain_toolcall_controller.core.plan import CallPlan, CallSnapshot
 from kubechain_toolcall_controller.human_requests import HumanRequests
+from kubechain_toolcall_controller.sub_tasks import SubTasks
 from kubechain_toolcall_controller.watched import Watched
 
 
@@ -52,8 +54,9 @@ class ToolCallReconciler:
         self._recorder = recorder
         self._sent_at: dict[str, datetime] = {}
         self._trouble = BusTrouble()
-        self._deleted: dict[tuple[str, str], list[TaskRunToolCall]] = {}
+        self._deletions = Deletions(self._withdraw)
         self._since = now()
+        self._sub_tasks = SubTasks(kube, watched.sub_tasks, started_calls)
 
     def look_again(self) -> None:
         """What was published before now is not known any more.
@@ -66,7 +69,7 @@ class ToolCallReconciler:
 
     async def reconcile(self, key: tuple[str, str]) -> Result | None:
         """One step of the call."""
-        await self._withdraw_deleted(key)
+        await self._deletions.settle(key)
         call = self._watched.calls.get(*key)
         await self._inbox.settle_orphans_of(key, call, self._watched.calls, self._kube)
         await self._people.settle_orphans_of(key, call, self._watched.calls, self._kube)
@@ -91,13 +94,15 @@ class ToolCallReconciler:
             result=parked.message if parked else None,
             asked=report.message if report else None,
             sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
+            sub_task=self._sub_tasks.find(call),
+            new_span=new_span_context(call.spec.span_context),
         )
         snapshot, plan = await self._decide(snapshot)
         try:
-            written = await self._carry_out(call, plan)
+            written = await self._carry_out(snapshot, plan)
         except InvalidError as error:
             plan = decide_refused(snapshot, str(error))
-            written = await self._carry_out(call, plan)
+            written = await self._carry_out(snapshot, plan)
         if parked is not None and plan.consumed:
             self._inbox.settle(call.uid, parked)
         if report is not None and plan.noted and self._people.settle(call.uid, report):
@@ -106,14 +111,19 @@ class ToolCallReconciler:
         await self._send(call, written, plan)
         if written.finished:
             self._forget(written)
+            if plan.status is not None:
+                self._sub_tasks.record(written, snapshot.sub_task.task)
         return plan
 
-    async def _carry_out(self, call: TaskRunToolCall, plan: CallPlan) -> TaskRunToolCall:
+    async def _carry_out(self, snapshot: CallSnapshot, plan: CallPlan) -> TaskRunToolCall:
         """What comes before the messages; returns the call as it was written."""
+        call = snapshot.call
         if plan.withdraw:
             await self._withdraw(call)
         if plan.withdraw_question:
             await self._people.withdraw(call)
+        if plan.cancel_sub_task and snapshot.sub_task.task is not None:
+            await self._sub_tasks.cancel(snapshot.sub_task.task)
         if plan.decision is not None:
             return await self._answer(call, plan.decision)
         return await self._write(call, plan)
@@ -149,15 +159,7 @@ class ToolCallReconciler:
         self._sent_at.pop(call.uid, None)
         self._trouble.clear(call.uid)
         if not call.finished:
-            self._deleted.setdefault(call.key, []).append(call)
-
-    async def _withdraw_deleted(self, key: tuple[str, str]) -> None:
-        waiting = self._deleted.get(key, [])
-        while waiting:  # the next deletion may be heard of meanwhile
-            call = waiting[0]
-            await self._withdraw(call)
-            waiting.remove(call)
-        self._deleted.pop(key, None)
+            self._deletions.add(call)
 
     def _forget(self, call: TaskRunToolCall) -> None:
         """The call has ended."""
@@ -173,6 +175,9 @@ class ToolCallReconciler:
             plan = decide_call(snapshot)
         if plan.stop:
             snapshot = replace(snapshot, stopped=await self._stop(snapshot.call))
+            plan = decide_call(snapshot)
+        if plan.delegate is not None or plan.ask_sub_task:
+            snapshot = replace(snapshot, sub_task=await self._sub_tasks.find_out(snapshot.call, plan.delegate))
             plan = decide_call(snapshot)
         return snapshot, plan
 

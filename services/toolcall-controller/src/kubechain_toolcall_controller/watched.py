@@ -1,15 +1,17 @@
 """What this service watches, and which calls a change wakes.
 
-A finished call is kept without its texts, which may be large, and a server with no more of its tools than the approval
-policy looks at.
+A finished call is kept without its texts, which may be large, as is the Task of a sub-agent, and a server with no more
+of its tools than the approval policy looks at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, TaskRunToolCall
+from kubechain_common.api.names import LABEL_PARENT_CALL_UID
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
@@ -28,6 +30,7 @@ class Watched:
     calls: Informer[TaskRunToolCall]
     servers: Informer[MCPServer]
     channels: Informer[ContactChannel]
+    sub_tasks: Informer[Task]
 
     @classmethod
     def build(cls, kube: KubeClient, namespace: str) -> Watched:
@@ -45,10 +48,19 @@ class Watched:
             indexers={BY_CHANNEL: _channel_of_server},
             transform=_strip_tools,
         )
-        return cls(calls=calls, servers=servers, channels=Informer(kube, ContactChannel, namespace=namespace))
+        sub_tasks = Informer(
+            kube,
+            Task,
+            namespace=namespace,
+            label_selector=LABEL_PARENT_CALL_UID,
+            transform=_strip_texts,
+            strip=_strip_raw_texts,
+        )
+        channels = Informer(kube, ContactChannel, namespace=namespace)
+        return cls(calls=calls, servers=servers, channels=channels, sub_tasks=sub_tasks)
 
-    def all(self) -> tuple[Informer[TaskRunToolCall], Informer[MCPServer], Informer[ContactChannel]]:
-        return (self.calls, self.servers, self.channels)
+    def all(self) -> tuple[Informer[Any], ...]:
+        return (self.calls, self.servers, self.channels, self.sub_tasks)
 
     def server_of(self, call: TaskRunToolCall) -> MCPServer | None:
         """The MCPServer that the call is for, if it exists."""
@@ -70,7 +82,7 @@ class Watched:
         return by_uid or (ref.key if ref.name else None)
 
     def wake_calls(self, enqueue: Callable[[Key], None]) -> None:
-        """A change of a call, or of the server or the channel that it waits for, enqueues it."""
+        """A change of a call, or of what it waits for (server, channel, a sub-agent's Task), enqueues it."""
 
         def call_changed(change: Change[TaskRunToolCall]) -> None:
             if change.new is None or not change.obj.finished:
@@ -80,6 +92,14 @@ class Watched:
             for call in self.calls.by_index(BY_SERVER, f"{change.obj.namespace}/{change.obj.name}"):
                 enqueue(call.key)
 
+        def sub_task_changed(change: Change[Task]) -> None:
+            if change.kind == "modified" and _shown(change.old) == _shown(change.new):
+                return  # a turn more
+            for owner in change.obj.metadata.owner_references:
+                call = self.calls.get(change.obj.namespace, owner.name)
+                if call is None or not call.finished:
+                    enqueue((change.obj.namespace, owner.name))
+
         def channel_changed(change: Change[ContactChannel]) -> None:
             old, new = change.old, change.new
             if old is not None and new is not None and old.metadata.generation == new.metadata.generation:
@@ -88,6 +108,7 @@ class Watched:
                 enqueue(call.key)
 
         self.calls.add_handler(call_changed)
+        self.sub_tasks.add_handler(sub_task_changed)
         self.servers.add_handler(server_changed)
         self.channels.add_handler(channel_changed)
 
@@ -128,6 +149,27 @@ def _strip_finished(call: TaskRunToolCall) -> TaskRunToolCall:
         return call
     spec = call.spec.model_copy(update={"arguments": "", "decision": None, "response": None})
     return call.model_copy(update={"spec": spec, "status": call.status.model_copy(update={"result": "", "error": ""})})
+
+
+def _shown(task: Task | None) -> object:
+    """What a call shows of its sub-agent's Task."""
+    return task and (task.finished, task.status.status == "Pending" and task.status.status_detail)
+
+
+def _strip_texts(task: Task) -> Task:
+    spec = task.spec.model_copy(update={"user_message": None, "context_window": None})
+    status = task.status.model_copy(update={"context_window": [], "output": "", "error": "", "user_msg_preview": ""})
+    return task.model_copy(update={"spec": spec, "status": status})
+
+
+def _strip_raw_texts(raw: dict[str, Any]) -> None:
+    """The same before validation, which would cost more than all the rest."""
+    raw["spec"] = {k: v for k, v in raw["spec"].items() if k not in ("userMessage", "contextWindow")}
+    raw["status"] = {
+        k: v
+        for k, v in (raw.get("status") or {}).items()
+        if k not in ("contextWindow", "output", "error", "userMsgPreview")
+    }
 
 
 def _strip_tools(server: MCPServer) -> MCPServer:

@@ -22,6 +22,7 @@ from kubechain_common.messages.tool import REASON_CANCELLED, REASON_OUTCOME_UNKN
 from kubechain_common.messages.trouble import Trouble
 from kubechain_toolcall_controller.core.approval import blame_editor, choose_arguments, decide_approval
 from kubechain_toolcall_controller.core.asking import close_question
+from kubechain_toolcall_controller.core.delegation import decide_delegation, fail_delegation
 from kubechain_toolcall_controller.core.ending import build_ended
 from kubechain_toolcall_controller.core.human_contact import decide_contact, fail_contact
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot, PlannedEvent
@@ -41,6 +42,8 @@ def _decide(snapshot: CallSnapshot) -> CallPlan:
         return CallPlan(consumed=True)
     if call.metadata.deleting:
         return CallPlan(consumed=True, withdraw=True)
+    if call.spec.tool_type == "DelegateToAgent" and call.spec.target is not None:
+        return decide_delegation(snapshot)
     result = snapshot.result
     if result is not None and result.reason != REASON_CANCELLED:
         return _apply_result(snapshot, result)
@@ -52,13 +55,9 @@ def _decide(snapshot: CallSnapshot) -> CallPlan:
     if call.spec.tool_type is None or target is None:
         name = call.spec.tool_ref.name
         return _fail(snapshot, REASON_TOOL_NOT_FOUND, f'Unknown tool "{name}": the agent has no tool of this name')
-    match call.spec.tool_type:
-        case "MCP":
-            return _decide_mcp(snapshot, target)
-        case "HumanContact":
-            return decide_contact(snapshot, target)
-        case other:
-            return _fail(snapshot, "Unsupported", f"Tools of type {other} are not supported by this version")
+    if call.spec.tool_type == "HumanContact":
+        return decide_contact(snapshot, target)
+    return _decide_mcp(snapshot, target)
 
 
 def decide_refused(snapshot: CallSnapshot, refusal: str) -> CallPlan:
@@ -66,7 +65,9 @@ def decide_refused(snapshot: CallSnapshot, refusal: str) -> CallPlan:
     what = "The tool ran, but the API server refused its result"
     if snapshot.result is None:
         what = "The API server refused what was to be written about the call"
-    fail = fail_contact if snapshot.call.spec.tool_type == "HumanContact" else _fail
+    fail = {"HumanContact": fail_contact, "DelegateToAgent": fail_delegation}.get(
+        snapshot.call.spec.tool_type or "", _fail
+    )
     return close_question(snapshot, fail(snapshot, "ResultRefused", f"{what}: {refusal}"))
 
 

@@ -6,14 +6,16 @@ idempotent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, TaskRunToolCallStatus
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.human import HumanRequest, HumanResult
+from kubechain_toolcall_controller.core.sub_task import SubTask
 
 TASK_ASKED_AFTER = 5.0
 """Seconds after which a call that was not sent yet is not sent without a look at its Task, which may have ended."""
@@ -36,7 +38,8 @@ class CallSnapshot:
     person is asked, if there is one. ``sent_at`` is when this process published the request, None if it does not know
     of one. ``asked`` is what human-bridge reports of asking. ``stopped`` is what came of taking the request back, if it
     was: True when the call had not begun and never will, False when it had begun, or may have. ``task_over`` says that
-    the Task has ended or is gone; it is asked for a call that comes late.
+    the Task has ended or is gone; it is asked for a call that comes late. ``sub_task`` is what is known of the Task of
+    a sub-agent; ``new_span`` is used if that is created now.
     """
 
     call: TaskRunToolCall
@@ -48,6 +51,8 @@ class CallSnapshot:
     task_over: bool | None = None
     channel: ContactChannel | None = None
     asked: HumanResult | None = None
+    sub_task: SubTask = field(default_factory=SubTask)
+    new_span: SpanContext = field(default_factory=SpanContext)
 
     @property
     def asks_task_first(self) -> bool:
@@ -63,8 +68,10 @@ class CallPlan:
     ``consumed`` says that the snapshot's result is done with once the status is written, ``noted`` that its report of
     asking is. ``question`` is the request to a person, to be published unless it, or its report, is there already;
     ``decision`` is what nobody decided in time. ``withdraw`` takes back what was requested, ``withdraw_question`` the
-    request to a person alone. ``stop`` and ``ask_task`` are questions, to be answered in a new snapshot: take the
-    request back and find out whether the call had begun; find out whether its Task still wants it.
+    request to a person alone, ``cancel_sub_task`` what a sub-agent does. ``stop`` and ``ask_task`` are questions, to be
+    answered in a new snapshot: take the request back and find out whether the call had begun; find out whether its Task
+    still wants it. So are ``delegate``, the Task of a sub-agent that is to be created, and ``ask_sub_task``: what does
+    the API server know of it?
     """
 
     status: TaskRunToolCallStatus | None = None
@@ -79,6 +86,9 @@ class CallPlan:
     decision: Decision | None = None
     noted: bool = False
     withdraw_question: bool = False
+    delegate: Task | None = None
+    ask_sub_task: bool = False
+    cancel_sub_task: bool = False
 
 
 NOTHING = CallPlan()
