@@ -48,6 +48,11 @@ CONCEPTS = (
         "The tools of an MCP server are what the LLM is offered and what runs when it calls them.",
     ),
     Requirement(
+        "concept-sub-agents",
+        "asynchronous tool calls like contacting humans or delegating work to other agents",
+        "An Agent's sub-agents are tools: calling one makes a Task of its own, and its output is the tool's result.",
+    ),
+    Requirement(
         "concept-task",
         "Task: Agent + User Message + Current context window",
         "A Task names an Agent, holds the user's message and keeps the whole conversation in its status.",

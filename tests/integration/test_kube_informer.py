@@ -57,6 +57,21 @@ async def test_list_and_watch_see_adds_updates_and_deletes(
     assert seen == [("added", "early"), ("added", "late"), ("modified", "late"), ("deleted", "early")]
 
 
+async def test_only_what_has_the_label_is_followed(kube: KubeClient, namespace: str, eventually: Eventually) -> None:
+    for name in ("early", "late"):
+        informer = Informer(kube, Task, namespace=namespace, label_selector="team")
+        async with running(informer):
+            await kube.create(build_task(namespace, f"{name}-other"))
+            await kube.create(build_task(namespace, name, labels={"team": "x"}))
+            await eventually(lambda: informer.get(namespace, name) is not None)  # noqa: B023
+            assert not [task for task in informer.list() if task.name.endswith("other")]
+    informer = Informer(kube, Task, namespace=namespace, label_selector="team")
+    async with running(informer):
+        assert {task.name for task in informer.list()} == {"early", "late"}
+        await kube.patch(Task, namespace, "late", {"metadata": {"labels": None}})
+        await eventually(lambda: [task.name for task in informer.list()] == ["early"])
+
+
 async def test_children_are_found_by_owner(kube: KubeClient, namespace: str, eventually: Eventually) -> None:
     parent = await kube.create(build_task(namespace, "parent"))
     async with running(Informer(kube, Task, namespace=namespace)) as informer:

@@ -281,6 +281,16 @@ async def test_a_call_is_claimed_by_the_first_only(server: NatsServer, bus: Bus)
     assert await bus.started_calls.claim("call-2") is Claim.GRANTED
 
 
+async def test_a_holder_is_granted_its_own_claim_again(bus: Bus) -> None:
+    calls = bus.started_calls
+    claims = [await calls.claim("call-1", holder=uid) for uid in ("a", "a", "b", "a")]
+    assert claims == [Claim.GRANTED, Claim.GRANTED, Claim.TAKEN, Claim.GRANTED]
+    assert await calls.claim("call-1") is Claim.TAKEN
+    assert not await calls.forbid("call-1")
+    assert await calls.forbid("call-2")
+    assert await calls.claim("call-2", holder="a") is Claim.CANCELLED
+
+
 async def test_claims_survive_a_restart_and_the_bucket_keeps_its_age(server: NatsServer, bus: Bus) -> None:
     assert await bus.started_calls.claim("call-1") is Claim.GRANTED
     created = await bus.started_calls.created_at()

@@ -154,8 +154,9 @@ class ApiServer:
 class ModelWatch:
     """An open watch: it has told ``position`` changes of its kind, and tells the next when the model lets it."""
 
-    def __init__(self, server: ApiServer, plural: str, version: int, process: Process) -> None:
+    def __init__(self, server: ApiServer, plural: str, version: int, process: Process, label: str) -> None:
         self._history = server.history.setdefault(plural, [])
+        self._label = label
         self.plural = plural
         self.process = process
         self.broken = False
@@ -168,11 +169,20 @@ class ModelWatch:
 
     @property
     def behind(self) -> bool:
-        return self._granted < len(self._history)
+        return self._next_due() is not None
 
     def advance(self) -> None:
-        self._granted += 1
+        due = self._next_due()
+        if due is not None:
+            self._granted = due + 1
         self._bell.set()
+
+    def _next_due(self) -> int | None:
+        """What lacks the label that the watch selects by is nothing to tell."""
+        for place in range(self._granted, len(self._history)):
+            if selects(self._label, self._history[place].object):
+                return place
+        return None
 
     def break_off(self) -> None:
         self.broken = True
@@ -187,6 +197,8 @@ class ModelWatch:
                 raise GoneError("too old resource version")
             self._bell.clear()
             await self._bell.wait()
+        while not selects(self._label, self._history[self.position].object):
+            self.position += 1
         event = self._history[self.position]
         self.position += 1
         return WatchEvent(event.type, _copy(event.object))
@@ -221,20 +233,32 @@ class ModelKube(KubeClient):
         )
         return answer
 
-    async def list_page(self, path: str, *, limit: int = 500, continue_token: str = "") -> ListPage:
+    async def list_page(
+        self, path: str, *, limit: int = 500, continue_token: str = "", label_selector: str = ""
+    ) -> ListPage:
         (plural, namespace, _), _ = parse_path(path)
-        found = [_copy(o) for o in self._server.all(plural) if namespace in ("", o["metadata"]["namespace"])]
+        found = [
+            _copy(o)
+            for o in self._server.all(plural)
+            if namespace in ("", o["metadata"]["namespace"]) and selects(label_selector, o)
+        ]
         return ListPage(found, str(self._server.version), "")
 
     @asynccontextmanager
     async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Any]:
         (plural, _, _), _ = parse_path(path)
-        stream = ModelWatch(self._server, plural, int(params.get("resourceVersion", 0)), PROCESS.get())
+        label = params.get("labelSelector", "")
+        stream = ModelWatch(self._server, plural, int(params.get("resourceVersion", 0)), PROCESS.get(), label)
         self._watches.append(stream)
         try:
             yield stream
         finally:
             self._watches.remove(stream)
+
+
+def selects(label: str, obj: Wire) -> bool:
+    """Of the selectors there are, the model knows the one that our informers use: that a label exists."""
+    return not label or label in (obj["metadata"].get("labels") or {})
 
 
 def parse_path(path: str) -> tuple[Key, str]:

@@ -6,6 +6,7 @@ asks the code under test.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from tests.model.api_server import Wire, Write
@@ -97,7 +98,8 @@ class Invariants:
         if write.new is None or write.by == "user":
             return
         if write.plural == "tasks" and write.old is not None:
-            self._observe_task(write.old, write.new)
+            if write.old.get("status") != write.new.get("status"):  # else it is only cancelled
+                self._observe_task(write.old, write.new)
         elif write.plural == "taskruntoolcalls" and write.old is None:
             self._observe_birth(write.new)
         elif write.plural == "taskruntoolcalls":
@@ -154,7 +156,8 @@ class Invariants:
             key = f"default/{tool_call_name(name, uid, turn, index)}"
             content = message.get("content", "")
             runs = self._world.outside.runs.get(key, [])
-            told = content in (*runs, *_REJECTIONS) or content.startswith("Error: ")
+            known = (*runs, *_REJECTIONS, *self._world.outside.answers)
+            told = content in known or content.startswith("Error: ")
             self._expect(told, f"{name}: turn {turn} call {index}: {content!r} but the tool gave {runs}")
             child = self._world.server.find("taskruntoolcalls", key.partition("/")[2])
             if child is not None and _phase(child) in ("Succeeded", "ToolCallRejected"):
@@ -202,7 +205,13 @@ class Invariants:
         )
         runs = self._world.outside.runs.get(f"default/{name}", [])
         if status["phase"] == "Succeeded" and _phase(old) not in TERMINAL_CALL:
+            if new["spec"].get("toolType") == "DelegateToAgent":
+                runs = self._said_by_sub_agent(new)
             self._expect(status.get("result") in runs, f"{name}: {status.get('result')!r}, but the tool gave {runs}")
+
+    def _said_by_sub_agent(self, call: Wire) -> list[str]:
+        script = json.loads(call["spec"]["arguments"])["message"]
+        return [said for said, answer in self._world.outside.answers.items() if answer.script == script]
 
     def _observe_cancelled(self, call: Wire) -> None:
         """A call that is cancelled makes room for others: none of its Task's calls may begin by it."""

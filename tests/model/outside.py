@@ -40,13 +40,19 @@ TOOLS = (
 )
 TOOL_KINDS = (READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN, GUARDED, REFUSED)
 SERVER = "tools"
+HELPER = "helper"
+"""The sub-agent of agent ``boss``."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What the model does when it is asked for this turn: fail so often, then refuse, or answer with tool calls."""
+    """What the model does when it is asked for this turn: fail so often, then refuse, or answer with tool calls.
+
+    ``delegates`` are the scripts that the helper is given, in calls after those of the tools.
+    """
 
     tools: tuple[str, ...] = ()
+    delegates: tuple[str, ...] = ()
     failures: int = 0
     rejects: bool = False
 
@@ -96,6 +102,13 @@ class Outside:
                 ),
             )
             for i, tool in enumerate(planned.tools, start=1)
+        ]
+        calls += [
+            MessageToolCall(
+                id=f"call_{turn}_{number}_{name}",
+                function=ToolCallFunction(name=f"delegate_to_agent__{HELPER}", arguments=json.dumps({"message": name})),
+            )
+            for name in planned.delegates
         ]
         message = Message(role="assistant", content=content, tool_calls=calls or None)
         usage = TokenUsage(input_tokens=1, output_tokens=number, total_tokens=1 + number)

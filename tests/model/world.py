@@ -21,7 +21,7 @@ from tests.model.effects import PROCESS, Effect, Effects, Fate, Process
 from tests.model.invariants import Invariants
 from tests.model.jetstream import JetStream, Message, ModelClient, ModelPull
 from tests.model.loop import VirtualLoop
-from tests.model.outside import CHANNEL, GUARDED, REFUSED, SERVER, TOOLS, Outside, Turn
+from tests.model.outside import CHANNEL, GUARDED, HELPER, REFUSED, SERVER, TOOLS, Outside, Turn
 from tests.model.people import People
 from tests.model.processes import LED, LLM_GATEWAY, SERVICES, installed, run_process
 
@@ -322,6 +322,9 @@ class World:
         self.apply(
             "agents", "Agent", "agent", {"llmRef": {"name": "llm"}, "system": "s", "mcpServers": [{"name": SERVER}]}
         )
+        helper = {"llmRef": {"name": "llm"}, "system": "s", "mcpServers": [{"name": SERVER}]}
+        self.apply("agents", "Agent", HELPER, helper)
+        self.apply("agents", "Agent", "boss", {**helper, "subAgents": [{"name": HELPER}]})
 
     def apply_channel(self) -> None:
         self.apply("contactchannels", "ContactChannel", CHANNEL, {"type": "inbox"}, _READY)
