@@ -1,0 +1,33 @@
+"""Answers that are good for a few seconds, and not too many of them."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class FreshCache(Generic[K, V]):
+    """``look_up`` asks again what is older than ``seconds``; the least recently asked goes first."""
+
+    def __init__(self, seconds: float, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._capacity = capacity
+        self._clock = clock
+        self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
+
+    async def look_up(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        """The value, which ``ask`` gives when there is none. What it raises is not kept."""
+        found = self._entries.get(key)
+        if found is not None and self._clock() < found[0]:
+            return found[1]
+        value = await ask()
+        self._entries[key] = (self._clock() + self._seconds, value)
+        self._entries.move_to_end(key)
+        if len(self._entries) > self._capacity:
+            self._entries.popitem(last=False)
+        return value

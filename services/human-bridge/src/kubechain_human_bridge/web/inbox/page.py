@@ -1,0 +1,94 @@
+"""The inbox page and its API, as routes of the bridge's server.
+
+The page is three static files; everything it shows comes from the API under the user's own rights. No state is kept
+but what can be had again: the calls are the informer's, and a session is in its cookie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+
+from aiohttp import web
+
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import InvalidError, KubeError
+from kubechain_common.telemetry.logging import get_logger
+from kubechain_human_bridge.answers import Answers
+from kubechain_human_bridge.web.inbox.api import Audit, InboxAPI
+from kubechain_human_bridge.web.inbox.board import Board, Calls
+from kubechain_human_bridge.web.inbox.responses import SECURITY_HEADERS, Refusal, refusal_response
+from kubechain_human_bridge.web.inbox.rights import Rights
+from kubechain_human_bridge.web.inbox.sessions import Sessions
+from kubechain_human_bridge.web.inbox.sign_in import SignIn
+from kubechain_human_bridge.web.inbox.users import TokenReviews
+
+_FILES = {
+    "inbox.html": "text/html",
+    "inbox.css": "text/css",
+    "inbox.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+_REQUEST = "/api/v1/requests/{namespace}/{name}"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = get_logger(__name__)
+
+
+class InboxPage:
+    """``signing_key`` is the same in all replicas; ``public_url`` tells whether people come by https."""
+
+    def __init__(
+        self, kube: KubeClient, *, calls: Calls, answers: Answers, audit: Audit, signing_key: bytes, public_url: str
+    ) -> None:
+        self._sign_in = SignIn(TokenReviews(kube), Sessions(signing_key), public_url)
+        self._api = InboxAPI(
+            kube, sign_in=self._sign_in, rights=Rights(kube), board=Board(calls), answers=answers, audit=audit
+        )
+        folder = files(__package__) / "static"
+        self._files = {name: (folder / name).read_bytes() for name in _FILES}
+
+    def routes(self) -> list[web.RouteDef]:
+        sign_in, api = self._sign_in, self._api
+        shown = [
+            web.get("/", self._serve_file("inbox.html")),
+            web.get("/requests/{namespace}/{name}", self._serve_file("inbox.html")),
+            *(web.get(f"/{name}", self._serve_file(name)) for name in _FILES if name != "inbox.html"),
+        ]
+        served: list[tuple[str, str, Handler]] = [
+            ("GET", "/api/v1/session", sign_in.handle_show),
+            ("POST", "/api/v1/session", sign_in.handle_sign_in),
+            ("DELETE", "/api/v1/session", sign_in.handle_sign_out),
+            ("GET", "/api/v1/requests", api.handle_list),
+            ("GET", _REQUEST, api.handle_show),
+            ("POST", f"{_REQUEST}/decision", api.handle_decision),
+            ("POST", f"{_REQUEST}/response", api.handle_response),
+            ("GET", "/api/v1/history", api.handle_history),
+            ("GET", "/api/v1/events", api.handle_events),
+        ]
+        return shown + [web.route(method, path, _guard(handler)) for method, path, handler in served]
+
+    def _serve_file(self, name: str) -> Handler:
+        async def serve(_: web.Request) -> web.StreamResponse:
+            headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache"}
+            return web.Response(body=self._files[name], content_type=_FILES[name], charset="utf-8", headers=headers)
+
+        return serve
+
+
+def _guard(handler: Handler) -> Handler:
+    """The handler with its refusals, and the API server's trouble, told in JSON."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refusal as refusal:
+            return refusal_response(refusal)
+        except InvalidError:  # a namespace or name that no object can have
+            return refusal_response(Refusal(404, "There is no such request."))
+        except KubeError as error:
+            _log.warning("request failed", path=request.path, error=str(error))
+            return refusal_response(Refusal(503, "The API server does not answer right now. Try again in a moment."))
+
+    return guarded
