@@ -37,10 +37,20 @@ _log = get_logger(__name__)
 
 
 class InboxPage:
-    """``signing_key`` is the same in all replicas; ``public_url`` tells whether people come by https."""
+    """``signing_key`` gives the key that all replicas share, empty while there is none.
+
+    ``public_url`` tells whether people come by https.
+    """
 
     def __init__(
-        self, kube: KubeClient, *, calls: Calls, answers: Answers, audit: Audit, signing_key: bytes, public_url: str
+        self,
+        kube: KubeClient,
+        *,
+        calls: Calls,
+        answers: Answers,
+        audit: Audit,
+        signing_key: Callable[[], bytes],
+        public_url: str,
     ) -> None:
         self._sign_in = SignIn(TokenReviews(kube), Sessions(signing_key), public_url)
         self._api = InboxAPI(

@@ -9,6 +9,7 @@ most, and never longer than the token is good for. What the user may do is asked
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,18 +38,20 @@ class Session:
     bearer: bool = False
 
 
-class Sessions:
-    """Writes and reads the cookie's value."""
+class NoKeyError(Exception):
+    """The signing key is not here yet."""
 
-    def __init__(self, key: bytes) -> None:
-        self._serializer = URLSafeSerializer(
-            key, salt=_SALT, signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256}
-        )
+
+class Sessions:
+    """Writes and reads the cookie's value. ``key`` is asked each time: empty while there is none."""
+
+    def __init__(self, key: Callable[[], bytes]) -> None:
+        self._key = key
 
     def seal(self, session: Session) -> str:
-        """The cookie's value. Raises SessionTooLargeError."""
+        """The cookie's value. Raises SessionTooLargeError, NoKeyError."""
         user = session.user
-        sealed = self._serializer.dumps(
+        sealed = self._serializer().dumps(
             [int(session.expires_at.timestamp()), user.name, user.uid, user.groups, user.extra]
         )
         text = sealed.decode() if isinstance(sealed, bytes) else sealed
@@ -59,11 +62,18 @@ class Sessions:
     def open(self, cookie: str, now: datetime) -> Session | None:
         """The session, unless it was not written by us, or is over."""
         try:
-            expires, name, uid, groups, extra = self._serializer.loads(cookie)
-        except (BadData, ValueError, TypeError):
+            expires, name, uid, groups, extra = self._serializer().loads(cookie)
+        except (BadData, NoKeyError, ValueError, TypeError):
             return None
         session = Session(User(name, uid, tuple(groups), _read_extra(extra)), datetime.fromtimestamp(expires, UTC))
         return session if now < session.expires_at else None
+
+    def _serializer(self) -> URLSafeSerializer:
+        key = self._key()
+        if not key:  # anybody could sign with an empty one
+            raise NoKeyError
+        signer = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+        return URLSafeSerializer(key, salt=_SALT, signer_kwargs=signer)
 
 
 def build_session(user: User, token_ends: datetime | None, now: datetime) -> Session:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from kubechain_human_bridge.web.inbox.entries import format_moment
 from kubechain_human_bridge.web.inbox.responses import Refusal, json_response, read_body
-from kubechain_human_bridge.web.inbox.sessions import Session, Sessions, SessionTooLargeError, build_session
+from kubechain_human_bridge.web.inbox.sessions import NoKeyError, Session, Sessions, SessionTooLargeError, build_session
 from kubechain_human_bridge.web.inbox.users import TokenReviews, read_expiry
 
 PAGE_HEADER = "X-KubeChain-Page"
@@ -84,6 +84,10 @@ class SignIn:
         except SessionTooLargeError:
             raise Refusal(
                 400, "You are in too many groups for a browser session. Use kubectl or the kubechain command."
+            ) from None
+        except NoKeyError:
+            raise Refusal(
+                503, "Nobody can sign in yet: the signing key is being made. Try again in a moment."
             ) from None
         response = json_response(_show(session))
         response.set_cookie(
