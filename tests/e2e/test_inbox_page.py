@@ -57,6 +57,8 @@ def test_a_request_arrives_live_and_runs_with_edited_arguments(inbox: Inbox, tok
         page.locator("#list button").wait_for()  # without a reload
         expect(page.locator("#announcer")).to_contain_text("New request: mail__text")
         expect(page.locator("#arguments pre")).to_contain_text("12345678901234567890")
+        expect(page.locator(".facts")).to_contain_text("Unanswered: rejected")
+        expect(page.locator(".facts .soon")).to_contain_text("in ")
         expect(page.locator(".facts")).to_contain_text("my-assistant")
         page.locator("#conversation summary").click()
         expect(page.locator("#conversation")).to_contain_text("Write to everybody who is late")
@@ -178,7 +180,7 @@ def test_hostile_text_is_inert_and_hidden_characters_show(inbox: Inbox, token: s
     inbox.ask_question("hostile-question", f"{HOSTILE} \u200bok?")
     with open_page(chromium, inbox.url) as page:
         sign_in(page, token)
-        open_request(page, "Approval")
+        open_request(page, "mail__text")
         expect(page.locator("#arguments pre")).to_contain_text("<script>")
         expect(page.locator("#arguments pre")).to_contain_text("safe\\u202egpj.exe")
         open_request(page, "Question")

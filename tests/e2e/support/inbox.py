@@ -15,6 +15,9 @@ from tests.e2e.support.workspace import Workspace
 from kubechain_common.testing.eventually import eventually
 
 SOON = 10.0
+PEOPLE = {"type": "inbox", "timeoutSeconds": 295, "onTimeout": "Reject"}
+"""Long enough for a test, and short enough for the page to mark the deadline."""
+
 GROUP = "kubechain.humanlayer.dev"
 SEE = {"apiGroups": [GROUP], "resources": ["taskruntoolcalls", "tasks"], "verbs": ["get", "list", "watch"]}
 DECIDE = {"apiGroups": [GROUP], "resources": ["taskruntoolcalls"], "verbs": ["decide"]}
@@ -32,7 +35,7 @@ class Inbox:
         self.url = find_page_url(workspace)
         workspace.apply_agent(workspace.hang_llm())
         self.kubectl.apply(
-            manifests.build("ContactChannel", "people", {"type": "inbox"}),
+            manifests.build("ContactChannel", "people", PEOPLE),
             manifests.own_server("mail", "text_server.py", approvalContactChannel={"name": "people"}),
             manifests.task("hello", "Write to everybody who is late, and be kind about it."),
         )

@@ -11,6 +11,7 @@ const state = {
   open: null, // {namespace, name} of the request shown
   request: null, // the request shown, whole
   edited: null, // text of the arguments' editor
+  draft: null, // what was being written when the session ended
   busy: false,
 };
 
@@ -127,12 +128,29 @@ function pretty(text) {
   return out;
 }
 
+// To read long texts in it: a line that was escaped goes on below its escape.
+const unfold = (shown) => shown.replace(/\\(?:u[0-9a-fA-F]{4}|.)/g, (hit) => (hit === "\\n" ? "\\n\n    " : hit));
+
 function codeBlock(text) {
-  const shown = pretty(text);
+  const shown = unfold(pretty(text));
   const block = el("pre", { tabindex: "0", "aria-label": "Arguments" });
+  const whole = el("button", { type: "button", class: "quiet whole", text: "Show all of it", hidden: true, onclick: () => {
+    block.classList.add("all");
+    whole.remove();
+    block.focus();
+  } });
+  // Nobody should approve what they did not know was there.
+  new ResizeObserver(() => {
+    whole.hidden = block.scrollHeight <= block.clientHeight + 2;
+  }).observe(block);
+  fillCode(block, shown);
+  return el("div", { class: "code" }, block, whole);
+}
+
+function fillCode(block, shown) {
   if (shown.length > 100000) {
     block.textContent = shown;
-    return block;
+    return;
   }
   // Keys stand out; the rest is plain.
   let at = 0;
@@ -142,7 +160,6 @@ function codeBlock(text) {
     at = from + hit[2].length;
   }
   block.append(shown.slice(at));
-  return block;
 }
 
 // --- states ---
@@ -157,6 +174,7 @@ function show(view) {
 
 function showSignIn(reason = "") {
   disconnect();
+  if (reason) keepDraft();
   Object.assign(state, { user: null, waiting: [], total: 0, decisions: [], request: null, open: openFromAddress() });
   $("list").replaceChildren();
   $("detail").replaceChildren();
@@ -165,6 +183,22 @@ function showSignIn(reason = "") {
   show("sign-in");
   $("sign-in-error").textContent = reason;
   $("token").focus();
+}
+
+function keepDraft() {
+  const words = $("words")?.value || "";
+  if (state.request && (words || state.edited !== null)) state.draft = { uid: state.request.uid, words, edited: state.edited };
+}
+
+// Whoever signs in again goes on where they were.
+function takeDraft(request) {
+  const draft = state.draft;
+  state.draft = null;
+  if (!draft || draft.uid !== request.uid || !request.waiting) return;
+  state.edited = draft.edited;
+  renderDetail();
+  if ($("words")) $("words").value = draft.words;
+  syncEditor();
 }
 
 function handleTrouble(error) {
@@ -342,13 +376,14 @@ function row(item, top, ...lines) {
   );
 }
 
+const titleOf = (item) => (item.kind === "question" ? "Question" : item.tool);
+
 function waitingRow(item) {
-  const asks = item.kind === "question" ? "Question" : "Approval";
   return row(
     item,
-    [el("span", { class: "tool", text: item.tool }), el("span", { class: "small" }, time(item.askedAt))],
-    el("span", { class: "line", text: reveal(item.preview) }),
-    el("span", { class: "line", text: `${asks} · ${item.agent ? `${item.agent} · ` : ""}${item.namespace}` }),
+    [el("span", { class: "tool", text: titleOf(item) }), el("span", { class: "small" }, time(item.askedAt))],
+    el("span", { class: item.kind === "question" ? "line words" : "line mono", text: reveal(item.preview) }),
+    el("span", { class: "line", text: [item.agent, item.task, item.namespace].filter(Boolean).join(" · ") }),
   );
 }
 
@@ -356,7 +391,7 @@ function historyRow(item) {
   const answer = item.answer;
   return row(
     item,
-    [el("span", { class: "tool", text: item.tool }), el("span", { class: "small" }, time(answer.at))],
+    [el("span", { class: "tool", text: titleOf(item) }), el("span", { class: "small" }, time(answer.at))],
     el("span", { class: "line", text: settledText(item) }),
     el("span", { class: "line", text: reveal(answer.comment || answer.message || item.preview) }),
   );
@@ -392,6 +427,7 @@ async function openRequest(item, { focus }) {
     if (!sameCall(state.open, request)) return;
     state.request = request;
     renderDetail();
+    takeDraft(request);
   } catch (error) {
     if (error.status === 401) return handleTrouble(error);
     if (!sameCall(state.open, item)) return;
@@ -434,6 +470,7 @@ function renderDetail() {
     return;
   }
   const question = request.kind === "question";
+  const who = request.agent || "An agent";
   $("detail").replaceChildren(
     el(
       "article",
@@ -442,8 +479,8 @@ function renderDetail() {
       el(
         "div",
         { class: "title" },
-        el("p", { class: "what", text: question ? "An agent asks you" : "An agent wants to run a tool" }),
-        el("h2", { id: "request-title", text: request.tool }),
+        el("p", { class: "what", text: question ? "Question" : `${who} wants to run` }),
+        el("h2", { id: "request-title", text: question ? `${who} asks you` : request.tool }),
       ),
       facts(request),
       question ? el("p", { class: "question", id: "question", text: reveal(request.question) }) : argumentsBlock(request),
@@ -469,7 +506,7 @@ function facts(request) {
     fact("Namespace", request.namespace),
     fact("Channel", request.channel),
     fact("Asked", time(request.askedAt)),
-    deadline && fact(request.then === "fails" ? "Gives up" : `Is ${request.then} by itself`, deadline),
+    deadline && fact(request.then === "fails" ? "Gives up" : `Unanswered: ${request.then}`, deadline),
   );
 }
 
@@ -736,6 +773,7 @@ async function signIn(event) {
 }
 
 async function signOut() {
+  state.draft = null;
   await api("session", "DELETE").catch(() => {});
   history.replaceState(null, "", "/");
   showSignIn();
