@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from tests.e2e.support import manifests
 from tests.e2e.support.chromium import keep_screenshot, running_chromium
 from tests.e2e.support.inbox import DECIDE, SEE, Inbox, open_page, sign_in
+from tests.e2e.support.obedient import finish, obey, start
 from tests.e2e.support.tables import read_events
 from tests.e2e.support.workspace import Workspace
 
@@ -231,18 +233,19 @@ def test_a_forged_cookie_and_a_foreign_origin_are_refused(inbox: Inbox, token: s
     path = f"{inbox.url}/api/v1/requests/{inbox.namespace}/forged/decision"
     with open_page(chromium, inbox.url) as page:
         sign_in(page, token)
-        cookie = next(c for c in page.context.cookies() if c["name"] == "kubechain-session")
+        (cookie,) = page.context.cookies()
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         assert token not in cookie["value"]
         # A form of another site could send the cookie's request, but not the header.
         bare = page.request.post(path, data={"approved": True})
         assert (bare.status, "X-KubeChain-Page" in bare.json()["error"]) == (403, True)
-        text = cookie["value"]
-        page.context.add_cookies([{**cookie, "value": ("B" if text[0] != "B" else "C") + text[1:]}])
+        text = str(cookie["value"])
+        changed = ("B" if text[0] != "B" else "C") + text[1:]
+        page.context.add_cookies([{"name": cookie["name"], "value": changed, "url": inbox.url}])
         forged = page.request.post(path, data={"approved": True}, headers={"X-KubeChain-Page": "1"})
         assert forged.status == 401
     assert_untouched(inbox, "forged")
-    assert_told(inbox, "forged", "somebody who is not signed in")
+    assert_told(inbox, "forged", "Refused an answer through page")
 
 
 def test_another_namespace_stays_out_of_sight(
@@ -259,10 +262,59 @@ def test_another_namespace_stays_out_of_sight(
         header = {"X-KubeChain-Page": "1"}
         assert page.request.get(there).status == 403
         assert page.request.post(f"{there}/decision", data={"approved": True}, headers=header).status == 403
-        page.goto(f"{inbox.url}/requests/{foreign.namespace}/namesake")
+        page.goto(f"{inbox.url}/#{foreign.namespace}/namesake")
         expect(page.locator("#detail")).to_contain_text("You may not see tool calls in namespace")
     assert_untouched(foreign, "namesake")
     assert_told(foreign, "namesake", inbox.user("alice"))
+
+
+def test_a_link_leads_to_its_request_through_the_sign_in(inbox: Inbox, token: str, chromium: Browser) -> None:
+    inbox.ask_approval("first", {"number": 1, "size": 10})
+    inbox.ask_approval("linked", {"number": 2, "size": 10})
+    with open_page(chromium, f"{inbox.url}/#{inbox.namespace}/linked") as page:
+        sign_in(page, token)
+        expect(page.locator("#arguments pre")).to_contain_text('"number": 2')
+        expect(page.locator("#list [aria-current=true]")).to_contain_text('"number": 2')
+
+
+def test_a_session_outlives_the_service(inbox: Inbox, token: str, chromium: Browser) -> None:
+    inbox.ask_approval("before", {"number": 1, "size": 10})
+    with open_page(chromium, inbox.url) as page:
+        sign_in(page, token)
+        expect(page.locator("#approve")).to_be_visible()
+        inbox.workspace.kill("human-bridge")
+        page.locator("#live[data-state=live]").wait_for()
+        inbox.ask_approval("after", {"number": 2, "size": 10})
+        expect(page.locator("#list button")).to_have_count(2)  # nobody had to sign in or reload
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator("#settled")).to_contain_text("Approved by you")
+    inbox.finish("before", "Succeeded")
+
+
+def test_signing_out_ends_the_session(inbox: Inbox, token: str, chromium: Browser) -> None:
+    with open_page(chromium, inbox.url) as page:
+        sign_in(page, token)
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_task_goes_on_after_the_page_has_answered(inbox: Inbox, token: str, chromium: Browser) -> None:
+    llm = inbox.workspace.serve_llm(obey)
+    inbox.kubectl.apply(manifests.llm(llm.url, "obedient"))
+    inbox.kubectl.apply(manifests.agent("worker", ["mail"], llmRef={"name": "obedient"}))
+    inbox.kubectl.wait("agent/worker", timeout=60)
+    turn = [("mail__text", '{"number": 5, "size": 9}')]
+    start(inbox.workspace, "whole", turn, agent="worker")
+    with open_page(chromium, inbox.url) as page:
+        sign_in(page, token)
+        expect(page.locator(".facts")).to_contain_text("worker")
+        page.locator("#conversation summary").click()
+        expect(page.locator("#conversation")).to_contain_text('mail__text {"number": 5, "size": 9}')
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator("#settled")).to_contain_text("Approved by you")
+    assert finish(inbox.workspace, llm, "whole", turn) == ["this is l"]
 
 
 def test_programs_send_their_token_with_each_request(inbox: Inbox, token: str, chromium: Browser) -> None:

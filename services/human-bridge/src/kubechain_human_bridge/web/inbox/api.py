@@ -19,8 +19,8 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanRespons
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import ObjectRef
-from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.answers import Answers, Outcome, Verdict
+from kubechain_human_bridge.audit import Refusal as RefusedAnswer
 from kubechain_human_bridge.web.inbox.board import Board
 from kubechain_human_bridge.web.inbox.conversation import Conversations, missing
 from kubechain_human_bridge.web.inbox.entries import (
@@ -50,13 +50,13 @@ _STATUS = {
     Outcome.INVALID: 422,
 }
 
-_log = get_logger(__name__)
 
+class AuditLog(Protocol):
+    """Tells of answers that were not taken."""
 
-class Audit(Protocol):
-    """Tells of an answer that was not taken."""
+    def refused_call(self, call: ObjectRef, refusal: RefusedAnswer) -> None: ...
 
-    def refused(self, call: TaskRunToolCall, who: str, road: str, why: str) -> None: ...
+    def refused_unknown(self, refusal: RefusedAnswer) -> None: ...
 
 
 class _Answer(BaseModel):
@@ -88,7 +88,7 @@ class InboxAPI:
         rights: Rights,
         board: Board,
         answers: Answers,
-        audit: Audit,
+        audit: AuditLog,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
@@ -172,20 +172,22 @@ class InboxAPI:
         try:
             session = await self._sign_in.identify(request)
         except Refusal as refusal:
-            self._refuse(namespace, name, "somebody who is not signed in", refusal.sentence)
+            self._refuse(namespace, name, RefusedAnswer("page", "NotSignedIn", refusal.sentence))
             raise
         if not await self._rights.may_now(session.user, Access("decide", namespace, name)):
             why = f'You need the right to "decide" taskruntoolcalls in namespace "{namespace}".'
-            self._refuse(namespace, name, session.user.name, why)
+            missing_right = f'the right to "decide" taskruntoolcalls in namespace "{namespace}" is missing'
+            self._refuse(namespace, name, RefusedAnswer("page", "Forbidden", missing_right, session.user.name))
             raise Refusal(403, why)
         return session
 
-    def _refuse(self, namespace: str, name: str, who: str, why: str) -> None:
+    def _refuse(self, namespace: str, name: str, refusal: RefusedAnswer) -> None:
         # Only a call that is known here: whoever is refused must not make us read.
         call = self._board.find(namespace, name)
         if call is not None:
-            self._audit.refused(call, who, "page", why)
-        _log.warning("answer refused", namespace=namespace, name=name, who=who, reason=why)
+            self._audit.refused_call(ObjectRef.of(call), refusal)
+        else:
+            self._audit.refused_unknown(refusal)
 
     async def _name_call(self, request: web.Request, uid: str | None) -> ObjectRef:
         namespace, name = _read_path(request)

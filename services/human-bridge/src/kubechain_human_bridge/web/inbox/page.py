@@ -15,7 +15,7 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import InvalidError, KubeError
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.answers import Answers
-from kubechain_human_bridge.web.inbox.api import Audit, InboxAPI
+from kubechain_human_bridge.web.inbox.api import AuditLog, InboxAPI
 from kubechain_human_bridge.web.inbox.board import Board, Calls
 from kubechain_human_bridge.web.inbox.responses import SECURITY_HEADERS, Refusal, refusal_response
 from kubechain_human_bridge.web.inbox.rights import Rights
@@ -48,7 +48,7 @@ class InboxPage:
         *,
         calls: Calls,
         answers: Answers,
-        audit: Audit,
+        audit: AuditLog,
         signing_key: Callable[[], bytes],
         public_url: str,
     ) -> None:
@@ -61,11 +61,7 @@ class InboxPage:
 
     def routes(self) -> list[web.RouteDef]:
         sign_in, api = self._sign_in, self._api
-        shown = [
-            web.get("/", self._serve_file("inbox.html")),
-            web.get("/requests/{namespace}/{name}", self._serve_file("inbox.html")),
-            *(web.get(f"/{name}", self._serve_file(name)) for name in _FILES if name != "inbox.html"),
-        ]
+        shown = [web.get("/" if name == "inbox.html" else f"/{name}", self._serve_file(name)) for name in _FILES]
         served: list[tuple[str, str, Handler]] = [
             ("GET", "/api/v1/session", sign_in.handle_show),
             ("POST", "/api/v1/session", sign_in.handle_sign_in),

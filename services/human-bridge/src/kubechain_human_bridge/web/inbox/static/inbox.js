@@ -218,9 +218,15 @@ async function enter(session) {
   else renderDetail();
 }
 
+// The address of a request is #namespace/name: links in messages lead there.
 function openFromAddress() {
-  const match = location.pathname.match(/^\/requests\/([^/]+)\/([^/]+)$/);
-  return match ? { namespace: decodeURIComponent(match[1]), name: decodeURIComponent(match[2]) } : null;
+  const match = location.hash.match(/^#([-a-z0-9]+)\/([-.a-z0-9]+)$/); // names need no escapes
+  return match ? { namespace: match[1], name: match[2] } : null;
+}
+
+function followAddress() {
+  const wanted = openFromAddress();
+  if (wanted && state.user && !sameCall(wanted, state.open)) openRequest(wanted, { focus: true });
 }
 
 // --- live ---
@@ -420,7 +426,7 @@ async function openRequest(item, { focus }) {
   state.open = { namespace: item.namespace, name: item.name };
   state.edited = null;
   $("inbox").dataset.open = "true";
-  history.replaceState(null, "", `/${pathOf(item)}`);
+  history.replaceState(null, "", `#${item.namespace}/${item.name}`);
   renderList();
   try {
     const request = await api(pathOf(item));
@@ -483,8 +489,9 @@ function renderDetail() {
         el("h2", { id: "request-title", text: question ? `${who} asks you` : request.tool }),
       ),
       facts(request),
+      request.waiting ? null : settled(request),
       question ? el("p", { class: "question", id: "question", text: reveal(request.question) }) : argumentsBlock(request),
-      request.waiting ? (request.mayDecide ? actions(request) : forbidden(request)) : settled(request),
+      request.waiting ? (request.mayDecide ? actions(request) : forbidden(request)) : null,
       conversation(request.conversation),
       steps(request.history),
     ),
@@ -787,6 +794,8 @@ async function start() {
   $("tab-history").addEventListener("click", () => chooseTab("history"));
   document.querySelector(".tabs").addEventListener("keydown", handleTabKey);
   document.addEventListener("keydown", handleKey);
+  addEventListener("hashchange", followAddress);
+  $("skip").addEventListener("click", () => $("detail").focus());
   $("keys-on").checked = localStorage.getItem("kubechain-keys") !== "off";
   $("keys-on").addEventListener("change", (event) => localStorage.setItem("kubechain-keys", event.target.checked ? "on" : "off"));
   setInterval(refreshTimes, 10000);
