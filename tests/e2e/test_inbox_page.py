@@ -55,6 +55,7 @@ def test_a_request_arrives_live_and_runs_with_edited_arguments(inbox: Inbox, tok
     with open_page(chromium, inbox.url) as page:
         sign_in(page, token)
         expect(page.locator("#empty")).to_contain_text("Nothing waits for you")
+        keep_screenshot(page, "desktop-light-empty")
         inbox.ask_approval("edited", {"number": 12345678901234567890, "size": 30})
         page.locator("#list button").wait_for()  # without a reload
         expect(page.locator("#announcer")).to_contain_text("New request: mail__text")
@@ -121,15 +122,26 @@ def test_a_question_is_answered(inbox: Inbox, token: str, chromium: Browser) -> 
     assert done["spec"]["response"]["by"] == inbox.user("alice")
 
 
-def test_an_answer_with_kubectl_shows_on_the_page(inbox: Inbox, token: str, chromium: Browser) -> None:
-    inbox.ask_approval("by-kubectl", {"number": 1, "size": 10})
+def test_answers_with_kubectl_show_on_the_page(inbox: Inbox, token: str, chromium: Browser) -> None:
+    inbox.ask_approval("in-view", {"number": 1, "size": 10})
     with open_page(chromium, inbox.url) as page:
         sign_in(page, token)
-        expect(page.locator("#approve")).to_be_visible()
-        patch = json.dumps({"spec": {"decision": {"approved": True, "by": "carol"}}})
-        inbox.kubectl("patch", "taskruntoolcall", "by-kubectl", "--type=merge", "-p", patch)
+        expect(page.locator("#arguments pre")).to_contain_text('"number": 1')
+        inbox.ask_approval("beside", {"number": 2, "size": 10})
+        expect(page.locator("#list button")).to_have_count(2)
+        answer_with_kubectl(inbox, "beside", approved=False)
+        expect(page.locator("#notes")).to_contain_text("Rejected by")
+        expect(page.locator("#notes time")).to_have_count(1)
+        expect(page.locator("#list button")).to_have_count(1)
+        expect(page.locator("#approve")).to_be_visible()  # what is in view stays as it is
+        answer_with_kubectl(inbox, "in-view", approved=True)
         expect(page.locator("#settled")).to_contain_text("Approved by")
         expect(page.locator("#settled")).to_contain_text("(kubectl)")
+
+
+def answer_with_kubectl(inbox: Inbox, name: str, *, approved: bool) -> None:
+    patch = json.dumps({"spec": {"decision": {"approved": approved}}})
+    inbox.kubectl("patch", "taskruntoolcall", name, "--type=merge", "-p", patch)
 
 
 def test_everything_works_by_keyboard_alone(inbox: Inbox, token: str, chromium: Browser) -> None:
@@ -169,6 +181,7 @@ def test_everything_works_by_keyboard_alone(inbox: Inbox, token: str, chromium: 
         expect(page.locator("#settled")).to_contain_text("Rejected by you")
         keys.press("?")
         expect(page.get_by_role("dialog")).to_be_visible()
+        keep_screenshot(page, "desktop-light-shortcuts")
         keys.press("Escape")
         expect(page.get_by_role("dialog")).to_be_hidden()
         keys.press("h")
@@ -217,6 +230,7 @@ def test_without_the_right_a_request_can_be_seen_and_not_answered(inbox: Inbox, 
     with open_page(chromium, inbox.url) as page:
         sign_in(page, viewer)
         expect(page.locator("#forbidden")).to_contain_text("not answer it")
+        keep_screenshot(page, "desktop-light-forbidden")
         expect(page.locator("#approve")).to_have_count(0)
         status = page.evaluate(
             """async ([path, uid]) => (await fetch(path, {method: "POST", headers: {"X-KubeChain-Page": "1"},

@@ -151,11 +151,11 @@ async def test_what_can_not_be_read_is_left_out() -> None:
 
 
 async def read_event(response: ClientResponse) -> tuple[str, dict[str, Any]]:
-    """The next event, heartbeats left out."""
+    """The next event, heartbeats and the time of retries left out."""
     async with asyncio.timeout(5):
         while True:
             block = (await response.content.readuntil(b"\n\n")).decode()
-            if block.startswith(":"):
+            if block.startswith((":", "retry:")):
                 continue
             kind, data = block.strip().split("\n")
             return kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))

@@ -27,6 +27,8 @@ from kubechain_human_bridge.web.inbox.surroundings import Surroundings
 MAX_STREAMS = 256
 MAX_STREAMS_OF_USER = 8
 HEARTBEAT_SECONDS = 15.0
+RETRY = b"retry: 1000\n\n"
+"""Milliseconds after which a browser comes back when the stream broke."""
 
 
 class Streams:
@@ -46,7 +48,7 @@ class Streams:
             response.headers["X-Accel-Buffering"] = "no"
             await response.prepare(request)
             try:
-                await response.write(build_event("hello", {}))
+                await response.write(RETRY + build_event("hello", {}))
                 await self._tell(response, session, follower)
             except (ConnectionResetError, ConnectionError):
                 pass  # the reader left

@@ -177,6 +177,7 @@ function showSignIn(reason = "") {
   if (reason) keepDraft();
   Object.assign(state, { user: null, waiting: [], total: 0, decisions: [], request: null, open: openFromAddress() });
   $("list").replaceChildren();
+  $("notes").replaceChildren();
   $("detail").replaceChildren();
   document.title = "Sign in · KubeChain";
   banner("");
@@ -308,7 +309,18 @@ function leave(request) {
   renderList();
   if (state.tab === "history") loadHistory().then(renderList);
   if (sameCall(state.open, request) && !state.busy) refreshOpen();
-  else if (!request.answer || request.answer.by !== state.user) announce(settledText(request));
+  else if (!request.answer || request.answer.by !== state.user) note(request);
+}
+
+// What went without this person: said below the list for a minute.
+function note(request) {
+  const text = `${titleOf(request)} · ${settledText(request)} · `;
+  const at = request.answer?.at || new Date().toISOString();
+  const line = el("li", {}, el("span", { text }), time(at));
+  $("notes").prepend(line);
+  [...$("notes").children].slice(3).forEach((old) => old.remove());
+  setTimeout(() => line.remove(), 60000);
+  announce(`${titleOf(request)}: ${settledText(request)}`);
 }
 
 // Somebody else, or nobody any more: the request stays in view, with what became of it in place of the buttons.
