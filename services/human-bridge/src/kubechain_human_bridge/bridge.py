@@ -40,11 +40,13 @@ from kubechain_human_bridge.channel_secrets import secrets_of
 from kubechain_human_bridge.channels.base import Channel
 from kubechain_human_bridge.channels.registry import build_channel, is_polled
 from kubechain_human_bridge.contactchannel_reconciler import ContactChannelReconciler
+from kubechain_human_bridge.link_key import LinkKey
 from kubechain_human_bridge.request_worker import RequestWorker
 from kubechain_human_bridge.settings import BridgeSettings
 from kubechain_human_bridge.waiting_calls import WaitingCalls
 from kubechain_human_bridge.web.app import build_app, serve
 from kubechain_human_bridge.web.humanlayer_hook import HumanLayerHook
+from kubechain_human_bridge.web.inbox.page import InboxPage
 
 LEASE = "kubechain-human-bridge"
 CHECKS_AT_ONCE = 8
@@ -80,6 +82,14 @@ class Bridge:
         )
         self._checker = AnswerChecker(ctx.kube, self._waiting, self._access, lookup)
         self._hook = HumanLayerHook(ctx.kube, self._waiting, self._access, lookup, self._refuse)
+        self._page = InboxPage(
+            ctx.kube,
+            calls=self._waiting.informer,
+            answers=answers,
+            audit=Audit(ctx.kube, ctx.recorder),
+            signing_key=lambda: self._key.current.encode(),
+            public_url=settings.public_url,
+        )
         self._requests = ConsumerSet(lambda: [c.uid for c in self._channels.list()], self._consume_requests)
         self._checks = ConsumerSet(
             lambda: [c.uid for c in self._channels.list() if is_polled(c.spec)], self._consume_checks

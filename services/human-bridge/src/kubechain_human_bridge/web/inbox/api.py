@@ -19,7 +19,7 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanRespons
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import ObjectRef
-from kubechain_human_bridge.answers import Answers, Outcome, Verdict
+from kubechain_human_bridge.answers import Answers, Verdict
 from kubechain_human_bridge.audit import Refusal as RefusedAnswer
 from kubechain_human_bridge.web.inbox.board import Board
 from kubechain_human_bridge.web.inbox.conversation import Conversations, missing
@@ -37,18 +37,12 @@ from kubechain_human_bridge.web.inbox.sessions import Session
 from kubechain_human_bridge.web.inbox.sign_in import SignIn
 from kubechain_human_bridge.web.inbox.stream import Streams
 from kubechain_human_bridge.web.inbox.surroundings import Surroundings
+from kubechain_human_bridge.web.roads import status_of
 
 LISTED = 200
 """Requests in one list; the page says how many more there are."""
 
 _MAX_NAME = 253
-_STATUS = {
-    Outcome.ACCEPTED: 200,
-    Outcome.TOO_LATE: 409,
-    Outcome.NOT_ASKED: 409,
-    Outcome.GONE: 404,
-    Outcome.INVALID: 422,
-}
 
 
 class AuditLog(Protocol):
@@ -243,7 +237,7 @@ def _describe_whole(call: TaskRunToolCall) -> Json:
 
 
 def _tell(verdict: Verdict) -> web.Response:
-    status = _STATUS[verdict.outcome]
+    status = status_of(verdict)
     key = "message" if verdict.accepted else "error"
     return json_response({"outcome": verdict.outcome.value, key: verdict.sentence}, status)
 
