@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.e2e.support import manifests
 from tests.e2e.support.chromium import keep_screenshot, running_chromium
-from tests.e2e.support.inbox import DECIDE, SEE, Inbox, open_page, sign_in
+from tests.e2e.support.inbox import Inbox, open_page, sign_in
 from tests.e2e.support.obedient import finish, obey, start
 from tests.e2e.support.tables import read_events
 from tests.e2e.support.workspace import Workspace
@@ -38,7 +38,7 @@ def inbox(chromium: Browser, workspace: Workspace) -> Inbox:
 @pytest.fixture
 def token(inbox: Inbox) -> str:
     """Of alice, who may see and decide."""
-    return inbox.add_person("alice", SEE, DECIDE)
+    return inbox.add_approver("alice")
 
 
 def open_request(page: Page, words: str) -> None:
@@ -91,7 +91,7 @@ def test_a_rejection_tells_the_model_why_and_the_other_tab_sees_it_go(
     inbox: Inbox, token: str, chromium: Browser
 ) -> None:
     inbox.ask_approval("rejected", {"number": 1, "size": 10})
-    bob = inbox.add_person("bob", SEE, DECIDE)
+    bob = inbox.add_approver("bob")
     with open_page(chromium, inbox.url) as page, open_page(chromium, inbox.url) as other:
         sign_in(page, token)
         sign_in(other, bob)
@@ -226,7 +226,7 @@ def test_without_a_good_token_nobody_comes_in(inbox: Inbox, chromium: Browser, g
 
 def test_without_the_right_a_request_can_be_seen_and_not_answered(inbox: Inbox, chromium: Browser) -> None:
     call = inbox.ask_approval("refused", {"number": 1, "size": 10})
-    viewer = inbox.add_person("viewer", SEE)
+    viewer = inbox.add_viewer("viewer")
     with open_page(chromium, inbox.url) as page:
         sign_in(page, viewer)
         expect(page.locator("#forbidden")).to_contain_text("not answer it")

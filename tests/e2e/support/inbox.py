@@ -19,8 +19,7 @@ PEOPLE = {"type": "inbox", "timeoutSeconds": 295, "onTimeout": "Reject"}
 """Long enough for a test, and short enough for the page to mark the deadline."""
 
 GROUP = "kubechain.humanlayer.dev"
-SEE = {"apiGroups": [GROUP], "resources": ["taskruntoolcalls", "tasks"], "verbs": ["get", "list", "watch"]}
-DECIDE = {"apiGroups": [GROUP], "resources": ["taskruntoolcalls"], "verbs": ["decide"]}
+RBAC = "rbac.authorization.k8s.io"
 
 Call = dict[str, Any]
 
@@ -56,18 +55,25 @@ class Inbox:
 
     # --- people ---
 
-    def add_person(self, name: str, *rules: dict[str, Any]) -> str:
-        """A token of a new service account that may do what the rules say in this namespace."""
-        rbac = "rbac.authorization.k8s.io"
+    def add_approver(self, name: str) -> str:
+        """A token of a new service account with the role that comes with the product."""
+        return self._add_account(name, {"kind": "ClusterRole", "name": "kubechain-approver"})
+
+    def add_viewer(self, name: str) -> str:
+        """A token of a new service account that may see everything here, and answer nothing."""
+        rules = [{"apiGroups": [GROUP], "resources": ["taskruntoolcalls", "tasks"], "verbs": ["get", "list", "watch"]}]
+        self.kubectl.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules})
+        return self._add_account(name, {"kind": "Role", "name": name})
+
+    def _add_account(self, name: str, role: dict[str, str]) -> str:
         subject = {"kind": "ServiceAccount", "name": name, "namespace": self.namespace}
         self.kubectl.apply(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}},
-            {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": {"name": name}, "rules": list(rules)},
             {
-                "apiVersion": f"{rbac}/v1",
+                "apiVersion": f"{RBAC}/v1",
                 "kind": "RoleBinding",
                 "metadata": {"name": name},
-                "roleRef": {"apiGroup": rbac, "kind": "Role", "name": name},
+                "roleRef": {"apiGroup": RBAC, **role},
                 "subjects": [subject],
             },
         )

@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.kube.client import JSON, KubeClient
-from kubechain_common.kube.errors import NotFoundError, UnavailableError
+from kubechain_common.kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from kubechain_common.kube.store import Change, Store
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.builders import build_call
@@ -79,6 +79,7 @@ class FakeKube(KubeClient):
         self.objects: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, str, Any]] = []
         self.away = False
+        self.may_patch = True
 
     def add(self, call: TaskRunToolCall) -> TaskRunToolCall:
         self.objects[_path(call)] = call.to_wire()
@@ -109,6 +110,8 @@ class FakeKube(KubeClient):
         if path not in self.objects:
             raise NotFoundError(f"{method} {path}: 404")
         if method == "PATCH" and body is not None:
+            if not self.may_patch:
+                raise ForbiddenError("PATCH: 403")
             self.objects[path]["spec"].update(body["spec"])
         return self.objects[path]
 

@@ -241,3 +241,12 @@ async def test_a_review_that_fails_allows_nothing() -> None:
     bed.kube.away = True
     with pytest.raises(KubeError):
         await Rights(bed.kube).may(User("alice"), Access("list"))
+
+
+async def test_a_right_that_we_lack_is_not_blamed_on_the_user() -> None:
+    bed = Testbed(waiting_call())
+    bed.kube.may_patch = False
+    async with bed.serve() as client:
+        answer = await client.post(f"{CALL}/decision", json={"approved": True}, headers=bearer())
+        assert (answer.status, "KubeChain itself" in (await answer.json())["error"]) == (500, True)
+    assert not bed.audit.told

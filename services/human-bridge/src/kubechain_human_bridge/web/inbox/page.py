@@ -12,7 +12,7 @@ from importlib.resources import files
 from aiohttp import web
 
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import InvalidError, KubeError
+from kubechain_common.kube.errors import ForbiddenError, InvalidError, KubeError
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.answers import Answers
 from kubechain_human_bridge.web.inbox.api import AuditLog, InboxAPI
@@ -93,6 +93,9 @@ def _guard(handler: Handler) -> Handler:
             return refusal_response(refusal)
         except InvalidError:  # a namespace or name that no object can have
             return refusal_response(Refusal(404, "There is no such request."))
+        except ForbiddenError as error:  # us, not the user: their rights are reviewed
+            _log.error("the service lacks a right", path=request.path, error=str(error))
+            return refusal_response(Refusal(500, "KubeChain itself lacks a right that this takes. Its log says which."))
         except KubeError as error:
             _log.warning("request failed", path=request.path, error=str(error))
             return refusal_response(Refusal(503, "The API server does not answer right now. Try again in a moment."))

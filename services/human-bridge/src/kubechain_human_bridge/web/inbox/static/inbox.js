@@ -671,7 +671,9 @@ function forbidden(request) {
     "div",
     { class: "note plain", id: "forbidden" },
     el("strong", { text: "You may see this request, but not answer it." }),
-    el("span", { text: `That takes the verb "decide" on taskruntoolcalls in namespace ${request.namespace}.` }),
+    el("span", {
+      text: `That takes the verb "decide" on taskruntoolcalls in namespace ${request.namespace}: ClusterRole kubechain-approver has it.`,
+    }),
   );
 }
 
