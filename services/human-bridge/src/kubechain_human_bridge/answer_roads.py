@@ -37,8 +37,8 @@ class AnswerRoads:
         secrets: SecretWatcher,
     ) -> None:
         self.audit = Audit(ctx.kube, ctx.recorder)
-        self._key = LinkKey(ctx.kube, secrets, ctx.settings.namespace)
-        self.links = SignedLinks(self._key, find_base_url(settings))
+        self.key = LinkKey(ctx.kube, secrets, ctx.settings.namespace)
+        self.links = SignedLinks(self.key, find_base_url(settings))
         answers, channels = AuditedAnswers(Answers(ctx.kube), self.audit), NamedChannels(access)
         self._pages = LinkPages(ctx.kube, self.links, answers, self.audit)
         self._callbacks = WebhookCallbacks(channels, answers, self.audit)
@@ -49,9 +49,9 @@ class AnswerRoads:
 
     async def wait_ready(self) -> None:
         """Returns once links can be made, or after a while: all else works without."""
-        if not await self._key.wait(_PATIENCE):
+        if not await self.key.wait(_PATIENCE):
             _log.warning("there is no key for links yet", secret_name=SECRET_NAME)
 
     async def run(self) -> None:
         """Keep the key of the links, until cancelled."""
-        await self._key.run()
+        await self.key.run()

@@ -4,7 +4,7 @@ ContactChannel informer --+--> ContactChannelReconciler (leader)     Secret watc
                           +--> ConsumerSets (every replica)                         +--> ChannelAccess: requests
                           +--> ConsumerCleanup, AnswerSchedule (leader)                  in trouble look again
                           +--> SecretWatcher: which Secrets are referred to
-WaitingCalls -------------+--> AnswerChecker, HumanLayerHook (every replica), AnswerSchedule (leader)
+WaitingCalls -------------+--> AnswerChecker, HumanLayerHook, InboxPage (every replica), AnswerSchedule (leader)
 AnswerRoads: links, Slack and callbacks of webhooks (every replica); its links go into requests
 """
 
@@ -40,7 +40,6 @@ from kubechain_human_bridge.channel_secrets import secrets_of
 from kubechain_human_bridge.channels.base import Channel
 from kubechain_human_bridge.channels.registry import build_channel, is_polled
 from kubechain_human_bridge.contactchannel_reconciler import ContactChannelReconciler
-from kubechain_human_bridge.link_key import LinkKey
 from kubechain_human_bridge.request_worker import RequestWorker
 from kubechain_human_bridge.settings import BridgeSettings
 from kubechain_human_bridge.waiting_calls import WaitingCalls
@@ -76,20 +75,21 @@ class Bridge:
         self._secrets = SecretWatcher(ctx.kube)
         self._access = ChannelAccess(self._channels, self._secrets, self._build_channel)
         self._roads = AnswerRoads(ctx, settings, self._session, self._access, self._secrets)
-        lookup = AnswerLookup(self._access, Answers(ctx.kube))
+        answers = Answers(ctx.kube)
+        self._page = InboxPage(
+            ctx.kube,
+            calls=self._waiting.informer,
+            answers=answers,
+            audit=self._roads.audit,
+            signing_key=lambda: self._roads.key.current.encode(),
+            public_url=settings.public_url,
+        )
+        lookup = AnswerLookup(self._access, answers)
         self._worker = RequestWorker(
             ctx.bus, ctx.bus.started_calls, ctx.kube, self._access, self._roads.links, ctx.stopping
         )
         self._checker = AnswerChecker(ctx.kube, self._waiting, self._access, lookup)
         self._hook = HumanLayerHook(ctx.kube, self._waiting, self._access, lookup, self._refuse)
-        self._page = InboxPage(
-            ctx.kube,
-            calls=self._waiting.informer,
-            answers=answers,
-            audit=Audit(ctx.kube, ctx.recorder),
-            signing_key=lambda: self._key.current.encode(),
-            public_url=settings.public_url,
-        )
         self._requests = ConsumerSet(lambda: [c.uid for c in self._channels.list()], self._consume_requests)
         self._checks = ConsumerSet(
             lambda: [c.uid for c in self._channels.list() if is_polled(c.spec)], self._consume_checks
@@ -114,7 +114,7 @@ class Bridge:
             async with asyncio.TaskGroup() as watching:
                 followers = (self._channels, self._secrets, self._waiting, self._roads)
                 watches = [watching.create_task(follower.run()) for follower in followers]
-                app = build_app(self._roads.routes(), self._hook.build_routes())
+                app = build_app(self._page.routes(), self._roads.routes(), self._hook.build_routes())
                 async with serve(app, settings.host, settings.port), asyncio.TaskGroup() as working:
                     working.create_task(elector.run(self._lead, ctx.stopping))
                     working.create_task(self._ask(ctx.stopping))

@@ -43,7 +43,7 @@ class Surroundings:
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
-        self._agents: FreshCache[tuple[str, str, str], str] = FreshCache(_AGENT_SECONDS, _MAX_KNOWN)
+        self._agents: FreshCache[str, str] = FreshCache(_AGENT_SECONDS, _MAX_KNOWN)
         self._channels: FreshCache[tuple[str, str], str] = FreshCache(_CHANNEL_SECONDS, _MAX_KNOWN)
         self._specs: FreshCache[tuple[str, str], ContactChannelSpec | None] = FreshCache(_CHANNEL_SECONDS, _MAX_KNOWN)
 
@@ -61,14 +61,11 @@ class Surroundings:
         }
 
     async def _agent_of(self, call: TaskRunToolCall) -> str:
-        name = call.spec.task_run_ref.name
-        owners = [owner.uid for owner in call.metadata.owner_references if owner.kind == "Task"]
-
         async def ask() -> str:
-            return (await self._read(Task, call.namespace, name)).spec.agent_ref.name
+            return (await self._read(Task, call.namespace, call.spec.task_run_ref.name)).spec.agent_ref.name
 
         try:
-            return await self._agents.look_up((call.namespace, name, "".join(owners)), ask)
+            return await self._agents.look_up(call.uid, ask)
         except KubeError:
             return ""
 
