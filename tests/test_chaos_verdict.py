@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.chaos.exposure import Exposure, find_exposure
 from tests.chaos.history import find_illegal
 from tests.chaos.journal import KILLED, STORAGE_DELETED, Disruption
-from tests.chaos.orders import Call, CallKey, Order, draw_order, result_of
+from tests.chaos.orders import ASKED, HOOKED, Call, CallKey, Order, comment_of, draw_order, result_of
 from tests.chaos.verdict import PASSING_SECONDS, UNKNOWN, Verdict, judge
-from tests.chaos.witness import LLMRequest, Witness
+from tests.chaos.witness import Ask, LLMRequest, Witness
 
 from kubechain_common.api.names import tool_call_name
 from kubechain_common.api.v1alpha1.conversation import Message
@@ -23,16 +23,22 @@ from kubechain_common.api.v1alpha1.task import TaskPhase, TaskStatus
 
 ACT, PUT = ("t", 1, 0), ("t", 1, 1)
 ORDER = Order("t", ((Call("act", 10), Call("put", 10)),), (100, 100))
+GUARDED = Order("t", ((Call("act", 10, ASKED, "approve"), Call("act", 10, HOOKED, "reject")),), (100, 100))
+APPROVED, REJECTED = ("t", 1, 0), ("t", 1, 1)
 UID = "uid"
 
 
 class Run:
     """A run in which all went well; tests change what the witnesses saw."""
 
-    def __init__(self) -> None:
-        self.results = {key: result_of(key) for key in ORDER.calls()}
-        self.started: dict[CallKey, list[float]] = {key: [1.0] for key in ORDER.calls()}
-        self.ended: dict[CallKey, list[float]] = {key: [2.0] for key in ORDER.calls()}
+    def __init__(self, order: Order = ORDER) -> None:
+        self.order = order
+        calls = order.calls()
+        runs = [key for key, call in calls.items() if call.verdict != "reject"]
+        self.results = {key: result_of(key) if key in runs else comment_of(key) for key in calls}
+        self.started: dict[CallKey, list[float]] = {key: [1.0] for key in runs}
+        self.ended: dict[CallKey, list[float]] = {key: [2.0] for key in runs}
+        self.asks = {key: [Ask(f"ec-{key[2]}", call.server, 0.5)] for key, call in calls.items() if call.verdict}
         self.requests = {("t", 1): [self.ask(1, 10.0)], ("t", 2): [self.ask(2, 20.0)]}
         self.children = [tool_call_name("t", UID, 1, 1), tool_call_name("t", UID, 1, 2)]
         self.phase = "FinalAnswer"
@@ -53,7 +59,7 @@ class Run:
             "metadata": {"uid": UID},
             "status": {
                 "phase": self.phase,
-                "output": ORDER.answer,
+                "output": self.order.answer,
                 "contextWindow": [
                     {"role": "system"},
                     {"role": "user"},
@@ -64,9 +70,9 @@ class Run:
             },
         }
         children = [{"metadata": {"name": name}, "spec": {"taskRunRef": {"name": "t"}}} for name in self.children]
-        witness = Witness(self.started, self.ended, self.requests)
+        witness = Witness(self.started, self.ended, self.requests, self.asks)
         return judge(
-            [ORDER],
+            [self.order],
             {"t": task},
             children,
             witness,
@@ -84,6 +90,44 @@ def run() -> Run:
 
 def test_a_run_in_which_all_went_well(run: Run) -> None:
     assert run.judge(gentle=True) == Verdict(tasks=1, turns=2, calls=2)
+
+
+def test_a_run_with_people_in_which_all_went_well() -> None:
+    assert Run(GUARDED).judge(gentle=True) == Verdict(tasks=1, turns=2, calls=2, approvals=2)
+
+
+def test_a_person_who_is_asked_twice_is_noticed() -> None:
+    run = Run(GUARDED)
+    run.asks[APPROVED] *= 2
+    assert run.judge().duplicated_asks == 1
+    assert run.judge().anomalies
+
+
+def test_a_webhook_may_come_again_under_its_id_only() -> None:
+    run = Run(GUARDED)
+    run.asks[REJECTED] *= 2
+    assert (run.judge().repeated_asks, run.judge().anomalies) == (1, [])
+    run.asks[REJECTED].append(Ask("another", HOOKED, 0.6))
+    assert run.judge().duplicated_asks == 1
+    assert run.judge().anomalies
+
+
+def test_a_person_who_is_not_asked_is_noticed() -> None:
+    run = Run(GUARDED)
+    del run.asks[APPROVED]
+    assert run.judge().anomalies
+
+
+def test_a_rejected_call_must_not_run() -> None:
+    run = Run(GUARDED)
+    run.started[REJECTED] = [1.0]
+    assert run.judge().anomalies
+
+
+def test_the_model_reads_why_a_call_was_rejected() -> None:
+    run = Run(GUARDED)
+    run.tell(REJECTED, result_of(REJECTED))
+    assert run.judge().lost_calls == 1
 
 
 def test_a_task_that_never_ended_is_lost(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The four services as child processes of the harness: any number of replicas, each restarted when it dies.
+"""The services as child processes of the harness: any number of replicas, each restarted when it dies.
 
 With ``cuttable`` each process reaches the API server and NATS through proxies of its own.
 """
@@ -113,8 +113,7 @@ def _build_member(
     cluster: Cluster, namespace: str, logs: Path, service: str, number: int, links: dict[str, Proxy], taken: set[int]
 ) -> Member:
     identity = f"{service}-{number}"
-    port = choose_port(taken)
-    taken.add(port)
+    port = _choose(taken)
     nats_port = links[NATS].port if links else cluster.port(NATS)
     spec = build_service(
         cluster.layout,
@@ -122,6 +121,7 @@ def _build_member(
         kubeconfig=_write_kubeconfig(cluster, logs / f"{identity}.kubeconfig", links),
         nats_url=f"nats://127.0.0.1:{nats_port}",
         port=port,
+        page_port=_choose(taken) if service == "human-bridge" else None,
     )
     env = {
         **spec.env,
@@ -133,6 +133,12 @@ def _build_member(
         replace(spec, name=identity, env=env, log_file=logs / f"{identity}.log", backoff=AT_ONCE), lambda _: None
     )
     return Member(service, identity, child, links)
+
+
+def _choose(taken: set[int]) -> int:
+    port = choose_port(taken)
+    taken.add(port)
+    return port
 
 
 def _write_kubeconfig(cluster: Cluster, file: Path, links: dict[str, Proxy]) -> Path:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SERVER = "tools"
+ASKED, HOOKED = "asked", "hooked"
+"""The servers whose calls wait for a person, who is reached by the HumanLayer API, and by a webhook."""
 TOOLS = ("act", "look", "put")
 """Without a hint, with readOnlyHint, with idempotentHint."""
 REPEATABLE = frozenset({"look", "put"})
@@ -19,16 +21,22 @@ MIN_TURNS, MAX_TURNS = 2, 4
 LLM_MS = (20, 300)
 TOOL_MS = (10, 200)
 
+GUARDED = 0.12
+"""The part of the calls that wait for a person."""
+VERDICTS = ("approve", "approve", "approve", "reject")
+
 CallKey = tuple[str, int, int]
 """(task, turn from 1, index from 0)."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One tool call of an order."""
+    """One tool call of an order. ``verdict`` is what the person says whom a guarded server makes it wait for."""
 
     tool: str
     ms: int
+    server: str = SERVER
+    verdict: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,22 +60,33 @@ class Order:
         }
 
     def to_message(self) -> str:
-        turns = [[[call.tool, call.ms] for call in calls] for calls in self.turns]
+        turns = [[[call.tool, call.ms, call.server, call.verdict] for call in calls] for calls in self.turns]
         return json.dumps({"task": self.task, "turns": turns, "llm_ms": list(self.llm_ms)})
 
     @classmethod
     def from_message(cls, text: str) -> Order:
         raw: dict[str, Any] = json.loads(text)
-        turns = tuple(tuple(Call(tool, ms) for tool, ms in calls) for calls in raw["turns"])
+        turns = tuple(tuple(Call(*call) for call in calls) for calls in raw["turns"])
         return cls(raw["task"], turns, tuple(raw["llm_ms"]))
 
 
 def draw_order(task: str, rng: random.Random) -> Order:
     turns = tuple(
-        tuple(Call(rng.choices(TOOLS, _WEIGHTS)[0], rng.randint(*TOOL_MS)) for _ in range(rng.choice((1, 1, 2))))
-        for _ in range(rng.randint(MIN_TURNS, MAX_TURNS))
+        tuple(draw_call(rng) for _ in range(rng.choice((1, 1, 2)))) for _ in range(rng.randint(MIN_TURNS, MAX_TURNS))
     )
     return Order(task, turns, tuple(rng.randint(*LLM_MS) for _ in range(len(turns) + 1)))
+
+
+def draw_call(rng: random.Random) -> Call:
+    if rng.random() < GUARDED:
+        return Call(TOOLS[0], rng.randint(*TOOL_MS), rng.choice((ASKED, HOOKED)), rng.choice(VERDICTS))
+    return Call(rng.choices(TOOLS, _WEIGHTS)[0], rng.randint(*TOOL_MS))
+
+
+def comment_of(key: CallKey) -> str:
+    """What the person says who rejects the call."""
+    task, turn, index = key
+    return f"no to {task} {turn} {index}"
 
 
 def result_of(key: CallKey) -> str:

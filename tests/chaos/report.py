@@ -31,6 +31,9 @@ _COLUMNS = (
     ("lost_turns", "lost turns"),
     ("lost_calls", "lost calls"),
     ("duplicated_calls", "duplicated effects"),
+    ("approvals", "calls that waited for a person"),
+    ("duplicated_asks", "people asked twice"),
+    ("repeated_asks", "webhooks sent again under the same id"),
     ("unknown_told", "OutcomeUnknown told"),
     ("repeated_calls", "repeatable tools run again"),
     ("repeated_in_flight", "LLM requests repeated: in flight"),
@@ -40,20 +43,22 @@ _COLUMNS = (
 )
 _MEASURED = f"""\
 `make chaos` runs the whole product (etcd, kube-apiserver, nats-server and the services, each a process of its own)
-with {IN_FLIGHT} Tasks in flight all the time. A Task takes two to four tool turns with one or two calls each; the
-LLM takes 20 to 300 ms, a tool 10 to 200 ms; three calls in four are of a tool without a hint, the others of one
-with `readOnlyHint` or `idempotentHint`. Meanwhile something is killed every second or two, without waiting for
-what was killed before. When a round's deeds end, its Tasks have {DRAIN_SECONDS:.0f} s to end too.
+with {IN_FLIGHT} Tasks in flight all the time. A Task takes two to four tool turns with one or two calls each; the LLM
+takes 20 to 300 ms, a tool 10 to 200 ms; three calls in four are of a tool without a hint, the others of one with
+`readOnlyHint` or `idempotentHint`. One call in eight waits for a person first, who is asked through a server that
+speaks the HumanLayer API, or by a webhook, and who approves three in four and rejects the others. Meanwhile something
+is killed every second or two, without waiting for what was killed before. When a round's deeds end, its Tasks have
+{DRAIN_SECONDS:.0f} s to end too.
 
-The counts are not the product's own. The MCP server notes the start and the end of every execution in a file, the
-LLM every request, the harness every step of every Task that it sees through a watch. The rules are in
-`tests/chaos/verdict.py`: every Task ends with its final answer after exactly the ordered turns, results in call
-order; a tool without a hint ran once, or at most once and the model was told that the outcome is unknown; a
-repeatable one ran at least once. A repeated LLM request counts as *in flight* when llm-gateway or nats-server was
-killed, frozen or cut off before the LLM had answered the earlier one, or within {PASSING_SECONDS:g} s after: the
-time in which the gateway reads the answer and JetStream confirms its result. A turn never goes back, a context
-window only grows, nothing changes after the end, and no call has two objects; whatever breaks one of these rules is
-an anomaly.
+The counts are not the product's own. The MCP server notes the start and the end of every execution in a file, the LLM
+every request, the people every question, the harness every step of every Task that it sees through a watch. The rules
+are in `tests/chaos/verdict.py`: every Task ends with its final answer after exactly the ordered turns, results in
+call order; a tool without a hint ran once, or at most once and the model was told that the outcome is unknown; a
+repeatable one ran at least once; a person was asked once, and no rejected call ran. A repeated LLM request counts as
+*in flight* when llm-gateway or nats-server was killed, frozen or cut off before the LLM had answered the earlier one,
+or within {PASSING_SECONDS:g} s after: the time in which the gateway reads the answer and JetStream confirms its
+result. A turn never goes back, a context window only grows, nothing changes after the end, and no call has two
+objects; whatever breaks one of these rules is an anomaly.
 
 A kill counts as one with something in flight when, by the witnesses, the LLM was working at an answer or a tool was
 running in that moment. Unfinished Tasks there always are.
@@ -115,6 +120,7 @@ def summary(outcome: Outcome) -> str:
         f"{sum(outcome.journal.deaths.values())} kills {made['deaths']} {made['outages'] or ''}; "
         f"lost {v.lost_tasks}, duplicated {v.duplicated_calls}, unknown {v.unknown_told}, "
         f"run again {v.repeated_calls}, "
+        f"{v.approvals} approvals, people asked twice {v.duplicated_asks}, webhooks again {v.repeated_asks}, "
         f"asked again {v.repeated_in_flight} + {v.repeated_storage_lost} + {v.repeated_unexplained}; "
         f"{outcome.exposure.during_either} kills with something in flight; "
         f"longest pause {outcome.recovery:.1f} s, "
@@ -150,7 +156,7 @@ def render(rounds: list[Round]) -> str:
 def _add_up(rounds: list[Round]) -> dict[str, Any]:
     counts = [key for key, _ in _COLUMNS if key not in ("kills", "anomalies")]
     return {
-        **{key: sum(r[key] for r in rounds) for key in counts},
+        **{key: sum(r.get(key, 0) for r in rounds) for key in counts},
         "kills": sum(_tally(rounds, "deaths").values()),
         "anomalies": sum(len(r["anomalies"]) for r in rounds),
         "pause": max((r["pause"] for r in rounds), default=0.0),

@@ -60,14 +60,15 @@ async def run_round(
     """``directory`` gets the logs of the witnesses and of the services."""
     await asyncio.to_thread(directory.mkdir, parents=True)
     namespace = directory.name
-    tool_log, llm_log = directory / "tools.jsonl", directory / "llm.jsonl"
+    tool_log, llm_log, people_log = (directory / f"{who}.jsonl" for who in ("tools", "llm", "people"))
     journal, history, began = Journal(), History(), time.monotonic()
     await kube.request("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
-    with running_llm(llm_log) as llm_url:
+    with running_server("llm", llm_log) as llm_url, running_server("people", people_log) as people_url:
         async with running_fleet(
             cluster, namespace, directory, replicas=scenario.replicas, cuttable=scenario.cuttable
         ) as fleet:
-            await create_agent(kube, namespace, llm_url, [sys.executable, str(TOOLS), str(tool_log)])
+            tools = [sys.executable, str(TOOLS), str(tool_log)]
+            await create_agent(kube, namespace, llm_url, people_url, tools)
             load = Load(kube, namespace, history, random.Random(f"{seed} orders"), in_flight)
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(history.follow(kube, namespace).run())
@@ -78,7 +79,7 @@ async def run_round(
             children = await _list(kube, TaskRunToolCall, namespace)
     await kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
     await asyncio.to_thread(write_journal, directory / "journal.jsonl", journal)
-    witness = read_witness(tool_log, llm_log)
+    witness = read_witness(tool_log, llm_log, people_log)
     verdict = judge(
         load.orders,
         tasks,
@@ -138,8 +139,9 @@ async def _list(kube: KubeClient, kind: type[Resource], namespace: str) -> list[
 
 
 @contextmanager
-def running_llm(log: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.chaos.servers.llm", str(log)]
+def running_server(name: str, log: Path) -> Iterator[str]:
+    """One of the processes outside the product; its URL."""
+    command = [sys.executable, "-m", f"tests.chaos.servers.{name}", str(log)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -3,6 +3,8 @@
 * Every Task ends with its final answer, after exactly the ordered turns, with each result in its place.
 * A tool without a hint ran once, or at most once and the model was told that the outcome is unknown. A repeatable tool
   ran at least once and its result is known.
+* A person was asked once about each call that waits for one, and no rejected call ran: the model read the comment. By
+  webhook, which can not be asked what it has got, a request in flight may come again under the same id.
 * An LLM request is repeated only if the earlier one was in flight when something happened to what carries its answer:
   the LLM had not answered yet, or had for less than ``PASSING_SECONDS``. In that time llm-gateway parses the answer and
   JetStream confirms its result: milliseconds on an idle machine, longer while dozens of processes start on two cores.
@@ -17,7 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.chaos.journal import STORAGE_DELETED, Disruption
-from tests.chaos.orders import REPEATABLE, Call, CallKey, Order, result_of
+from tests.chaos.orders import HOOKED, REPEATABLE, Call, CallKey, Order, comment_of, result_of
 from tests.chaos.witness import LLMRequest, Witness
 
 from kubechain_common.api.names import tool_call_name
@@ -43,6 +45,9 @@ class Verdict:
     duplicated_calls: int = 0
     repeated_calls: int = 0
     unknown_told: int = 0
+    approvals: int = 0
+    duplicated_asks: int = 0
+    repeated_asks: int = 0
     repeated_in_flight: int = 0
     repeated_storage_lost: int = 0
     repeated_unexplained: int = 0
@@ -116,6 +121,10 @@ def _judge_children(verdict: Verdict, order: Order, task: Object | None, childre
 
 def _judge_call(verdict: Verdict, key: CallKey, call: Call, text: str | None, witness: Witness) -> None:
     started, ended = len(witness.started.get(key, [])), len(witness.ended.get(key, []))
+    if call.verdict:
+        _judge_asks(verdict, key, call, witness)
+    if call.verdict == "reject" and started:
+        verdict.anomalies.append(f"{key}: rejected by a person, and ran all the same")
     repeatable = call.tool in REPEATABLE
     if started > 1 and repeatable:
         verdict.repeated_calls += started - 1
@@ -124,7 +133,11 @@ def _judge_call(verdict: Verdict, key: CallKey, call: Call, text: str | None, wi
         verdict.anomalies.append(f"{key}: {call.tool} ran {started} times")
     if text is None:
         return  # its Task is lost and says so
-    if text == result_of(key):
+    if call.verdict == "reject":
+        if text != comment_of(key):
+            verdict.lost_calls += 1
+            verdict.anomalies.append(f"{key}: rejected by a person, and the model was told: {text!r}")
+    elif text == result_of(key):
         if ended == 0:
             verdict.anomalies.append(f"{key}: has a result, but never ran to its end")
     elif UNKNOWN in text and not repeatable:
@@ -132,6 +145,22 @@ def _judge_call(verdict: Verdict, key: CallKey, call: Call, text: str | None, wi
     else:
         verdict.lost_calls += 1
         verdict.anomalies.append(f"{key}: {call.tool} ran {started} times, and the model was told: {text!r}")
+
+
+def _judge_asks(verdict: Verdict, key: CallKey, call: Call, witness: Witness) -> None:
+    verdict.approvals += 1
+    asks = witness.asks.get(key, [])
+    ids = {ask.id for ask in asks}
+    if call.server == HOOKED:
+        verdict.repeated_asks += max(0, len(asks) - len(ids))
+        twice = len(ids) - 1
+    else:
+        twice = len(asks) - 1
+    if not asks:
+        verdict.anomalies.append(f"{key}: waited for a person, and nobody was asked")
+    if twice > 0:
+        verdict.duplicated_asks += twice
+        verdict.anomalies.append(f"{key}: a person was asked {twice + 1} times, as {sorted(ids)}")
 
 
 def _judge_turn(

@@ -1,8 +1,8 @@
-"""What the tools and the LLM say that happened, read from their own logs."""
+"""What the tools, the LLM and the people say that happened, read from their own logs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.chaos.notes import read_notes
@@ -22,15 +22,25 @@ class LLMRequest:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """One request to a person, by its name outside."""
+
+    id: str
+    road: str
+    time: float
+
+
+@dataclass(frozen=True)
 class Witness:
-    """``started`` and ``ended`` hold when each execution of a call did."""
+    """``started`` and ``ended`` hold when each execution of a call did, ``asks`` how often a person was asked."""
 
     started: dict[CallKey, list[float]]
     ended: dict[CallKey, list[float]]
     requests: dict[tuple[str, int], list[LLMRequest]]
+    asks: dict[CallKey, list[Ask]] = field(default_factory=dict)
 
 
-def read_witness(tool_log: Path, llm_log: Path) -> Witness:
+def read_witness(tool_log: Path, llm_log: Path, people_log: Path) -> Witness:
     executions: dict[str, dict[CallKey, list[float]]] = {"start": {}, "end": {}}
     for line in read_notes(tool_log):
         key = (line["task"], line["turn"], line["index"])
@@ -41,4 +51,8 @@ def read_witness(tool_log: Path, llm_log: Path) -> Witness:
             line["task"], line["turn"], line["digest"], line["time"], line["seconds"], tuple(line["told"])
         )
         requests.setdefault((request.task, request.turn), []).append(request)
-    return Witness(executions["start"], executions["end"], requests)
+    asks: dict[CallKey, list[Ask]] = {}
+    for line in read_notes(people_log):
+        key = (line["task"], line["turn"], line["index"])
+        asks.setdefault(key, []).append(Ask(line["id"], line["road"], line["time"]))
+    return Witness(executions["start"], executions["end"], requests, asks)

@@ -1,1 +1,1 @@
-"""The two processes outside the product, each with a log of its own: the tools and the LLM."""
+"""The three processes outside the product, each with a log of its own: the tools, the LLM and the people."""

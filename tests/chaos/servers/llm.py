@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 from tests.chaos.notes import note
-from tests.chaos.orders import SERVER, Order
+from tests.chaos.orders import Order
 
 from kubechain_cli.scripted_llm import ChatMessage, Reply, Script, ScriptedServer, ToolCall, ToolSpec
 
@@ -29,8 +29,11 @@ def obey(messages: Sequence[ChatMessage]) -> tuple[Order, int, Reply]:
     calls = tuple(
         ToolCall(
             f"call_{order.task}_{turn}_{index}",
-            f"{SERVER}__{call.tool}",
-            json.dumps({"task": order.task, "turn": turn, "index": index, "ms": call.ms}),
+            f"{call.server}__{call.tool}",
+            json.dumps(
+                {"task": order.task, "turn": turn, "index": index, "ms": call.ms}
+                | ({"verdict": call.verdict} if call.verdict else {})
+            ),
         )
         for index, call in enumerate(order.turns[turn - 1])
     )

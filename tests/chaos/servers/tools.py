@@ -27,8 +27,8 @@ async def execute(task: str, turn: int, index: int, ms: int) -> str:
 
 
 @server.tool()
-async def act(task: str, turn: int, index: int, ms: int) -> str:
-    """Has an effect; nothing says that it may have it twice."""
+async def act(task: str, turn: int, index: int, ms: int, verdict: str = "") -> str:
+    """Has an effect; nothing says that it may have it twice. ``verdict`` tells the person what to say of the call."""
     return await execute(task, turn, index, ms)
 
 
