@@ -17,7 +17,7 @@ from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.state import read_running_state
 from kubechain_common.testing.eventually import eventually
 
-SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host")
+SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
 BIN = Path(sys.executable).parent
 UP_SECONDS = 900.0
 """The first `up` on a machine may have to build the control plane; after that it takes about ten seconds."""
