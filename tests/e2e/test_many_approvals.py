@@ -20,7 +20,6 @@ import psutil
 import pytest
 from tests.e2e.support import manifests
 from tests.e2e.support.cluster import SERVICES
-from tests.e2e.support.scripts import count_turns
 from tests.e2e.support.workspace import ToolLog, Workspace
 
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
