@@ -67,7 +67,7 @@ async def test_a_thousand_tasks_wait_for_approval(
         await asyncio.to_thread(kill_all, workspace)
         empty = await calm_load(workspace)
         await each(TASKS, lambda i: kube.create(build_task(workspace, i)))
-        await until(lambda: count_asked(calls) == TASKS, CREATE_SECONDS, what="everybody asked")
+        await until(lambda: count_asked(calls) == TASKS, CREATE_SECONDS, what=lambda: describe(tasks, calls))
 
         waiting = await calm_load(workspace)
         await asyncio.sleep(CALM_SECONDS)
@@ -85,7 +85,9 @@ async def test_a_thousand_tasks_wait_for_approval(
 
         names = sorted(before)
         await each(TASKS, lambda i: approve(kube, workspace, names[i]))
-        await until(lambda: all(task.finished for task in tasks.list()), FINISH_SECONDS, what="all Tasks finished")
+        await until(
+            lambda: all(task.finished for task in tasks.list()), FINISH_SECONDS, what=lambda: describe(tasks, calls)
+        )
         assert Counter(task.status.phase for task in tasks.list()) == {"FinalAnswer": TASKS}
     assert Counter(log.of("start")) == {(f"wait-{i:04d}", 0): 1 for i in range(TASKS)}
     asked = Counter(
@@ -112,7 +114,7 @@ async def approve(kube: KubeClient, workspace: Workspace, call: str) -> None:
     )
 
 
-async def until(condition: Callable[[], object], seconds: float, *, what: str) -> None:
+async def until(condition: Callable[[], object], seconds: float, *, what: Callable[[], str]) -> None:
     await asyncio.to_thread(eventually, condition, seconds, what=what)
 
 
@@ -148,6 +150,12 @@ def count_asked(calls: Informer[TaskRunToolCall]) -> int:
     return sum(
         any(c.type == HUMAN_ASKED and c.status == "True" for c in call.status.conditions) for call in calls.list()
     )
+
+
+def describe(tasks: Informer[Task], calls: Informer[TaskRunToolCall]) -> str:
+    states = Counter((t.status.phase, t.status.status_detail) for t in tasks.list())
+    waits = Counter((c.status.status, c.status.status_detail) for c in calls.list())
+    return f"{count_asked(calls)} of {TASKS} asked; Tasks {dict(states)}; calls {dict(waits)}"
 
 
 def kill_all(workspace: Workspace) -> None:
