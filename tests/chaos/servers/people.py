@@ -94,7 +94,7 @@ class People:
 
     async def _call_back(self, asked: dict[str, Any], arguments: dict[str, Any]) -> None:
         await asyncio.sleep(random.uniform(*THINKS))
-        answer = {"callId": asked["callId"], "by": "chaos", **_verdict(arguments)}
+        answer = {"token": asked["token"], "by": "chaos", **_verdict(arguments)}
         body = json.dumps(answer).encode()
         while True:
             now = int(time.time())

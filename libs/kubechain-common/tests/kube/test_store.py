@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_common.api.v1alpha1 import Task
-from kubechain_common.kube.store import Change, Store
+from kubechain_common.api.v1alpha1 import ALL_KINDS, Resource, Task
+from kubechain_common.kube.store import Change, Store, version_of
+from kubechain_common.testing.arbitrary import fuzz, resources
 
 KEY = ("ns", "a")
 
@@ -24,7 +25,7 @@ def kinds(changes: list[Change[Task]]) -> list[str]:
 
 
 def test_an_object_is_added_then_modified_then_deleted() -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     assert kinds(store.upsert(task(1))) == ["added"]
     (change,) = store.upsert(task(2))
     assert change.kind == "modified"
@@ -37,13 +38,13 @@ def test_an_object_is_added_then_modified_then_deleted() -> None:
 
 @pytest.mark.parametrize("version", [4, 5])
 def test_what_is_not_newer_is_ignored(version: int) -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     store.upsert(task(5))
     assert store.upsert(task(version)) == []
 
 
 def test_a_late_answer_to_a_write_does_not_bring_back_the_dead() -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     store.upsert(task(1))
     store.delete(KEY, 3)
     assert store.upsert(task(2)) == []
@@ -51,7 +52,7 @@ def test_a_late_answer_to_a_write_does_not_bring_back_the_dead() -> None:
 
 
 def test_a_late_deletion_leaves_the_re_created_object_alone() -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     store.upsert(task(1))
     assert kinds(store.upsert(task(5, uid="u2"))) == ["deleted", "added"]
     assert store.delete(KEY, 3) == []
@@ -59,13 +60,13 @@ def test_a_late_deletion_leaves_the_re_created_object_alone() -> None:
 
 
 def test_a_deletion_heard_of_first_counts_too() -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     assert store.delete(KEY, 3) == []
     assert store.upsert(task(2)) == []
 
 
 def test_indexes_follow_the_object() -> None:
-    store: Store[Task] = Store({"agent": lambda t: [t.spec.agent_ref.name]})
+    store: Store[Task] = Store(Task, {"agent": lambda t: [t.spec.agent_ref.name]})
     store.upsert(task(1, agent="x", owner="o1"))
     store.upsert(task(2, name="b", agent="x"))
     assert [t.name for t in store.by_index("agent", "x")] == ["a", "b"]
@@ -80,7 +81,7 @@ def test_indexes_follow_the_object() -> None:
 
 def test_unknown_index_is_a_key_error() -> None:
     with pytest.raises(KeyError):
-        Store[Task]().by_index("nope", "x")
+        Store[Task](Task).by_index("nope", "x")
 
 
 def test_a_failing_indexer_leaves_the_store_as_it_was() -> None:
@@ -89,7 +90,7 @@ def test_a_failing_indexer_leaves_the_store_as_it_was() -> None:
             raise ValueError
         return ["all"]
 
-    store: Store[Task] = Store({"i": index})
+    store: Store[Task] = Store(Task, {"i": index})
     store.upsert(task(1))
     with pytest.raises(ValueError):  # noqa: PT011
         store.upsert(task(2, agent="bad"))
@@ -97,7 +98,7 @@ def test_a_failing_indexer_leaves_the_store_as_it_was() -> None:
 
 
 def test_a_list_reveals_missed_deletions_but_not_of_what_is_newer_than_the_list() -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     for name, version in (("a", 1), ("b", 2), ("c", 9)):
         store.upsert(task(version, name=name, uid=name))
     changes = store.prune({("ns", "b")}, 5)
@@ -106,7 +107,7 @@ def test_a_list_reveals_missed_deletions_but_not_of_what_is_newer_than_the_list(
 
 
 def test_clear_reports_every_object_and_forgets_the_dead() -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     store.upsert(task(8))
     store.upsert(task(9, name="b"))
     store.delete(("ns", "b"), 10)
@@ -127,7 +128,7 @@ STEPS = st.lists(st.builds(Step, st.sampled_from(["put", "put", "delete"]), st.i
 
 @given(steps=STEPS)
 def test_watch_and_own_writes_converge_in_whatever_order_they_arrive(steps: list[Step]) -> None:
-    store: Store[Task] = Store({"all": lambda _: ["all"]})
+    store: Store[Task] = Store(Task, {"all": lambda _: ["all"]})
     late: list[tuple[int, Task]] = []
     alive: Task | None = None
     life = 0
@@ -152,7 +153,7 @@ def test_watch_and_own_writes_converge_in_whatever_order_they_arrive(steps: list
 
 
 def test_a_replacement_is_for_the_same_version_only() -> None:
-    store: Store[Task] = Store()
+    store: Store[Task] = Store(Task)
     old, new = task(1), task(2)
     store.upsert(new)
     store.replace(old)
@@ -163,3 +164,41 @@ def test_a_replacement_is_for_the_same_version_only() -> None:
     store.delete(new.key, 3)
     store.replace(thin)
     assert store.get(new.key) is None
+
+
+def test_a_packed_object_reads_the_same_and_changes_as_any_other() -> None:
+    store: Store[Task] = Store(Task, {"agent": lambda t: [t.spec.agent_ref.name]})
+    first, second = task(1), task(2)
+    store.upsert(first)
+    store.pack(first.key, 1)
+    assert store.get(first.key) == first
+    assert store.list() == [first]
+    assert store.by_index("agent", first.spec.agent_ref.name) == [first]
+    assert store.upsert(second) == [Change("modified", first, second)]
+    store.pack(second.key, 2)
+    assert store.delete(second.key, 3) == [Change("deleted", second, None)]
+    assert store.list() == []
+
+
+def test_an_object_that_changed_meanwhile_is_not_packed() -> None:
+    store: Store[Task] = Store(Task)
+    store.upsert(task(1))
+    newer = task(2)
+    store.upsert(newer)
+    store.pack(newer.key, 1)
+    assert store.get(newer.key) is newer
+    store.pack(("nowhere", "nothing"), 1)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@fuzz
+@given(data=st.data())
+def test_packing_loses_nothing(kind: type[Resource], data: st.DataObject) -> None:
+    obj = data.draw(resources(kind))
+    store: Store[Resource] = Store(kind)
+    store.upsert(obj)
+    store.pack(obj.key, version_of(obj))
+    read = store.get(obj.key)
+    assert read is not None
+    assert read is not obj
+    assert read.model_dump(mode="json") == obj.model_dump(mode="json")

@@ -25,6 +25,9 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.messages import ObjectRef
 
+IDLE_SECONDS = 2.0
+"""After which a call that waits costs little memory."""
+
 MAX_ARGUMENTS = 4096
 """Characters of a waiting call's arguments that are kept; what is cut ends with an ellipsis."""
 
@@ -46,6 +49,7 @@ class WaitingCalls:
             indexers={_WAITING: _index_waiting, _EXTERNAL: _index_external_id},
             transform=thin_out,
             strip=strip_settled,
+            pack_after=IDLE_SECONDS,
         )
 
     def waiting(self) -> list[TaskRunToolCall]:

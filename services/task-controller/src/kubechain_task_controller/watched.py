@@ -22,6 +22,9 @@ from kubechain_task_controller.core.tool_calls import pending_names
 
 Enqueue = Callable[[Key], None]
 
+IDLE_SECONDS = 2.0
+"""After which a Task or a call that waits, for a person perhaps, costs little memory."""
+
 BY_UID = "uid"
 BY_AGENT = "agent"
 BY_SOURCE = "source"
@@ -52,6 +55,7 @@ class Watched:
                 indexers={BY_UID: _uid_of, BY_AGENT: _agent_of_unfinished, BY_SOURCE: _source_of_unstarted},
                 transform=strip_finished,
                 strip=strip_raw,
+                pack_after=IDLE_SECONDS,
             ),
             agents=Informer(
                 kube,
@@ -67,7 +71,7 @@ class Watched:
             llms=Informer(kube, LLM, namespace=namespace),
             servers=Informer(kube, MCPServer, namespace=namespace),
             channels=Informer(kube, ContactChannel, namespace=namespace),
-            calls=Informer(kube, TaskRunToolCall, namespace=namespace),
+            calls=Informer(kube, TaskRunToolCall, namespace=namespace, pack_after=IDLE_SECONDS),
         )
         watched._thin_out_calls()
         return watched

@@ -18,6 +18,9 @@ from kubechain_common.kube.informer import Change, Informer, Key
 from kubechain_common.messages import ObjectRef
 from kubechain_toolcall_controller.core.asking import is_waiting
 
+IDLE_SECONDS = 2.0
+"""After which a call that waits, for a person perhaps, costs little memory."""
+
 BY_UID = "uid"
 BY_SERVER = "server"
 BY_CHANNEL = "channel"
@@ -40,6 +43,7 @@ class Watched:
             namespace=namespace,
             indexers={BY_UID: _uid_of_unfinished, BY_SERVER: _server_of_unfinished, BY_CHANNEL: _channel_of_question},
             transform=_strip_finished,
+            pack_after=IDLE_SECONDS,
         )
         servers = Informer(
             kube,

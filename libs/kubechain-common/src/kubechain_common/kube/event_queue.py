@@ -2,15 +2,20 @@
 
 An event's identity is what it says about which object: "the same again" only raises a count. Its name ends in the
 nanosecond of its first sighting, because kubectl orders what happened within one second by name.
+
+A burst of Tasks leaves thousands of Events here for a minute, so a waiting one is its JSON and little else.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+import orjson
 
 from kubechain_common.api.v1alpha1.meta import API_VERSION, Resource
 
@@ -24,9 +29,11 @@ _MAX_NAME = 253
 class PendingEvent:
     """``count`` sightings between ``first`` and ``last`` that the API server does not know of yet."""
 
-    identity: str
+    identity: bytes
     namespace: str
-    body: Mapping[str, Any] = field(repr=False)
+    object_name: str
+    object_uid: str
+    body: bytes = field(repr=False)
     first: datetime
     last: datetime
     object_created: datetime | None = None
@@ -38,19 +45,11 @@ class PendingEvent:
         suffix = f".{int(self.first.timestamp()) * 10**9 + self.first.microsecond * 1000:016x}"
         return self.object_name[: _MAX_NAME - len(suffix)].rstrip("-.") + suffix
 
-    @property
-    def object_name(self) -> str:
-        return str(self.body["involvedObject"]["name"])
-
-    @property
-    def object_uid(self) -> str:
-        return str(self.body["involvedObject"]["uid"])
-
     def build_new(self) -> dict[str, Any]:
         """The Event to create."""
         metadata = {"name": self.name, "namespace": self.namespace}
         times = {"firstTimestamp": timestamp(self.first), "lastTimestamp": timestamp(self.last)}
-        return {**self.body, **times, "metadata": metadata, "count": self.count}
+        return {**orjson.loads(self.body), **times, "metadata": metadata, "count": self.count}
 
     def build_bump(self, known_count: int) -> dict[str, Any]:
         """The merge patch of an Event that was seen ``known_count`` times before."""
@@ -62,7 +61,7 @@ class EventQueue:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._pending: OrderedDict[str, PendingEvent] = OrderedDict()
+        self._pending: OrderedDict[bytes, PendingEvent] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -112,18 +111,21 @@ def build_event(
     return PendingEvent(
         identity=identity_of(body),
         namespace=obj.namespace,
-        body=body,
+        object_name=obj.name,
+        object_uid=obj.uid,
+        body=orjson.dumps(body),
         first=now,
         last=now,
         object_created=obj.metadata.creation_timestamp,
     )
 
 
-def identity_of(body: Mapping[str, Any]) -> str:
-    """The same words about the same object, whether about to be written or read back."""
+def identity_of(body: Mapping[str, Any]) -> bytes:
+    """A digest of the same words about the same object, whether about to be written or read back."""
     source = body.get("source") or {}
     parts = (source.get("component"), body.get("type"), body.get("reason"), body.get("message"))
-    return "\x00".join(str(part) for part in ((body.get("involvedObject") or {}).get("uid"), *parts))
+    text = "\x00".join(str(part) for part in ((body.get("involvedObject") or {}).get("uid"), *parts))
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=16).digest()
 
 
 def timestamp(value: datetime) -> str:

@@ -82,7 +82,7 @@ class EventWriter:
         self._queues = [EventQueue(capacity // workers) for _ in range(workers)]
         self._filled = [asyncio.Event() for _ in range(workers)]
         self._started = datetime.now(UTC)
-        self._known: OrderedDict[str, KnownEvent] = OrderedDict()
+        self._known: OrderedDict[bytes, KnownEvent] = OrderedDict()
         self._read: OrderedDict[str, None] = OrderedDict()
         self._unwritten = 0
         self._hurry = asyncio.Event()
