@@ -96,7 +96,7 @@ def test_nobody_dates_an_answer_back_or_ahead(place: Place, approver: User, by_h
     at = (datetime.now(UTC) + timedelta(hours=by_hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
     refused = approver.patch("c", decision={"approved": True, "at": at})
     assert "at has to be the time of now, within 5 minutes: leave it out" in refused.stderr
-    forged = {"manager": "x", "operation": "Update", "apiVersion": f"{GROUP}/v1alpha1", "time": at}
+    forged: dict[str, Any] = {"manager": "x", "operation": "Update", "apiVersion": f"{GROUP}/v1alpha1", "time": at}
     forged |= {"fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:decision": {"f:approved": {}}}}}
     body = {"metadata": {"managedFields": [forged]}, "spec": {"decision": {"approved": True, "at": at}}}
     refused = approver.kubectl("patch", "taskruntoolcall", "c", "--type=merge", "-p", json.dumps(body))

@@ -76,4 +76,4 @@ def test_a_full_queue_drops_the_oldest() -> None:
     assert queue.put(event("1"))
     assert queue.put(event("2"))
     assert not queue.put(event("3"))
-    assert [taken.body["message"] for taken in iter(queue.take, None)] == ["2", "3"]
+    assert [taken.build_new()["message"] for taken in iter(queue.take, None)] == ["2", "3"]
