@@ -1,7 +1,9 @@
 """One product for all end-to-end tests, and a namespace for each of them.
 
 KUBECHAIN_TEST_STATE_DIR names the state directory of a cluster that runs already (`kubechain up --detach --state-dir
-X`), for quick runs while developing. What the tests share is in the package ``support``.
+X`), for quick runs while developing. Its human-bridge finds the people of the tests if it was started with
+KUBECHAIN_BRIDGE_HUMANLAYER_URL=http://127.0.0.1:PORT, and the tests are with KUBECHAIN_TEST_HUMANLAYER_PORT=PORT. What
+the tests share is in the package ``support``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster, existing_cluster, running_cluster
+from tests.e2e.support.humanlayer import HumanLayer
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.otlp import SpanStore
 from tests.e2e.support.witness import Witness
@@ -62,8 +65,23 @@ def spans(session_servers: BackgroundLoop) -> SpanStore:
 
 
 @pytest.fixture(scope="session")
+def humanlayer() -> HumanLayer:
+    """The HumanLayer API of all tests, and the people behind it."""
+    return HumanLayer()
+
+
+@pytest.fixture(scope="session")
+def humanlayer_url(session_servers: BackgroundLoop, humanlayer: HumanLayer) -> str:
+    port = int(os.environ.get("KUBECHAIN_TEST_HUMANLAYER_PORT", "0"))
+    return session_servers.serve(humanlayer.build_app(), port)
+
+
+@pytest.fixture(scope="session")
 def cluster(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, spans: SpanStore
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    spans: SpanStore,
+    humanlayer_url: str,
 ) -> Iterator[Cluster]:
     """The whole product; started once."""
     running = os.environ.get("KUBECHAIN_TEST_STATE_DIR")
@@ -71,7 +89,9 @@ def cluster(
         request.session.stash[CLUSTER] = cluster = existing_cluster(Path(running))
         yield cluster
         return
-    with running_cluster(tmp_path_factory.mktemp("cluster"), otlp_url=spans.url) as cluster:
+    with running_cluster(
+        tmp_path_factory.mktemp("cluster"), otlp_url=spans.url, humanlayer_url=humanlayer_url
+    ) as cluster:
         request.session.stash[CLUSTER] = cluster
         yield cluster
 

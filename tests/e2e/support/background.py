@@ -41,13 +41,13 @@ class BackgroundLoop:
         """Enter the context in the thread; it is left when the loop ends."""
         return self.run(self._stack.enter_async_context(context))
 
-    def serve(self, app: web.Application) -> str:
-        """Serve the application on a free port and return its URL, without a slash at its end."""
-        return self.run(self._serve(app))
+    def serve(self, app: web.Application, port: int = 0) -> str:
+        """Serve the application (0: on a free port) and return its URL, without a slash at its end."""
+        return self.run(self._serve(app, port))
 
-    async def _serve(self, app: web.Application) -> str:
+    async def _serve(self, app: web.Application, port: int) -> str:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         return f"http://127.0.0.1:{runner.addresses[0][1]}"

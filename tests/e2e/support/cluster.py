@@ -52,6 +52,11 @@ class Cluster:
             check=False,
         )
 
+    @property
+    def page_url(self) -> str:
+        """Where human-bridge serves people and the answers of their programs."""
+        return str(self.status()["pageUrl"])
+
     def status(self) -> dict[str, Any]:
         """`kubechain status -o json`."""
         shown = self.run_cli("status", "-o", "json")
@@ -93,10 +98,16 @@ def build_environment(state_dir: Path, extra: Mapping[str, str]) -> dict[str, st
 
 
 @contextmanager
-def running_cluster(state_dir: Path, *, otlp_url: str) -> Iterator[Cluster]:
-    """`kubechain up --detach`, the cluster, `kubechain down`. Spans go to ``otlp_url``."""
-    tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp_url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
-    cluster = Cluster(state_dir, build_environment(state_dir, tracing), traces=True)
+def running_cluster(state_dir: Path, *, otlp_url: str, humanlayer_url: str) -> Iterator[Cluster]:
+    """`kubechain up --detach`, the cluster, `kubechain down`. Spans go to ``otlp_url``, and people are behind the
+    HumanLayer API at ``humanlayer_url``.
+    """
+    told = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_url,
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "KUBECHAIN_BRIDGE_HUMANLAYER_URL": humanlayer_url,
+    }
+    cluster = Cluster(state_dir, build_environment(state_dir, told), traces=True)
     try:
         up = cluster.run_cli("up", "--detach", timeout=UP_SECONDS)
         assert up.returncode == 0, f"kubechain up failed:\n{up.stdout}{up.stderr}\n{cluster.tail_logs()}"

@@ -287,3 +287,134 @@ Status: Succeeded
 Status Detail: …
 Events:
 """
+
+# --- human approval: once the API key of HumanLayer is in Secret humanlayer ---
+
+APPROVAL_CHANNEL = """\
+apiVersion: kubechain.humanlayer.dev/v1alpha1
+kind: ContactChannel
+metadata:
+  name: approval-channel
+spec:
+  type: email # Replace with "slack" if using Slack
+  apiKeyFrom:
+    secretKeyRef:
+      name: humanlayer
+      key: HUMANLAYER_API_KEY
+  email:
+    address: "approver@example.com" # Replace with actual target email address
+    subject: "Approval Request from Kubechain"
+    contextAboutUser: "Primary approver for web fetch operations"
+"""
+
+APPROVED_FETCH_SERVER = f"""\
+{FETCH_SERVER_FOR_LOCAL_PAGE}\
+  # When an approvalContactChannel is specified,
+  # all tools on this MCP server will wait for human approval prior executing.
+  approvalContactChannel:
+    name: approval-channel
+"""
+
+APPROVED_AGENT = """\
+apiVersion: kubechain.humanlayer.dev/v1alpha1
+kind: Agent
+metadata:
+  name: agent-with-fetch
+spec:
+  llmRef:
+    name: gpt-4o
+  system: |
+    You are a helpful assistant. Your job is to help the user with their tasks.
+  mcpServers:
+    - name: fetch
+"""
+
+APPROVED_TASK = """\
+apiVersion: kubechain.humanlayer.dev/v1alpha1
+kind: Task
+metadata:
+  name: approved-fetch-task
+spec:
+  agentRef:
+    name: agent-with-fetch
+  userMessage: "Write me a haiku about the character found at {url}?"
+"""
+
+WAITING_CALL_DESCRIBED = """\
+Name: {name}
+Namespace: default
+…kubechain.humanlayer.dev/taskruntoolcall=approved-fetch-task
+Annotations: <none>
+API Version: kubechain.humanlayer.dev/v1alpha1
+Kind: TaskRunToolCall
+Metadata:
+Creation Timestamp: …
+Generation: 1
+Owner References:
+API Version: kubechain.humanlayer.dev/v1alpha1
+Controller: true
+Kind: Task
+Name: approved-fetch-task
+UID: {owner}
+Resource Version: …
+UID: …
+Spec:
+Arguments: {{"url":"{url}"}}
+Task Run Ref:
+Name: approved-fetch-task
+Tool Call Id: call_…
+Tool Ref:
+Name: fetch__fetch
+Status:
+External Call ID: ec-…
+Phase: Pending
+Start Time: …
+Status: AwaitingHumanApproval
+Status Detail: Waiting for human approval via contact channel approval-channel
+Events:
+"""
+
+APPROVED_TASK_DESCRIBED = """\
+Name: approved-fetch-task
+Kind: Task
+Metadata:
+Creation Timestamp: …
+UID: …
+Spec:
+Status:
+Context Window:
+Content: You are a helpful assistant. Your job is to help the user with their tasks.
+Role: system
+Content: Write me a haiku about the character found at {url}?
+Role: user
+Content:
+Role: assistant
+Tool Calls:
+Function:
+Arguments: {{"url":"{url}"}}
+Name: fetch__fetch
+Id: call_…
+Type: function
+Content: …Content type application/json cannot be simplified to markdown, but here is the raw content:
+Contents of {url}:
+{{"name":"C-3PO",…}}
+Role: tool
+Tool Call Id: call_…
+Content: …
+Golden C-3PO,
+Speaks in many languages,
+Droid with gentle heart.
+Role: assistant
+Output: …
+Golden C-3PO,
+Speaks in many languages,
+Droid with gentle heart.
+Phase: FinalAnswer
+Ready: true
+Span Context:
+Span ID: …
+Trace ID: …
+Status: Ready
+Status Detail: LLM final response received
+Events:
+"""

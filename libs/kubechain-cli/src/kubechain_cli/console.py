@@ -117,6 +117,8 @@ def print_cluster(console: Console, state: ClusterState) -> None:
     console.print(table)
     console.print(f"Logs: {escape(str(Layout.at(Path(state.state_dir)).logs))}")
     console.print(f"NATS: {state.nats_url}")
+    if state.page_url:
+        console.print(f"Inbox: {state.page_url} (also: kubechain inbox)")
     print_hint(console, state.kubeconfig)
 
 

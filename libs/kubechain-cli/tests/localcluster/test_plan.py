@@ -63,6 +63,19 @@ def test_services_wait_for_crds_and_nats_and_stop_first(tmp_path: Path) -> None:
     assert service.env["KUBECHAIN_HTTP_PORT"] == str(service.port)
 
 
+def test_human_bridge_is_told_where_its_page_is_and_so_is_the_user(tmp_path: Path) -> None:
+    plan = make_plan(("human-bridge", "mcp-host"))
+    specs = {spec.name: spec for spec in build_processes(Layout(tmp_path), plan)}
+    port = plan.ports["human-bridge-page"]
+    assert plan.page_url == f"http://127.0.0.1:{port}"
+    env = specs["human-bridge"].env
+    assert (env["KUBECHAIN_BRIDGE_HOST"], env["KUBECHAIN_BRIDGE_PORT"]) == ("127.0.0.1", str(port))
+    assert env["KUBECHAIN_BRIDGE_PUBLIC_URL"] == plan.page_url
+    assert port != specs["human-bridge"].port
+    assert "KUBECHAIN_BRIDGE_PORT" not in specs["mcp-host"].env
+    assert make_plan(("mcp-host",)).page_url is None
+
+
 def test_a_service_is_told_its_surroundings() -> None:
     env = build_service_env(
         "llm-gateway", kubeconfig=Path("/k"), nats_url="nats://x", port=7, base={"PATH": "/usr/bin"}

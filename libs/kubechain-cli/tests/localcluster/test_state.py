@@ -49,6 +49,7 @@ def test_the_contract_for_scripts(tmp_path: Path) -> None:
     assert state.to_status() == {
         "kubeconfig": str(tmp_path / "kubeconfig"),
         "natsUrl": "nats://127.0.0.1:1",
+        "pageUrl": None,
         "stateDir": str(tmp_path),
         "supervisorPid": os.getpid(),
         "processes": [{"name": "nats", "pid": 1, "port": 2, "ready": True, "restarts": 3, "logFile": "/l"}],

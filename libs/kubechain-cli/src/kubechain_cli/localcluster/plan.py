@@ -16,7 +16,7 @@ from kubechain_cli.localcluster.nats import build_nats_command
 from kubechain_cli.localcluster.pki import Pki
 from kubechain_cli.localcluster.probes import HttpProbe
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
-from kubechain_cli.localcluster.services import PAGE_PORT, build_service
+from kubechain_cli.localcluster.services import PAGE_PORT, build_page_url, build_service
 
 ADMIN = "admin"
 CONTROLLER_MANAGER = "controller-manager"
@@ -45,6 +45,11 @@ class Plan:
     def server_url(self) -> str:
         """The address of the local API server."""
         return f"https://127.0.0.1:{self.ports['kube-apiserver']}"
+
+    @property
+    def page_url(self) -> str | None:
+        """Where human-bridge serves its page, if it is run."""
+        return build_page_url(self.ports[PAGE_PORT]) if "human-bridge" in self.services else None
 
     def binary(self, name: str) -> Path:
         return Path(self.binaries[name])

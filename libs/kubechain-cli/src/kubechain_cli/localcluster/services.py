@@ -72,11 +72,16 @@ def build_service_env(
     }
 
 
+def build_page_url(port: int) -> str:
+    """Where a browser on this machine finds the page of human-bridge."""
+    return f"http://127.0.0.1:{port}"
+
+
 def _page_env(port: int) -> dict[str, str]:
     return {
         "KUBECHAIN_BRIDGE_HOST": "127.0.0.1",
         "KUBECHAIN_BRIDGE_PORT": str(port),
-        "KUBECHAIN_BRIDGE_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "KUBECHAIN_BRIDGE_PUBLIC_URL": build_page_url(port),
     }
 
 

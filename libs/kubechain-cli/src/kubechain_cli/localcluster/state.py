@@ -43,7 +43,10 @@ class ProcessState:
 
 @dataclass(frozen=True)
 class ClusterState:
-    """A cluster as its supervisor sees it. `complete` is True once everything was ready for the first time."""
+    """A cluster as its supervisor sees it. `complete` is True once everything was ready for the first time.
+
+    `page_url` is where people find what waits for them; None where human-bridge does not run.
+    """
 
     kubeconfig: str
     nats_url: str
@@ -52,6 +55,7 @@ class ClusterState:
     supervisor_started_at: float
     complete: bool
     processes: tuple[ProcessState, ...]
+    page_url: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -63,6 +67,7 @@ class ClusterState:
         return {
             "kubeconfig": self.kubeconfig,
             "natsUrl": self.nats_url,
+            "pageUrl": self.page_url,
             "stateDir": self.state_dir,
             "supervisorPid": self.supervisor_pid,
             "processes": [process.to_status() for process in self.processes],

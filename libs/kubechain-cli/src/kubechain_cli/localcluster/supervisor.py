@@ -186,6 +186,7 @@ class Supervisor:
             supervisor_started_at=_own_start_time(),
             complete=self._complete,
             processes=tuple(_process_state(child) for child in self._children.values()),
+            page_url=self._plan.page_url,
         )
 
 
