@@ -1,7 +1,7 @@
 """What the tutorial promises: each promise with the line that makes it and the behaviour that keeps it.
 
-The promises are those of the KubeChain README from "Define an LLM resource" to `claude-task`, and the lines at its top
-that this walk proves. A test claims the ids that it proves with `@pytest.mark.requirement("llm-columns", ...)`;
+The promises are those of the KubeChain README from "Define an LLM resource" to its last cleanup command, and the lines
+at its top that this walk proves. (`kind delete cluster` is the reader's own cluster, not ours.) A test claims the ids that it proves with `@pytest.mark.requirement("llm-columns", ...)`;
 `test_requirements.py` fails while an id has no test.
 """
 
@@ -424,4 +424,168 @@ ANTHROPIC = (
     ),
 )
 
-REQUIREMENTS: tuple[Requirement, ...] = (*CONCEPTS, *LLMS, *AGENTS, *TASKS, *MCP_SERVERS, *TOOL_CALLS, *ANTHROPIC)
+APPROVAL = (
+    Requirement(
+        "concept-human-approval",
+        "Support for durable task execution across long-running function calls means a simple tool-based interface to "
+        "allow an agent to ask a human for input or wait for an approval.",
+        "A call that waits for a person is an object in the cluster; nothing but its fields has to survive until then.",
+    ),
+    Requirement(
+        "approval-secret",
+        "kubectl create secret generic humanlayer --from-literal=HUMANLAYER_API_KEY=$HUMANLAYER_API_KEY",
+        "The HumanLayer key is read from the Secret that the channel's apiKeyFrom names.",
+    ),
+    Requirement(
+        "approval-channel-manifest",
+        "kind: ContactChannel ... type: email, apiKeyFrom.secretKeyRef {name: humanlayer, key: HUMANLAYER_API_KEY}, "
+        "email: address, subject, contextAboutUser",
+        "The tutorial's ContactChannel is accepted by kubectl apply as it stands, comments included.",
+    ),
+    Requirement(
+        "approval-channel-ready",
+        "Next, create a ContactChannel resource.",
+        "A channel whose key HumanLayer accepts becomes ready, without any message to the person.",
+    ),
+    Requirement(
+        "approval-server-manifest",
+        "When an approvalContactChannel is specified, all tools on this MCP server will wait for human approval prior "
+        "executing. approvalContactChannel: name: approval-channel",
+        "An MCPServer with an approvalContactChannel is accepted and becomes ready.",
+    ),
+    Requirement(
+        "approval-agent-manifest",
+        "name: agent-with-fetch ... mcpServers: - name: fetch",
+        "The tutorial's Agent on that MCPServer becomes ready.",
+    ),
+    Requirement(
+        "approval-task-manifest",
+        'name: approved-fetch-task ... userMessage: "Write me a haiku about the character found at '
+        'https://swapi.dev/api/people/2?"',
+        "The tutorial's Task runs until its tool call waits for approval.",
+    ),
+    Requirement(
+        "approval-call-columns",
+        "NAME PHASE TASKRUN TOOL: approved-fetch-task-1-tc-01 Pending approved-fetch-task-1 fetch__fetch",
+        "`kubectl get taskruntoolcall` shows the waiting call as Pending, with its Task and its tool.",
+    ),
+    Requirement(
+        "approval-call-describe",
+        "kubectl describe taskruntoolcall approved-fetch-task-1-tc-01: Name, Namespace, Labels, ... Spec: Arguments, "
+        "Task Run Ref, Tool Call Id, Tool Ref: fetch__fetch",
+        "`kubectl describe` of the waiting call shows these fields in this order.",
+    ),
+    Requirement(
+        "approval-call-label",
+        "Labels: kubechain.humanlayer.dev/taskruntoolcall=approved-fetch-task-1",
+        "The call is labelled with its Task's name.",
+    ),
+    Requirement(
+        "approval-call-owner",
+        "Owner References: Controller: true, Kind: Task, Name: approved-fetch-task-1",
+        "The call is owned by its Task.",
+    ),
+    Requirement(
+        "approval-external-id",
+        "Status: External Call ID: ec-3257d3e",
+        "The waiting call shows the id that its request has outside, which begins with ec-.",
+    ),
+    Requirement(
+        "approval-status",
+        "Phase: Pending, Start Time: ..., Status: AwaitingHumanApproval",
+        "A call that waits for approval is in phase Pending with status AwaitingHumanApproval.",
+    ),
+    Requirement(
+        "approval-detail",
+        "Status Detail: Waiting for human approval via contact channel approval-channel",
+        "The status detail names the channel, in these words.",
+    ),
+    Requirement(
+        "approval-event-awaiting",
+        "Normal AwaitingHumanApproval taskruntoolcall-controller Tool execution requires approval via contact channel "
+        "approval-channel",
+        "The wait is a Normal event AwaitingHumanApproval of taskruntoolcall-controller.",
+    ),
+    Requirement(
+        "approval-event-sent",
+        "Normal HumanLayerRequestSent taskruntoolcall-controller HumanLayer request sent",
+        "The request to HumanLayer is a Normal event HumanLayerRequestSent of taskruntoolcall-controller.",
+    ),
+    Requirement(
+        "approval-request",
+        "the email you should have received via HumanLayer requesting approval to run our fetch tool",
+        "HumanLayer is asked once, with the tool, its arguments, the address, the subject and the context.",
+    ),
+    Requirement(
+        "approval-no-output-yet",
+        "at this point our task has not completed. If we run kubectl get task approved-fetch-task no OUTPUT has yet "
+        "been returned.",
+        "`kubectl get task` shows no OUTPUT while the call waits.",
+    ),
+    Requirement(
+        "approval-approved",
+        "Go ahead and approve the email ... kubectl get taskruntoolcall ... should show our tool has been called.",
+        "An approval at HumanLayer runs the tool, within seconds.",
+    ),
+    Requirement(
+        "approval-task-describe",
+        "kubectl describe task approved-fetch-task: Status: Context Window: ... Output: Golden C-3PO, ... Phase: "
+        "FinalAnswer, Ready: true, Status Detail: LLM final response received",
+        "`kubectl describe` of the finished Task shows the whole conversation and the haiku.",
+    ),
+    Requirement(
+        "approval-task-events",
+        "ValidationSucceeded, ToolCallsPending, ToolCallCreated, SendingContextWindowToLLM, AllToolCallsCompleted, "
+        "LLMFinalAnswer of task-controller",
+        "The Task has these events, with the tutorial's messages.",
+    ),
+    Requirement(
+        "approval-rejected",
+        "request human approval and input across Slack, email, and more",
+        "A rejection at HumanLayer keeps the tool from running, and the model reads the person's comment.",
+    ),
+    Requirement(
+        "approval-by-kubectl",
+        "Note: Directly approving tool calls with kubectl ... is planned but not yet supported.",
+        "A `kubectl patch` of spec.decision approves a waiting call, in the name of the user.",
+    ),
+    Requirement(
+        "approval-by-cli",
+        "Note: Directly approving tool calls with ... a kubechain CLI is planned but not yet supported.",
+        "`kubechain inbox` shows the waiting call and `kubechain approve` approves it, in the name of the user.",
+    ),
+)
+
+CLEANUP = (
+    Requirement(
+        "cleanup-calls",
+        "kubectl delete taskruntoolcall --all",
+        "Tool calls are deleted, whatever state they are in.",
+    ),
+    Requirement("cleanup-tasks", "kubectl delete task --all", "Tasks are deleted, and all that they own with them."),
+    Requirement("cleanup-agents", "kubectl delete agent --all", "Agents are deleted."),
+    Requirement("cleanup-servers", "kubectl delete mcpserver --all", "MCPServers are deleted."),
+    Requirement("cleanup-llms", "kubectl delete llm --all", "LLMs are deleted."),
+    Requirement(
+        "cleanup-secrets",
+        "kubectl delete secret openai; kubectl delete secret anthropic; kubectl delete secret humanlayer",
+        "Nothing holds on to the Secrets.",
+    ),
+    Requirement(
+        "cleanup-definitions",
+        "Remove the operator, resources and custom resource definitions: kubectl delete -f .../release/latest.yaml",
+        "Deleting what was installed removes the custom resource definitions, their objects, and the policies.",
+    ),
+)
+
+REQUIREMENTS: tuple[Requirement, ...] = (
+    *CONCEPTS,
+    *LLMS,
+    *AGENTS,
+    *TASKS,
+    *MCP_SERVERS,
+    *TOOL_CALLS,
+    *ANTHROPIC,
+    *APPROVAL,
+    *CLEANUP,
+)

@@ -205,7 +205,9 @@ def test_the_task_has_no_output_yet(walk: Walk) -> None:
     assert (row["PHASE"], row["OUTPUT"]) == ("ToolCallsPending", "")
 
 
-@pytest.mark.requirement("approval-approved", "approval-task-describe", "approval-task-events")
+@pytest.mark.requirement(
+    "concept-human-approval", "approval-approved", "approval-task-describe", "approval-task-events"
+)
 def test_the_mail_is_approved(walk: Walk) -> None:
     call = walk.call_of(TASK)
     walk.people.approve(call["status"]["externalCallID"])
@@ -292,3 +294,20 @@ def test_the_deadline_decides_where_nobody_does(walk: Walk) -> None:
     walk.start("late-task", asked=False)
     assert "Nobody answered within 1 second" in walk.finish("late-task")
     assert walk.call_of("late-task")["status"]["phase"] == "ToolCallRejected"
+
+
+# --- clean up, as the tutorial does ----------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement(
+    "cleanup-calls", "cleanup-tasks", "cleanup-agents", "cleanup-servers", "cleanup-llms", "cleanup-secrets"
+)
+def test_remove_the_agent_the_task_and_related_resources(walk: Walk) -> None:
+    walk.kubectl("create", "secret", "generic", "anthropic", "--from-literal=ANTHROPIC_API_KEY=not-used")
+    walk.use_channel("silent", {"type": "inbox"})
+    walk.start("left-waiting", asked=False)
+    for kind in ("taskruntoolcall", "task", "agent", "mcpserver", "llm"):
+        walk.kubectl("delete", kind, "--all")
+    for secret in ("openai", "anthropic", "humanlayer"):
+        walk.kubectl("delete", "secret", secret)
+    assert walk.kubectl("get", "taskruntoolcall,task,agent,mcpserver,llm", "-o", "name") == ""
