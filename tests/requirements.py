@@ -1,8 +1,9 @@
 """What the tutorial promises: each promise with the line that makes it and the behaviour that keeps it.
 
 The promises are those of the KubeChain README from "Define an LLM resource" to its last cleanup command, and the lines
-at its top that this walk proves. (`kind delete cluster` is the reader's own cluster, not ours.) A test claims the ids that it proves with `@pytest.mark.requirement("llm-columns", ...)`;
-`test_requirements.py` fails while an id has no test.
+at its top that this walk proves. (`kind delete cluster` is the reader's own cluster, not ours.) A test claims the ids
+that it proves with `@pytest.mark.requirement("llm-columns", ...)`; `test_requirements.py` fails while an id has no
+test.
 """
 
 from __future__ import annotations

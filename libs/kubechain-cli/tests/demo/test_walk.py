@@ -41,7 +41,10 @@ def applied(commands: list[Command]) -> list[dict[str, object]]:
 def test_everything_that_is_applied_is_valid_and_shown(backend: Backend, local: bool) -> None:
     commands = walk(backend, local=local)
     objects = applied(commands)
-    assert [item["kind"] for item in objects] == ["LLM", "Agent", "Task", "MCPServer", "Agent", "Task"]
+    assert [item["kind"] for item in objects] == [
+        *("LLM", "Agent", "Task", "MCPServer", "Agent", "Task"),
+        *("ContactChannel", "MCPServer", "Task"),
+    ]
     for item in objects:
         parsed = KINDS[str(item["kind"])].model_validate(item)
         spec = parsed.to_wire()["spec"]
@@ -65,11 +68,22 @@ def test_the_key_is_neither_shown_nor_in_the_arguments_of_a_process() -> None:
 
 def test_every_wait_is_bounded_and_can_be_explained() -> None:
     waits = [command for command in walk() if command.args[0] == "wait"]
-    assert len(waits) == 6
+    assert len(waits) == 9
     for command in waits:
         assert command.about
         assert command.service
         assert any(argument.startswith("--timeout=") for argument in command.args)
+
+
+def test_the_demo_answers_itself_through_the_command() -> None:
+    commands = walk()
+    shown = [command.shown for command in commands]
+    approval = next(i for i, text in enumerate(shown) if text.startswith("kubechain approve"))
+    assert "kubechain inbox" in shown[:approval]
+    (awaited,) = [command for command in commands if command.until]
+    assert awaited.until == "AwaitingHumanApproval"
+    assert shown.index(awaited.shown) < approval
+    assert "task/approved-fetch-task" in shown[approval + 1]
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -19,6 +19,18 @@ spec:
 """
 
 
+INBOX_CHANNEL = """\
+apiVersion: kubechain.humanlayer.dev/v1alpha1
+kind: ContactChannel
+metadata:
+  name: inbox
+spec:
+  type: inbox
+"""
+
+APPROVED_TASK = "approved-fetch-task"
+
+
 def build_llm(backend: Backend, base_url: str | None) -> str:
     """The LLM; ``base_url`` points it at another server than the provider's own."""
     parameters = f"    model: {backend.model}\n"
@@ -56,8 +68,12 @@ spec:
 {tools}"""
 
 
-def build_fetch_server(*, local_page: bool) -> str:
-    """The MCP server; it refuses addresses of this machine unless it is told to allow them."""
+def build_fetch_server(*, local_page: bool, approval: str = "") -> str:
+    """The MCP server; it refuses addresses of this machine unless it is told to allow them.
+
+    ``approval`` is the ContactChannel through which its calls are approved.
+    """
+    channel = f"  approvalContactChannel:\n    name: {approval}\n" if approval else ""
     args = '["mcp-server-fetch", "--allow-private-ips"]' if local_page else '["mcp-server-fetch"]'
     return f"""\
 apiVersion: kubechain.humanlayer.dev/v1alpha1
@@ -68,7 +84,12 @@ spec:
   transport: "stdio"
   command: "uvx"
   args: {args}
-"""
+{channel}"""
+
+
+def build_approved_task(url: str) -> str:
+    """The Task whose tool call waits for approval."""
+    return build_fetch_task(url).replace("name: fetch-task", f"name: {APPROVED_TASK}")
 
 
 def build_fetch_task(url: str) -> str:

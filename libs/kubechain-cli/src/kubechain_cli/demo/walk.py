@@ -14,11 +14,16 @@ OUTPUT = "jsonpath={.status.output}"
 
 @dataclass(frozen=True)
 class Command:
-    """A kubectl command. ``about`` is the object to describe, ``service`` the log to show, when it fails."""
+    """A command, of kubectl unless said otherwise. It is repeated until it prints ``until``, if that is given.
+
+    ``about`` is the object to describe, ``service`` the log to show, when it fails.
+    """
 
     args: tuple[str, ...]
     shown: str
+    program: str = "kubectl"
     stdin: str = ""
+    until: str = ""
     about: str = ""
     service: str = ""
     timeout: float = 30.0
@@ -53,6 +58,16 @@ def apply(yaml: str) -> Command:
     return Command(("apply", "-f", "-"), f"kubectl apply -f - <<EOF\n{yaml}EOF", stdin=yaml)
 
 
+def kubechain(*args: str) -> Command:
+    """A command of ours."""
+    return Command(args, shlex.join(("kubechain", *args)), program="kubechain")
+
+
+def shell(line: str, **more: str) -> Command:
+    """A line for the shell, as it would be typed."""
+    return Command(("-c", line), line, program="sh", **more)  # type: ignore[arg-type]
+
+
 def wait_for(condition: str, about: str, service: str, seconds: int) -> Command:
     """``kubectl wait``, with the means to say why it was in vain."""
     args = ("wait", f"--for=condition={condition}", about, f"--timeout={seconds}s")
@@ -68,7 +83,14 @@ def create_secret(backend: Backend, key: str) -> Command:
 
 def build_stages(where: Surroundings, key: str) -> tuple[Stage, ...]:
     """The whole walk."""
-    return (_llm_stage(where, key), _agent_stage(where), _hello_stage(), _tool_stage(where), _fetch_stage(where))
+    return (
+        _llm_stage(where, key),
+        _agent_stage(where),
+        _hello_stage(),
+        _tool_stage(where),
+        _fetch_stage(where),
+        _approval_stage(where),
+    )
 
 
 def _llm_stage(where: Surroundings, key: str) -> Stage:
@@ -150,5 +172,35 @@ def _fetch_stage(where: Surroundings) -> Stage:
             kubectl("get", "taskruntoolcall"),
             kubectl("get", "task", "fetch-task", "-o", OUTPUT),
             kubectl("describe", "task", "fetch-task"),
+        ),
+    )
+
+
+def _approval_stage(where: Surroundings) -> Stage:
+    calls = ("get", "taskruntoolcall", "-l", f"kubechain.humanlayer.dev/taskruntoolcall={tutorial.APPROVED_TASK}")
+    awaited = Command(
+        (*calls, "-o", "wide"),
+        shlex.join(("kubectl", *calls, "-o", "wide")),
+        until="AwaitingHumanApproval",
+        about=f"task/{tutorial.APPROVED_TASK}",
+        service="toolcall-controller",
+    )
+    return Stage(
+        "Human approval",
+        "A tool call can wait for a person, for weeks if need be: here every call of the fetch server does. A channel of\n"
+        "type inbox needs no third party: what waits is shown by `kubechain inbox`, the inbox page, and kubectl.",
+        (
+            apply(tutorial.INBOX_CHANNEL),
+            wait_for("Ready", "contactchannel/inbox", "human-bridge", 15),
+            apply(tutorial.build_fetch_server(local_page=where.local_page, approval="inbox")),
+            wait_for("Ready", "mcpserver/fetch", "mcp-host", 30),
+            apply(tutorial.build_approved_task(where.page_url)),
+            awaited,
+            kubectl("get", "task", tutorial.APPROVED_TASK),
+            kubechain("inbox"),
+            shell(f'kubechain approve "$({shlex.join(("kubectl", *calls, "-o", "name"))})" --comment "go ahead"'),
+            wait_for("Complete", f"task/{tutorial.APPROVED_TASK}", "task-controller", 90),
+            kubectl("get", "task", tutorial.APPROVED_TASK, "-o", OUTPUT),
+            kubectl(*calls, "-o", "jsonpath={.items[*].spec.decision}"),
         ),
     )

@@ -16,10 +16,11 @@ from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.taskrun.terminal import printable
 
 LOG_LINES = 20
+REPEAT_SECONDS = 0.25
 
 
 class Walker:
-    """Walks stages with the kubectl of the environment given. Raises `SetupError` when there is none."""
+    """Walks stages with the programs of the environment given. Raises `SetupError` when there is no kubectl."""
 
     def __init__(self, console: Console, layout: Layout, env: Mapping[str, str]) -> None:
         kubectl = shutil.which("kubectl", path=env.get("PATH"))
@@ -55,17 +56,23 @@ class Walker:
 
     def _type(self, command: Command) -> None:
         self._console.print(f"\n$ {command.shown}", style="bold cyan")
+        began = time.monotonic()
         try:
             done = self._run(command)
+            while command.until not in done.stdout and time.monotonic() - began < command.timeout:
+                time.sleep(REPEAT_SECONDS)
+                done = self._run(command)
         except subprocess.TimeoutExpired:
             raise CommandError(command, f"no end after {command.timeout:g} s") from None
         self._print_output(done.stdout)
         if done.returncode != 0:
-            raise CommandError(command, f"kubectl ended with code {done.returncode}")
+            raise CommandError(command, f"{command.program} ended with code {done.returncode}")
+        if command.until not in done.stdout:
+            raise CommandError(command, f"no {command.until} after {command.timeout:g} s")
 
     def _run(self, command: Command) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self._kubectl, *command.args],
+            [self._find(command.program), *command.args],
             input=command.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -74,6 +81,9 @@ class Walker:
             timeout=command.timeout,
             check=False,
         )
+
+    def _find(self, program: str) -> str:
+        return self._kubectl if program == "kubectl" else shutil.which(program, path=self._env.get("PATH")) or program
 
     def _print_output(self, text: str) -> None:
         self._console.print(printable(text.rstrip("\n")))
