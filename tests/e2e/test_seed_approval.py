@@ -226,7 +226,7 @@ def test_the_mail_is_approved(walk: Walk) -> None:
         ("Normal", "LLMFinalAnswer", source, "LLM response received successfully"),
     )
     assert_lines_in_order(described, tutorial.APPROVED_TASK_DESCRIBED.format(url=walk.page))
-    assert walk.approved(TASK)["by"] == "approver@example.com"
+    assert walk.approved(TASK)["by"] == "humanlayer:approver@example.com"
     assert walk.approved(TASK)["via"] == "humanlayer"
 
 

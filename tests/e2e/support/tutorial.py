@@ -395,7 +395,7 @@ Arguments: {{"url":"{url}"}}
 Name: fetch__fetch
 Id: call_…
 Type: function
-Content: …Content type application/json cannot be simplified to markdown, but here is the raw content:
+Content: …Content type application/json… cannot be simplified to markdown, but here is the raw content:
 Contents of {url}:
 {{"name":"C-3PO",…}}
 Role: tool

@@ -187,8 +187,8 @@ def _approval_stage(where: Surroundings) -> Stage:
     )
     return Stage(
         "Human approval",
-        "A tool call can wait for a person, for weeks if need be: here every call of the fetch server does. A channel of\n"
-        "type inbox needs no third party: what waits is shown by `kubechain inbox`, the inbox page, and kubectl.",
+        "A tool call can wait for a person, for weeks if need be: here every call of the fetch server does. A channel\n"
+        "of type inbox needs no third party: what waits is in `kubechain inbox`, on the inbox page, and in kubectl.",
         (
             apply(tutorial.INBOX_CHANNEL),
             wait_for("Ready", "contactchannel/inbox", "human-bridge", 15),
