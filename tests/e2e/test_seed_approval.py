@@ -20,6 +20,8 @@ from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster
 from tests.e2e.support.humanlayer import API_KEY, HumanLayer
 from tests.e2e.support.kubectl import Kubectl
+from tests.e2e.support.people import Mailbox, Webhook, fetch, find_link, post, read_text
+from tests.e2e.support.slack import SlackWorkspace
 from tests.e2e.support.tables import assert_events, assert_lines_in_order, read_columns, read_events, read_rows
 
 from kubechain_cli.scripted_llm import SCRIPTS, ScriptedServer
@@ -82,6 +84,7 @@ class Walk:
         """Have the calls of server fetch approved through another channel."""
         self.cluster.secrets |= set(secrets.values())
         meta = {"metadata": {"name": name}}
+        # Of what has a key of its own: the Secret is called like the channel.
         self.kubectl.apply(
             {"apiVersion": "v1", "kind": "Secret", **meta, "stringData": secrets},
             {"apiVersion": "kubechain.humanlayer.dev/v1alpha1", "kind": "ContactChannel", **meta, "spec": spec},
@@ -294,6 +297,67 @@ def test_the_deadline_decides_where_nobody_does(walk: Walk) -> None:
     walk.start("late-task", asked=False)
     assert "Nobody answered within 1 second" in walk.finish("late-task")
     assert walk.call_of("late-task")["status"]["phase"] == "ToolCallRejected"
+
+
+def test_a_link_in_a_mail_of_ones_own_server_approves(walk: Walk, servers: BackgroundLoop) -> None:
+    mailbox = servers.enter(Mailbox())
+    smtp = {"host": "127.0.0.1", "port": mailbox.port, "security": "None", "from": "KubeChain <bot@example.com>"}
+    walk.use_channel("mail", {"type": "email", "email": {"address": "boss@example.com", "smtp": smtp}})
+    assert mailbox.mails == [], "nobody notices that a channel is validated"
+    walk.start("linked-task")
+    (mail,) = mailbox.mails
+    assert mail["To"] == "boss@example.com"
+    assert walk.page in read_text(mail)
+    link = find_link(mail)
+    status, page = fetch(link)
+    assert status == 200
+    assert walk.page in page
+    assert "decision" not in walk.call_of("linked-task")["spec"], "opening a link decides nothing"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, thanks = post(link, b"action=approve", form)
+    assert (status, "Approved by" in thanks) == (200, True), thanks
+    assert walk.approved("linked-task")["via"] == "link"
+    status, late = post(link, b"action=reject", form)
+    assert status >= 400
+    assert "Approved by" in late
+
+
+def test_a_button_in_slack_approves(walk: Walk, servers: BackgroundLoop) -> None:
+    slack = SlackWorkspace(servers, f"{walk.cluster.page_url}/slack/default/slack/interactions")
+    spec = {
+        "channelOrUserID": "C0123ABC",
+        "allowedResponderIDs": ["U0BOSS"],
+        "baseUrl": slack.base_url,
+        "botTokenFrom": {"secretKeyRef": {"name": "slack", "key": "token"}},
+        "signingSecretFrom": {"secretKeyRef": {"name": "slack", "key": "signing"}},
+    }
+    secrets = {"token": slack.server.token, "signing": slack.server.signing_secret}
+    walk.use_channel("slack", {"type": "slack", "slack": spec}, **secrets)
+    walk.start("clicked-task")
+    (message,) = slack.server.messages
+    assert walk.page in json.dumps(message["blocks"])
+    slack.click(message, "kubechain_approve", "U0STRANGER")
+    assert "decision" not in walk.call_of("clicked-task")["spec"]
+    assert slack.click(message, "kubechain_approve", "U0BOSS")[0] == 200
+    decision = walk.approved("clicked-task")
+    assert (decision["via"], "U0BOSS" in decision["by"]) == ("slack", True)
+
+
+def test_a_program_behind_a_webhook_approves(walk: Walk, servers: BackgroundLoop) -> None:
+    hook = Webhook("a-secret-of-the-program")
+    source = {"secretKeyRef": {"name": "hook", "key": "secret"}}
+    spec = {"url": servers.serve(hook.build_app()) + "/ask", "signingSecretFrom": source}
+    walk.use_channel("hook", {"type": "webhook", "webhook": spec}, secret="a-secret-of-the-program")
+    walk.start("called-back-task")
+    (request,) = hook.told
+    assert hook.bad_signatures == 0
+    assert (request["tool"], json.loads(request["arguments"])) == ("fetch__fetch", {"url": walk.page})
+    status, refused = Webhook("another-secret").answer(request, approved=True)
+    assert (status, "signature" in refused) == (401, True)
+    assert "decision" not in walk.call_of("called-back-task")["spec"]
+    assert hook.answer(request, approved=True, by="carol")[0] == 200
+    decision = walk.approved("called-back-task")
+    assert (decision["via"], decision["by"]) == ("webhook", "webhook:carol")
 
 
 # --- clean up, as the tutorial does ----------------------------------------------------------------------------------

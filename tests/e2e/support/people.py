@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import re
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any, Self
 
-import requests
 from aiohttp import web
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 _LINK = re.compile(r"^Approve: (\S+)$", re.MULTILINE)
 
 
 class Mailbox:
-    """A mail server that keeps what it is sent."""
+    """A mail server that keeps what it is sent; ``async with`` it in the loop that is to serve it."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
-        self._controller = Controller(self, hostname="127.0.0.1", port=0)
+        self._server: asyncio.Server | None = None
 
-    def __enter__(self) -> Self:
-        self._controller.start()
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: SMTP(self, hostname="mail.test"), "127.0.0.1", 0)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._controller.stop()
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
 
     @property
     def port(self) -> int:
-        server = self._controller.server
-        assert server is not None
-        return int(server.sockets[0].getsockname()[1])
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        mail = message_from_bytes(envelope.original_content or b"", policy=policy.default)
+        mail = message_from_bytes(bytes(envelope.original_content or b""), policy=policy.default)
         assert isinstance(mail, EmailMessage)
         self.mails.append(mail)
         return "250 OK"
@@ -62,6 +64,24 @@ def find_link(mail: EmailMessage) -> str:
     return found[1].partition("#")[0]
 
 
+def fetch(url: str) -> tuple[int, str]:
+    """Status and text of a page."""
+    return _send(urllib.request.Request(url))
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, str]:
+    """Status and text of the answer, whichever it is."""
+    return _send(urllib.request.Request(url, body, dict(headers), method="POST"))
+
+
+def _send(request: urllib.request.Request) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
 class Webhook:
     """A program that is told of requests and answers later, signed by Standard Webhooks with its own code."""
 
@@ -75,13 +95,13 @@ class Webhook:
         app.router.add_post("/ask", self._take)
         return app
 
-    def answer(self, request: Mapping[str, Any], **answer: Any) -> requests.Response:
+    def answer(self, request: Mapping[str, Any], **answer: Any) -> tuple[int, str]:
         """Call back about a request."""
         body = json.dumps({"token": request["token"], **answer}).encode()
         stamp = str(int(time.time()))
         headers = {"webhook-id": "answer-1", "webhook-timestamp": stamp, "Content-Type": "application/json"}
         headers["webhook-signature"] = f"v1,{self._sign('answer-1', stamp, body)}"
-        return requests.post(request["callbackUrl"], data=body, headers=headers, timeout=30)
+        return post(str(request["callbackUrl"]), body, headers)
 
     async def _take(self, request: web.Request) -> web.Response:
         body = await request.read()
