@@ -30,7 +30,9 @@ def approve(
 
     async def work(kube: KubeClient) -> None:
         by = await give_answer(kube, namespace, name, "decision", build_approval(comment, arguments))
-        typer.echo(f"Approved {name} as {by}{'' if arguments is None else ', with other arguments'}.")
+        typer.echo(
+            f"Approved {name.rpartition('/')[2]} as {by}{'' if arguments is None else ', with other arguments'}."
+        )
 
     run_session(work)
 

@@ -25,6 +25,6 @@ def reject(
 
     async def work(kube: KubeClient) -> None:
         by = await give_answer(kube, namespace, name, "decision", decision)
-        typer.echo(f"Rejected {name} as {by}.")
+        typer.echo(f"Rejected {name.rpartition('/')[2]} as {by}.")
 
     run_session(work)

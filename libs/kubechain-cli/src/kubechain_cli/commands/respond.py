@@ -29,6 +29,6 @@ def respond(
         if not text.strip():
             raise BadAnswerError("The answer is empty.")
         by = await give_answer(kube, namespace, name, "response", {"message": text})
-        typer.echo(f"Answered {name} as {by}.")
+        typer.echo(f"Answered {name.rpartition('/')[2]} as {by}.")
 
     run_session(work)
