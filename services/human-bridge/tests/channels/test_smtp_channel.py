@@ -81,7 +81,7 @@ def serve(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Serve]:
         if security == "StartTLS":
             options |= {"tls_context": tls[0], "require_starttls": True, "auth_required": True}
 
-        class Server(Controller):
+        class Server(Controller):  # type: ignore[misc] # the library has no types
             def factory(self) -> SMTPServer:
                 return SMTPServer(self.handler, hostname="localhost", **options)
 

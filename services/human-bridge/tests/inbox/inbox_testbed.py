@@ -44,7 +44,7 @@ class FakeCalls:
     """What an informer shows of its calls."""
 
     def __init__(self, *calls: TaskRunToolCall) -> None:
-        self._store: Store[TaskRunToolCall] = Store()
+        self._store: Store[TaskRunToolCall] = Store(TaskRunToolCall)
         self._handlers: list[Callable[[Change[TaskRunToolCall]], None]] = []
         for call in calls:
             self.put(call)
