@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
 from kubechain_common.api.v1alpha1.meta import Resource
@@ -125,6 +126,10 @@ class Informer(Generic[R]):
 
     async def run(self) -> None:
         """Follows the API server until cancelled."""
+        with self._packer.running() if self._packer is not None else nullcontext():
+            await self._follow()
+
+    async def _follow(self) -> None:
         backoff = Backoff(*_BACKOFF)
         loop = asyncio.get_running_loop()
         while True:

@@ -1,13 +1,16 @@
 """Packs the objects of a store that did not change for a while.
 
 Changes are noted in their order, so the oldest are always first, and a timer of the event loop is set only while there
-is something to pack. A batch is short enough not to be felt.
+is something to pack and the store is fed. A batch is short enough not to be felt.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from kubechain_common.kube.store import Key
@@ -31,14 +34,26 @@ class Packer:
         self._store = store
         self._after = after
         self._noted: deque[tuple[float, Key, int]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Packs what is due as long as the block runs."""
+        self._loop = asyncio.get_running_loop()
+        self._set_timer()
+        try:
+            yield
+        finally:
+            self._loop = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
     def note_change(self, key: Key) -> None:
         """The object changed just now."""
-        loop = asyncio.get_running_loop()
-        self._noted.append((loop.time() + self._after, key, self._store.version(key)))
-        if self._timer is None:
-            self._timer = loop.call_later(self._after, self._pack_due)
+        self._noted.append((time.monotonic() + self._after, key, self._store.version(key)))
+        self._set_timer()
 
     def pack_all(self) -> None:
         """Packs whatever was noted, due or not."""
@@ -46,13 +61,17 @@ class Packer:
             _, key, version = self._noted.popleft()
             self._store.pack(key, version)
 
+    def _set_timer(self) -> None:
+        if self._loop is not None and self._timer is None and self._noted:
+            delay = max(_NEXT_BATCH, self._noted[0][0] - time.monotonic())
+            self._timer = self._loop.call_later(delay, self._pack_due)
+
     def _pack_due(self) -> None:
-        loop = asyncio.get_running_loop()
         self._timer = None
+        now = time.monotonic()
         for _ in range(_BATCH):
-            if not self._noted or self._noted[0][0] > loop.time():
+            if not self._noted or self._noted[0][0] > now:
                 break
             _, key, version = self._noted.popleft()
             self._store.pack(key, version)
-        if self._noted:
-            self._timer = loop.call_later(max(_NEXT_BATCH, self._noted[0][0] - loop.time()), self._pack_due)
+        self._set_timer()
