@@ -55,7 +55,7 @@ def test_an_answered_call_is_kept_without_its_long_texts() -> None:
 def test_an_answer_that_waits_to_be_taken_is_no_waiting_call() -> None:
     call = build_call(status=WAITING, decision={"approved": True})
     assert not keep(call).awaits_human
-    assert follow(call).waiting() == []
+    assert list(follow(call).waiting()) == []
 
 
 def test_of_all_other_calls_hardly_more_than_the_name_is_kept() -> None:
@@ -93,7 +93,7 @@ def test_a_call_that_was_answered_is_not_found_any_more() -> None:
     answered = build_call(status=WAITING, decision={"approved": True})
     metadata = answered.metadata.model_copy(update={"resource_version": "2"})
     waiting.informer.observe(answered.model_copy(update={"metadata": metadata}))
-    assert (waiting.waiting(), waiting.count(), waiting.find_external("default", "ec-1")) == ([], 0, None)
+    assert (list(waiting.waiting()), waiting.count(), waiting.find_external("default", "ec-1")) == ([], 0, None)
 
 
 def test_only_a_true_condition_says_that_a_person_was_asked() -> None:

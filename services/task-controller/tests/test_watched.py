@@ -106,9 +106,9 @@ def test_a_new_leader_looks_at_unfinished_tasks_and_at_what_finished_ones_leave_
         }
         watched.tasks.observe(Task.model_validate(raw))
     watched.calls.observe(build_call("Running", result=""))
-    assert [task.name for task in watched.tasks_to_look_at()] == ["new", "waiting", "brief", "task"]
+    assert [name for _, name in watched.tasks_to_look_at()] == ["new", "waiting", "brief", "task"]
     watched.calls.observe(build_call("Failed", version=2))
-    assert [task.name for task in watched.tasks_to_look_at()] == ["new", "waiting", "brief"]
+    assert [name for _, name in watched.tasks_to_look_at()] == ["new", "waiting", "brief"]
 
 
 @pytest.mark.parametrize("phase", [None, "Pending", "ToolCallsPending", "FinalAnswer", "Failed"])

@@ -9,7 +9,7 @@ One that has been answered, or has ended without, is kept without its long texts
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
@@ -25,7 +25,7 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.messages import ObjectRef
 
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 1.0
 """After which a call that waits costs little memory."""
 
 MAX_ARGUMENTS = 4096
@@ -52,9 +52,9 @@ class WaitingCalls:
             pack_after=IDLE_SECONDS,
         )
 
-    def waiting(self) -> list[TaskRunToolCall]:
-        """Every call that a person may answer now."""
-        return self.informer.by_index(_WAITING, _ALL)
+    def waiting(self) -> Iterator[TaskRunToolCall]:
+        """Every call that a person may answer now, one after another."""
+        return (call for call in self.informer.each() if call.awaits_human)
 
     def count(self) -> int:
         """How many calls wait."""

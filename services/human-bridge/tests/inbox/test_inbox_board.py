@@ -29,7 +29,7 @@ API = "/apis/kubechain.humanlayer.dev/v1alpha1/namespaces/default"
 
 
 def names(board: Board) -> list[str]:
-    return [call.name for call in board.waiting()]
+    return [name for _, name in board.waiting()]
 
 
 def test_a_call_waits_until_it_is_answered_cancelled_or_gone() -> None:

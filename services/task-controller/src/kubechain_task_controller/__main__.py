@@ -52,8 +52,8 @@ class TaskTerm:
         """Looks once at everything that may need something, then at whatever changes."""
         for agent in self._watched.agents.list():
             self.agents.queue.add(agent.key)
-        for task in self._watched.tasks_to_look_at():
-            self.tasks.queue.add(task.key)
+        for key in self._watched.tasks_to_look_at():
+            self.tasks.queue.add(key)
         results = Consumer(
             self._context.bus,
             LLM_RESULTS_CONSUMER,
@@ -83,7 +83,7 @@ class TaskTerm:
     def look_again(self) -> None:
         """What is on its way is not known any more: every unfinished Task finds out for itself."""
         self._dispatcher.forget_all()
-        for task in self._watched.tasks.list():
+        for task in self._watched.tasks.each():
             if not task.finished:
                 self.tasks.queue.add(task.key)
 

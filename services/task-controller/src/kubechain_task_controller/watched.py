@@ -14,7 +14,6 @@ from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer,
 from kubechain_common.api.v1alpha1.task import TERMINAL_PHASES
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
-from kubechain_common.kube.store import Objects
 from kubechain_common.messages import ObjectRef
 from kubechain_task_controller.core.agent_needs import AgentNeeds
 from kubechain_task_controller.core.sub_agents import names_of_sub_agents
@@ -22,7 +21,7 @@ from kubechain_task_controller.core.tool_calls import pending_names
 
 Enqueue = Callable[[Key], None]
 
-IDLE_SECONDS = 2.0
+IDLE_SECONDS = 1.0
 """After which a Task or a call that waits, for a person perhaps, costs little memory."""
 
 BY_UID = "uid"
@@ -111,11 +110,15 @@ class Watched:
         found = ((name, self.calls.get(task.namespace, name)) for name in pending_names(task))
         return {name: call for name, call in found if call is not None and _is_owner(task, call)}
 
-    def tasks_to_look_at(self) -> Objects[Task]:
+    def tasks_to_look_at(self) -> list[Key]:
         """Those that a new leader has work with: of the finished ones, which may be thousands, it has with few."""
-        tasks = self.tasks.list()
-        waiting = [task for task in tasks if not task.finished]
-        return waiting + [task for task in tasks if task.finished and self._leaves_work(task)]
+        unfinished, finished = [], []
+        for task in self.tasks.each():
+            if not task.finished:
+                unfinished.append(task.key)
+            elif self._leaves_work(task):
+                finished.append(task.key)
+        return unfinished + finished
 
     def _leaves_work(self, task: Task) -> bool:
         return task.spec.ttl_seconds_after_finished is not None or bool(self.calls_of(task))

@@ -98,7 +98,7 @@ class ToolCallTerm:
     def look_again(self) -> None:
         """What is on its way is not known any more: every unfinished call finds out for itself."""
         self.reconciler.look_again()
-        for call in self._watched.calls.list():
+        for call in self._watched.calls.each():
             if not call.finished:
                 self.calls.queue.add(call.key)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, Generic, TypeVar
 
@@ -88,6 +88,10 @@ class Informer(Generic[R]):
     def list(self) -> Objects[R]:
         return self._store.list()
 
+    def each(self) -> Iterator[R]:
+        """``list`` for many: one object after another, as each is when its turn comes."""
+        return self._store.each()
+
     def by_index(self, index: str, value: str) -> Objects[R]:
         """Objects by one of the indexers given at the start. Raises KeyError for an unknown index."""
         return self._store.by_index(index, value)
@@ -103,7 +107,7 @@ class Informer(Generic[R]):
     def add_handler(self, handler: Handler[R]) -> None:
         """Calls ``handler`` for every change from now on, and for every object that is already here."""
         self._handlers.append(handler)
-        for obj in self._store.list():
+        for obj in self._store.each():
             self._call(handler, Change("added", None, obj))
 
     async def wait_synced(self) -> None:

@@ -12,7 +12,7 @@ it gets a copy, made anew each time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
@@ -68,6 +68,13 @@ class Store(Generic[R]):
 
     def list(self) -> Objects[R]:
         return [self._unpack(kept) for kept in self._objects.values()]
+
+    def each(self) -> Iterator[R]:
+        """One object after another, as each is when its turn comes: of thousands, one at a time is unpacked."""
+        for key in list(self._objects):
+            obj = self.get(key)
+            if obj is not None:
+                yield obj
 
     def by_index(self, index: str, value: str) -> Objects[R]:
         """The objects whose indexer yields ``value``. Raises KeyError for an unknown index."""

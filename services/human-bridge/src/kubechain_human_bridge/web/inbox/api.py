@@ -102,9 +102,10 @@ class InboxAPI:
     async def handle_list(self, request: web.Request) -> web.Response:
         session = await self._sign_in.identify(request)
         waiting = self._board.waiting()
-        visible = await self._rights.visible(session.user, (call.namespace for call in waiting))
-        shown = [call for call in waiting if call.namespace in visible]
-        requests = await self._surroundings.describe_all(shown[:LISTED])
+        visible = await self._rights.visible(session.user, (namespace for namespace, _ in waiting))
+        shown = [key for key in waiting if key[0] in visible]
+        found = (self._board.find(*key) for key in shown[:LISTED])
+        requests = await self._surroundings.describe_all([call for call in found if call is not None])
         return json_response({"requests": requests, "total": len(shown)})
 
     async def handle_history(self, request: web.Request) -> web.Response:

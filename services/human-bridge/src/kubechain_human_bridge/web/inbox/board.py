@@ -1,7 +1,8 @@
 """What waits for people and what they answered lately, kept from the informer's changes, and who follows it live.
 
-Waiting calls are the informer's own objects. The last answers are kept by namespace, so that a busy one does not
-crowd out the others'. Whoever follows is told through a bounded queue: who can not keep up is told to look anew.
+Of the waiting calls, which may be thousands, only their order is kept here. The last answers are kept by namespace,
+so that a busy one does not crowd out the others'. Whoever follows is told through a bounded queue: who can not keep
+up is told to look anew.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Board:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._waiting: dict[Key, TaskRunToolCall] = {}
+        self._waiting: dict[Key, datetime] = {}
         self._answered: dict[str, dict[str, TaskRunToolCall]] = {}
         self._followers: set[Follower] = set()
         calls.add_handler(self._handle_change)
@@ -76,9 +77,9 @@ class Board:
         """The call as the informer has it, waiting or not."""
         return self._calls.get(namespace, name)
 
-    def waiting(self) -> Sequence[TaskRunToolCall]:
+    def waiting(self) -> Sequence[Key]:
         """Oldest first."""
-        return sorted(self._waiting.values(), key=lambda call: (asked_at(call) or _EPOCH, call.key))
+        return [key for _, key in sorted((at, key) for key, at in self._waiting.items())]
 
     def answered(self) -> Sequence[TaskRunToolCall]:
         """Newest first."""
@@ -99,7 +100,7 @@ class Board:
         waits = change.new is not None and call.awaits_human and not call.spec.cancel
         known = self._waiting.get(call.key)
         if waits:
-            self._waiting[call.key] = call
+            self._waiting[call.key] = asked_at(call) or _EPOCH
             if known is None:
                 self._tell(News("arrived", call))
         elif known is not None:
