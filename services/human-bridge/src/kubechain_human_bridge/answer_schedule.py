@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import Protocol
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
@@ -39,7 +40,7 @@ class ScheduleBus(Protocol):
 
 
 class Waiting(Protocol):
-    def waiting(self) -> list[TaskRunToolCall]: ...
+    def waiting(self) -> Iterable[TaskRunToolCall]: ...
 
 
 class Channels(Protocol):
