@@ -87,10 +87,13 @@ class Inbox:
 
     # --- calls ---
 
-    def ask_approval(self, name: str, arguments: dict[str, Any] | str) -> Call:
+    def ask_approval(
+        self, name: str, arguments: dict[str, Any] | str, *, server: str = "mail", tool: str = "text"
+    ) -> Call:
         """A call of the tool that waits for approval."""
         text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-        return self._ask(name, "AwaitingHumanApproval", "mail__text", "MCP", {"name": "mail", "tool": "text"}, text)
+        target = {"name": server, "tool": tool}
+        return self._ask(name, "AwaitingHumanApproval", f"{server}__{tool}", "MCP", target, text)
 
     def ask_question(self, name: str, message: str) -> Call:
         """A call that waits for an answer."""
