@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 from kubechain_human_bridge.channels.base import Ask
+
+_MAX_INDENTED = 65_536
+"""Characters of JSON that is indented: nobody reads on after that."""
+
+_MAX_DEPTH = 16
+"""Levels of JSON that is indented: a model can write it so deep that its indents are a thousand times its size."""
+
+# As in the inbox page: controls, directions, joiners, fillers, variations, tags, and halves of characters.
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
 
 _AGAIN = "This request may have reached you before: it is the same one, and one answer is enough."
 
@@ -30,11 +44,33 @@ def facts(ask: Ask) -> list[tuple[str, str]]:
 
 
 def pretty_arguments(text: str) -> str:
-    """The JSON indented, as far as it is JSON."""
+    """The JSON indented, as far as it is JSON and the indents do not outgrow it; with nothing in it that hides."""
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        parsed = json.loads(text) if len(text) <= _MAX_INDENTED else None
+        indented = json.dumps(parsed, indent=2, ensure_ascii=False) if parsed and _is_shallow(parsed) else text
     except (ValueError, RecursionError):
-        return text
+        indented = text
+    return reveal(indented)
+
+
+def reveal(text: str) -> str:
+    """What can not be seen could mislead: it is shown as the escape that JSON has for it, which means the same."""
+    return _HIDDEN.sub(lambda hit: json.dumps(hit[0])[1:-1], text)
+
+
+def _is_shallow(parsed: Any) -> bool:
+    level = [parsed]
+    for _ in range(_MAX_DEPTH):
+        level = [child for value in level for child in _children(value)]
+        if not level:
+            return True
+    return False
+
+
+def _children(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def cut(text: str, limit: int) -> str:
