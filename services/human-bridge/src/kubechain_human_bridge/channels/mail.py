@@ -1,7 +1,8 @@
 """The mail that asks. Pure: from an Ask to an EmailMessage.
 
-Nothing that a model or a user wrote gets into a header unchecked, or into the HTML unescaped. The links lead to pages
-that ask once more, because the scanners of mail systems follow whatever they find.
+Nothing that a model or a user wrote gets into a header unchecked, or into the HTML unescaped. In the plain part it is
+indented, so that no line of it passes for one of ours, such as a link to answer with. The links lead to pages that ask
+once more, because the scanners of mail systems follow whatever they find.
 """
 
 from __future__ import annotations
@@ -52,11 +53,12 @@ def parse_address(text: str) -> Address:
 
 def build_text(ask: Ask) -> str:
     """The plain part."""
-    parts = [headline(ask) + ".", notice(ask), "\n".join(f"{name}: {value}" for name, value in facts(ask))]
+    lines = [f"{name}: {_indent(value).lstrip()}" for name, value in facts(ask)]
+    parts = [one_line(headline(ask), 900) + ".", notice(ask), "\n".join(lines)]
     if ask.kind == "Approval":
-        parts.append(f"Arguments:\n{pretty_arguments(ask.arguments)}")
+        parts.append(f"Arguments:\n{_indent(pretty_arguments(ask.arguments))}")
     else:
-        parts.append(f"Question:\n{ask.message}")
+        parts.append(f"Question:\n{_indent(ask.message)}")
     links = [f"{label}: {url}" for label, url in _links(ask)]
     parts += ["\n".join(links), _footer(ask)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -96,6 +98,10 @@ def _links(ask: Ask) -> list[tuple[str, str]]:
 def _footer(ask: Ask) -> str:
     shown = "The links open a page that asks you to confirm; nothing happens before." if ask.answer_link else ""
     return f"{shown} Do not pass this mail on: whoever has it can answer. Request {ask.external_call_id}.".strip()
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def _ascii_domain(address: Address) -> str:
