@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -189,7 +190,7 @@ async def test_a_flood_of_forged_links_asks_the_api_server_a_few_times_only(worl
     assert world.cluster.reads < 40
 
 
-@pytest.mark.parametrize("token", ["", "x", "a.b", "%00", "x" * 5000, "W10.x"])
+@pytest.mark.parametrize("token", ["", "x", "a.b", "%00", "x" * 5000, "W10.x", ".eJyLNtBRMIgFAAf2Abs.x"])
 async def test_a_malformed_link_is_refused(world: World, token: str) -> None:
     for status, page in (
         await _get(world, f"{world.url}/answer?token={token}"),
@@ -231,6 +232,18 @@ def test_a_link_is_good_until_its_end() -> None:
     assert caught.value.grant == GRANT
     with pytest.raises(ForgedLinkError):
         read_grant("", write_grant("", GRANT), MOMENT - timedelta(seconds=1))
+
+
+def test_what_a_stranger_compressed_is_not_unfolded() -> None:
+    bomb = URLSafeSerializer("another key", salt="kubechain.link.v1").dumps([0] * 1_000_000)
+    assert bomb.startswith(".")
+    assert len(bomb) < 4000
+    tracemalloc.start()
+    with pytest.raises(LinkError, match="not complete"):
+        read_grant(LINK_KEY, bomb, MOMENT)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100_000
 
 
 def test_a_genuine_token_of_another_shape_allows_nothing() -> None:
