@@ -25,7 +25,7 @@ from tests.e2e.support.cluster import Cluster
 from tests.e2e.support.humanlayer import API_KEY, HumanLayer
 from tests.e2e.support.inbox import GROUP, RBAC, SOON, Call, Inbox
 from tests.e2e.support.kubectl import Kubectl
-from tests.e2e.support.people import Mailbox, Webhook, fetch, find_link, post
+from tests.e2e.support.people import Mailbox, Webhook, fetch, find_link, post, read_text
 from tests.e2e.support.slack import SlackWorkspace
 from tests.e2e.support.workspace import ToolLog, Workspace
 
@@ -174,9 +174,9 @@ class World:
         self.foreign.wait_ready()
 
     def link_of(self, call: Call) -> str:
-        name = call["metadata"]["name"]
-        (link,) = [find_link(mail) for mail in self.mailbox.mails if name in mail.as_string()]
-        return link
+        """From the latest mail about a call of this name."""
+        task = f'"task": "{call["metadata"]["name"]}"'
+        return [find_link(mail) for mail in self.mailbox.mails if task in read_text(mail)][-1]
 
     def read_link_key(self) -> str:
         """The key that the cluster signs its links with."""
@@ -294,15 +294,16 @@ def test_an_expired_link(world: World) -> None:
     world.own.approve(call)
 
 
-def test_a_link_of_an_earlier_call_of_this_name(world: World) -> None:
-    earlier = world.own.ask("again", "mail")
-    link = world.link_of(earlier)
-    world.own.kubectl("delete", "taskruntoolcall", "again")
-    call = world.own.ask("again-too", "hook")
-    status, page = post(link, b"action=approve", FORM)
+def test_a_link_to_an_earlier_call_of_this_name(world: World) -> None:
+    earlier = world.link_of(world.own.ask("made-again", "mail"))
+    world.own.kubectl("delete", "taskruntoolcall", "made-again")
+    call = world.own.ask("made-again", "mail")
+    status, page = post(earlier, b"action=approve", FORM)
     assert (status, "does not exist any more" in page) == (404, True)
-    assert world.own.inbox.call("again-too")["spec"] == call["spec"]
-    assert world.own.runs_of("again") == 0
+    assert world.own.inbox.call("made-again")["spec"] == call["spec"]
+    assert world.own.runs_of("made-again") == 0
+    assert post(world.link_of(call), b"action=approve", FORM)[0] == 200
+    world.own.finish(call, "boss@example.com")
 
 
 def test_a_replayed_link(world: World) -> None:
