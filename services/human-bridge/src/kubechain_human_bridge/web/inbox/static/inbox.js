@@ -101,6 +101,9 @@ function reveal(text) {
     .map((i) => `\\u${hit.charCodeAt(i).toString(16).padStart(4, "0")}`).join(""));
 }
 
+// A model can write JSON so deep that its indents are a thousand times its size: then it is shown as it is.
+const DEEPEST = 16;
+
 // JSON text, indented. It is never parsed into numbers, so a large one stays what the model wrote.
 function pretty(text) {
   try {
@@ -112,6 +115,7 @@ function pretty(text) {
   let out = "";
   let depth = 0;
   const newline = () => `\n${"  ".repeat(depth)}`;
+  if (isDeep(tokens)) return reveal(text);
   tokens.forEach((token, i) => {
     if (token === "{" || token === "[") {
       const closes = tokens[i + 1] === (token === "{" ? "}" : "]");
@@ -126,6 +130,15 @@ function pretty(text) {
     else out += reveal(token);
   });
   return out;
+}
+
+function isDeep(tokens) {
+  let depth = 0;
+  return tokens.some((token) => {
+    if (token === "{" || token === "[") depth += 1;
+    else if (token === "}" || token === "]") depth -= 1;
+    return depth > DEEPEST;
+  });
 }
 
 // To read long texts in it: a line that was escaped goes on below its escape.
