@@ -1,4 +1,4 @@
-"""What HTTP servers tell besides their answers. Pure."""
+"""What HTTP servers answer, and what they tell besides."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 
 import aiohttp
+
+MAX_BODY = 1 << 20
+"""Bytes of an answer; none of the APIs that we ask comes near."""
 
 _LONGEST = 3600.0
 
@@ -17,6 +20,16 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return min(max(seconds, 0.0), _LONGEST) if math.isfinite(seconds) else None
+
+
+async def read_body(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body. Raises ClientPayloadError when it is longer than ``MAX_BODY``."""
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(65536):
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise aiohttp.ClientPayloadError("the answer is too long")
+    return bytes(body)
 
 
 def describe_network_error(error: BaseException) -> str:

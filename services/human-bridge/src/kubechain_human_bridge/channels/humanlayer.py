@@ -14,15 +14,15 @@ import aiohttp
 
 from kubechain_common.api.v1alpha1.contactchannel import ContactChannelSpec
 from kubechain_common.messages.human import REASON_HUMANLAYER_FAILED, REASON_HUMANLAYER_SENT
+from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.base import Ask, Given, Kind
 from kubechain_human_bridge.channels.errors import ChannelError, ChannelRefusedError, ChannelUnavailableError
-from kubechain_human_bridge.channels.http_answers import describe_network_error, read_retry_after
+from kubechain_human_bridge.channels.http_answers import describe_network_error, read_body, read_retry_after
 from kubechain_human_bridge.channels.humanlayer_wire import collection_of, encode_request, read_answer
 
 _TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=5)
 _RETRYABLE = frozenset({408, 425, 429})
 _PREFIX = "/humanlayer/v1"
-_MAX_BODY = 1 << 20
 _MAX_QUOTED = 300
 
 
@@ -95,28 +95,19 @@ class HumanLayerChannel:
             async with self._session.request(
                 method, f"{self._base}/{path}", data=body, headers=headers, allow_redirects=False, timeout=_TIMEOUT
             ) as response:
-                return response.status, await _read(response), read_retry_after(response.headers)
+                return response.status, await read_body(response), read_retry_after(response.headers)
         except (aiohttp.InvalidURL, ValueError):
             raise ChannelRefusedError("the address of the HumanLayer API is not a URL") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ChannelUnavailableError(f"HumanLayer can not be reached: {describe_network_error(error)}") from None
 
     def _build_error(self, status: int, body: bytes, retry_after: float | None = None) -> ChannelError:
-        said = " ".join(body[: 4 * _MAX_QUOTED].decode(errors="replace").replace(self._key, "***").split())
-        message = f"HumanLayer request failed with status code {status}: {said[:_MAX_QUOTED] or _phrase(status)}"
+        # The key first: what is cut before could leave a part of it.
+        said = one_line(body.decode(errors="replace").replace(self._key, "***"), _MAX_QUOTED)
+        message = f"HumanLayer request failed with status code {status}: {said or _phrase(status)}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRYABLE:
             return ChannelUnavailableError(message, retry_after=retry_after)
         return ChannelRefusedError(message)
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, up to a size that no answer of the API comes near."""
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(65536):
-        body += chunk
-        if len(body) > _MAX_BODY:
-            raise aiohttp.ClientPayloadError("the answer is too long")
-    return bytes(body)
 
 
 def _phrase(status: int) -> str:

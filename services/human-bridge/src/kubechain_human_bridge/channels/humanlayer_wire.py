@@ -11,6 +11,7 @@ from typing import Any
 
 from kubechain_common.api.v1alpha1.contactchannel import ContactChannelSpec
 from kubechain_common.api.v1alpha1.status import shorten
+from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.base import Ask, Given, Kind
 
 MAX_TEXT = 32_768
@@ -113,10 +114,10 @@ def _read_person(status: dict[str, Any]) -> str:
     for where in (status.get("user_info"), status.get("slack_context")):
         if isinstance(where, dict):
             for name in ("email", "email_address", "username", "user_name", "name", "user_id", "id"):
-                if found := _text(where.get(name)):
-                    return shorten(found, _MAX_BY)
-        elif found := _text(where):
-            return shorten(found, _MAX_BY)
+                if found := one_line(_text(where.get(name)), _MAX_BY):
+                    return found
+        elif found := one_line(_text(where), _MAX_BY):
+            return found
     return ""
 
 

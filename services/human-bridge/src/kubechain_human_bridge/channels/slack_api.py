@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from kubechain_human_bridge.channels.errors import ChannelError, ChannelRefusedError, ChannelUnavailableError
-from kubechain_human_bridge.channels.http_answers import describe_network_error, read_retry_after
+from kubechain_human_bridge.channels.http_answers import describe_network_error, read_body, read_retry_after
 
 DEFAULT_URL = "https://slack.com/api"
 
@@ -74,7 +74,7 @@ class SlackAPI:
                 timeout=_TIMEOUT,
                 **content,
             ) as response:
-                return read_answer(method, response.status, response.headers, await response.read())
+                return read_answer(method, response.status, response.headers, await read_body(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ChannelUnavailableError(f"Slack can not be reached: {describe_network_error(error)}") from None
         except ValueError:
