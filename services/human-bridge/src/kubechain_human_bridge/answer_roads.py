@@ -12,6 +12,7 @@ from kubechain_human_bridge.addresses import find_base_url
 from kubechain_human_bridge.answers import Answers
 from kubechain_human_bridge.audit import Audit
 from kubechain_human_bridge.channel_access import ChannelAccess
+from kubechain_human_bridge.channels.call_token import CallTokens
 from kubechain_human_bridge.link_key import SECRET_NAME, LinkKey
 from kubechain_human_bridge.settings import BridgeSettings
 from kubechain_human_bridge.signed_links import SignedLinks
@@ -38,11 +39,12 @@ class AnswerRoads:
     ) -> None:
         self.audit = Audit(ctx.kube, ctx.recorder)
         self.key = LinkKey(ctx.kube, secrets, ctx.settings.namespace)
+        self.tokens = CallTokens(lambda: self.key.current)
         self.links = SignedLinks(self.key, find_base_url(settings))
         answers, channels = AuditedAnswers(Answers(ctx.kube), self.audit), NamedChannels(access)
         self._pages = LinkPages(ctx.kube, self.links, answers, self.audit)
-        self._callbacks = WebhookCallbacks(channels, answers, self.audit)
-        self._slack = SlackInteractions(ctx.kube, session, channels, answers, self.audit)
+        self._callbacks = WebhookCallbacks(channels, self.tokens, answers, self.audit)
+        self._slack = SlackInteractions(ctx.kube, session, channels, self.tokens, answers, self.audit)
 
     def routes(self) -> list[web.RouteDef]:
         return [*self._pages.routes(), *self._callbacks.routes(), *self._slack.routes()]

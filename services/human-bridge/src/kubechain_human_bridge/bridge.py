@@ -126,7 +126,7 @@ class Bridge:
             await self._session.close()
 
     def _build_channel(self, channel: ContactChannel, secrets: Mapping[str, str]) -> Channel:
-        return build_channel(channel, secrets, self._settings, self._session)
+        return build_channel(channel, secrets, self._settings, self._session, self._roads.tokens)
 
     def _exists(self, uid: str) -> bool:
         return bool(self._channels.by_index(_BY_UID, uid))

@@ -17,13 +17,14 @@ from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.arbitrary import JSON, fuzz
 from kubechain_common.testing.slack_server import BOT_TOKEN, MISSING_SCOPE, SIGNING_SECRET, SlackServer
 from kubechain_human_bridge.channels.base import Ask
-from kubechain_human_bridge.channels.call_token import CallToken, read_call_token
+from kubechain_human_bridge.channels.call_token import CallToken, CallTokens, read_call_token
 from kubechain_human_bridge.channels.errors import ChannelError, ChannelRefusedError, ChannelUnavailableError
 from kubechain_human_bridge.channels.slack import SlackChannel, is_message_of
 from kubechain_human_bridge.channels.slack_api import read_answer
 
 BuildAsk = Callable[..., Ask]
 CHANNEL = ObjectRef(namespace="default", name="team", uid="channel-uid")
+KEY = "the key of the links"
 
 
 def _channel(
@@ -31,7 +32,7 @@ def _channel(
 ) -> SlackChannel:
     spec = {"type": "slack", "slack": {"channelOrUserID": to, "baseUrl": slack.base_url}}
     secrets = {"botTokenFrom": token, "signingSecretFrom": SIGNING_SECRET}
-    return SlackChannel(ContactChannelSpec.model_validate(spec), secrets, session, CHANNEL)
+    return SlackChannel(ContactChannelSpec.model_validate(spec), secrets, session, CHANNEL, CallTokens(lambda: KEY))
 
 
 async def test_validates_without_a_message(slack: SlackServer, session: aiohttp.ClientSession) -> None:
@@ -53,7 +54,7 @@ async def test_posts_the_request_with_buttons_for_this_call_only(
     buttons = [b for block in message["blocks"] if block["type"] == "actions" for b in block["elements"]]
     assert [b["action_id"] for b in buttons] == ["kubechain_approve", "kubechain_reject"]
     for button in buttons:
-        assert read_call_token(SIGNING_SECRET, button["value"]) == CallToken(ask.call, CHANNEL.uid, "Approval")
+        assert read_call_token(KEY, button["value"]) == CallToken(ask.call, CHANNEL.uid, "Approval")
 
 
 async def test_a_question_has_one_button(

@@ -19,7 +19,13 @@ from kubechain_common.api.v1alpha1.contactchannel import ContactChannelSpec
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.arbitrary import fuzz
 from kubechain_human_bridge.channels.base import Ask
-from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, read_call_token, write_call_token
+from kubechain_human_bridge.channels.call_token import (
+    CallToken,
+    CallTokenError,
+    CallTokens,
+    read_call_token,
+    write_call_token,
+)
 from kubechain_human_bridge.channels.errors import ChannelError, ChannelRefusedError, ChannelUnavailableError
 from kubechain_human_bridge.channels.standard_webhooks import (
     SignatureError,
@@ -32,6 +38,7 @@ from kubechain_human_bridge.channels.webhook import WebhookChannel
 
 BuildAsk = Callable[..., Ask]
 CHANNEL = ObjectRef(namespace="default", name="hook", uid="channel-uid")
+KEY = "the key of the links"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -61,7 +68,12 @@ def _channel(url: str, session: aiohttp.ClientSession, secret: str = SECRET) -> 
     spec = {"type": "webhook", "webhook": {"url": url, "signingSecretFrom": source}}
     callback = "http://127.0.0.1:8090/callbacks/default/hook"
     return WebhookChannel(
-        ContactChannelSpec.model_validate(spec), {"signingSecretFrom": secret}, session, CHANNEL, callback
+        ContactChannelSpec.model_validate(spec),
+        {"signingSecretFrom": secret},
+        session,
+        CHANNEL,
+        callback,
+        CallTokens(lambda: KEY),
     )
 
 
@@ -98,7 +110,7 @@ async def test_delivers_a_signed_request(
     assert told["callId"] == ask.external_call_id
     assert told["arguments"] == ask.arguments
     assert told["callbackUrl"] == "http://127.0.0.1:8090/callbacks/default/hook"
-    assert read_call_token(SECRET, told["token"]) == CallToken(ask.call, CHANNEL.uid, "Approval")
+    assert read_call_token(KEY, told["token"]) == CallToken(ask.call, CHANNEL.uid, "Approval")
     assert (told["again"], json.loads(again_body)["again"]) == (False, True)
 
 
@@ -205,3 +217,12 @@ def test_a_call_token_is_good_for_its_secret_only() -> None:
     assert len(text) < 2000
     with pytest.raises(CallTokenError):
         read_call_token("other", text)
+
+
+def test_without_a_key_no_token_is_made_and_none_is_good() -> None:
+    token = CallToken(ObjectRef(namespace="default", name="c", uid="u"), "channel", "Approval")
+    tokens = CallTokens(lambda: "")
+    with pytest.raises(ChannelUnavailableError):
+        tokens.write(token)
+    with pytest.raises(CallTokenError):
+        tokens.read(write_call_token("", token))

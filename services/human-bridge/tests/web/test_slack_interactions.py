@@ -11,12 +11,13 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from web_testbed import World
+from web_testbed import LINK_KEY, World
 
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.arbitrary import JSON, fuzz
 from kubechain_common.testing.slack_server import Interaction
 from kubechain_human_bridge.channels.base import Ask
+from kubechain_human_bridge.channels.call_token import CallTokens
 from kubechain_human_bridge.channels.slack import SlackChannel
 from kubechain_human_bridge.channels.slack_blocks import ACTION_ANSWER, ACTION_APPROVE, ACTION_REJECT
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError
@@ -35,7 +36,7 @@ async def _ask(world: World, call: ObjectRef, *, namespace: str = "default", uid
     """Asks through the Slack channel of this namespace; the message as Slack has it."""
     found = world.channels.found[namespace, "team"]
     ref = ObjectRef(namespace=namespace, name="team", uid=uid or found.channel.uid)
-    channel = SlackChannel(found.channel.spec, found.secrets, world.session, ref)
+    channel = SlackChannel(found.channel.spec, found.secrets, world.session, ref, CallTokens(lambda: LINK_KEY))
     spec = world.read(call).spec
     question = spec.tool_type == "HumanContact"
     await channel.send(
@@ -183,7 +184,7 @@ async def test_a_button_of_another_message_decides_nothing(world: World) -> None
             if "value" in element:
                 element["value"] = f"{element['value'][:-2]}xx"
     assert (await _deliver(world, world.slack.build_click(message, ACTION_APPROVE, "U1")))[0] == 200
-    _check_refused(world, call, "by slack:U1 (alice) through slack: the token was not made for this channel")
+    _check_refused(world, call, "by slack:U1 (alice) through slack: the token is not one of ours")
     assert "not a request of this channel" in world.slack.whispers[0]["text"]
 
 

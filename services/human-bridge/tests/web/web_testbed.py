@@ -21,6 +21,7 @@ from kubechain_common.testing.builders import build_call, build_task
 from kubechain_common.testing.slack_server import BOT_TOKEN, SIGNING_SECRET, SlackServer
 from kubechain_human_bridge.answers import Answers
 from kubechain_human_bridge.audit import Audit
+from kubechain_human_bridge.channels.call_token import CallTokens
 from kubechain_human_bridge.link_key import SECRET_KEY, LinkKey
 from kubechain_human_bridge.signed_links import SignedLinks
 from kubechain_human_bridge.web.app import build_app
@@ -153,6 +154,7 @@ async def open_world() -> AsyncIterator[World]:
     cluster, recorder, channels, slack = Cluster(), Recorder(), Channels(), SlackServer()
     secrets = Secrets(cluster)
     links = SignedLinks(LinkKey(cluster, secrets, "default"), "https://people.example.com/")
+    tokens = CallTokens(lambda: secrets.key)
     audit = Audit(cluster, recorder)
     answers = AuditedAnswers(Answers(cluster), audit)
     async with (
@@ -161,8 +163,8 @@ async def open_world() -> AsyncIterator[World]:
         TestServer(
             build_app(
                 LinkPages(cluster, links, answers, audit).routes(),
-                WebhookCallbacks(channels, answers, audit).routes(),
-                SlackInteractions(cluster, session, channels, answers, audit).routes(),
+                WebhookCallbacks(channels, tokens, answers, audit).routes(),
+                SlackInteractions(cluster, session, channels, tokens, answers, audit).routes(),
             )
         ) as served,
     ):

@@ -13,6 +13,7 @@ from kubechain_common.messages import ObjectRef
 from kubechain_common.messages.human import REASON_HUMANLAYER_FAILED, REASON_REQUEST_FAILED
 from kubechain_human_bridge.addresses import build_callback_url, find_base_url
 from kubechain_human_bridge.channels.base import Channel
+from kubechain_human_bridge.channels.call_token import CallTokens
 from kubechain_human_bridge.settings import BridgeSettings
 
 Road: TypeAlias = Literal["humanlayer", "smtp", "slack", "webhook", "inbox"]
@@ -44,7 +45,11 @@ def failed_reason(spec: ContactChannelSpec) -> str:
 
 
 def build_channel(
-    channel: ContactChannel, secrets: Mapping[str, str], settings: BridgeSettings, session: aiohttp.ClientSession
+    channel: ContactChannel,
+    secrets: Mapping[str, str],
+    settings: BridgeSettings,
+    session: aiohttp.ClientSession,
+    tokens: CallTokens,
 ) -> Channel:
     """The channel, ready for use. Raises ChannelRefusedError when its spec or a secret cannot be used."""
     spec, ref = channel.spec, ObjectRef.of(channel)
@@ -60,7 +65,7 @@ def build_channel(
         case "slack":
             from kubechain_human_bridge.channels.slack import SlackChannel
 
-            return SlackChannel(spec, secrets, session, ref)
+            return SlackChannel(spec, secrets, session, ref, tokens)
         case "inbox":
             from kubechain_human_bridge.channels.inbox import InboxChannel
 
@@ -69,4 +74,4 @@ def build_channel(
             from kubechain_human_bridge.channels.webhook import WebhookChannel
 
             callback_url = build_callback_url(find_base_url(settings), ref)
-            return WebhookChannel(spec, secrets, session, ref, callback_url)
+            return WebhookChannel(spec, secrets, session, ref, callback_url, tokens)

@@ -15,7 +15,7 @@ from kubechain_common.api.v1alpha1.contactchannel import ContactChannelSpec
 from kubechain_common.messages import ObjectRef
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.channels.base import Ask, OwnChannel
-from kubechain_human_bridge.channels.call_token import CallToken, write_call_token
+from kubechain_human_bridge.channels.call_token import CallToken, CallTokens
 from kubechain_human_bridge.channels.errors import ChannelRefusedError
 from kubechain_human_bridge.channels.slack_api import SlackAPI, SlackError
 from kubechain_human_bridge.channels.slack_blocks import EVENT_TYPE, build_request
@@ -31,14 +31,19 @@ class SlackChannel(OwnChannel):
     """``secrets``: ``botTokenFrom`` and ``signingSecretFrom``. ``channel`` is the ContactChannel itself."""
 
     def __init__(
-        self, spec: ContactChannelSpec, secrets: Mapping[str, str], session: aiohttp.ClientSession, channel: ObjectRef
+        self,
+        spec: ContactChannelSpec,
+        secrets: Mapping[str, str],
+        session: aiohttp.ClientSession,
+        channel: ObjectRef,
+        tokens: CallTokens,
     ) -> None:
         if spec.slack is None or not secrets.get("botTokenFrom") or not secrets.get("signingSecretFrom"):
             raise ChannelRefusedError("a Slack channel needs slack.botTokenFrom and slack.signingSecretFrom")
         self._receiver = spec.slack.channel_or_user_id
-        self._signing_secret = secrets["signingSecretFrom"]
         self._api = SlackAPI(session, spec.slack.base_url, secrets["botTokenFrom"])
         self._channel = channel
+        self._tokens = tokens
 
     async def validate(self) -> str:
         """Asks Slack who we are."""
@@ -49,7 +54,7 @@ class SlackChannel(OwnChannel):
         """Posts the message, unless it is there already."""
         if ask.again and await self._find_message(ask):
             return f"Slack message to {self._receiver} was sent before"
-        token = write_call_token(self._signing_secret, CallToken(ask.call, self._channel.uid, ask.kind))
+        token = self._tokens.write(CallToken(ask.call, self._channel.uid, ask.kind))
         await self._api.call("chat.postMessage", {"channel": self._receiver, **build_request(ask, token)})
         return f"Slack message sent to {self._receiver}"
 

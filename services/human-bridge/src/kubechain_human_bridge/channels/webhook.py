@@ -17,7 +17,7 @@ from yarl import URL
 from kubechain_common.api.v1alpha1.contactchannel import ContactChannelSpec
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.channels.base import Ask, OwnChannel
-from kubechain_human_bridge.channels.call_token import CallToken, write_call_token
+from kubechain_human_bridge.channels.call_token import CallToken, CallTokens
 from kubechain_human_bridge.channels.errors import ChannelRefusedError, ChannelUnavailableError
 from kubechain_human_bridge.channels.http_answers import describe_network_error, read_retry_after
 from kubechain_human_bridge.channels.standard_webhooks import SigningKeyError, read_key, sign
@@ -36,6 +36,7 @@ class WebhookChannel(OwnChannel):
         session: aiohttp.ClientSession,
         channel: ObjectRef,
         callback_url: str,
+        tokens: CallTokens,
     ) -> None:
         if spec.webhook is None:
             raise ChannelRefusedError("the channel has no webhook")
@@ -44,6 +45,7 @@ class WebhookChannel(OwnChannel):
         self._session = session
         self._channel = channel
         self._callback_url = callback_url
+        self._tokens = tokens
 
     async def validate(self) -> str:
         """Looks at URL and secret only: a program might take any request for a real one."""
@@ -73,7 +75,7 @@ class WebhookChannel(OwnChannel):
         """The session is not ours."""
 
     def build_body(self, ask: Ask) -> dict[str, Any]:
-        """What the program is told."""
+        """What the program is told. Raises ChannelUnavailableError."""
         token = CallToken(ask.call, self._channel.uid, ask.kind)
         body = {
             "type": "approval.requested" if ask.kind == "Approval" else "contact.requested",
@@ -92,7 +94,7 @@ class WebhookChannel(OwnChannel):
             "again": ask.again,
             "pageUrl": ask.page_link or None,
             "callbackUrl": self._callback_url,
-            "token": write_call_token(self._secret, token),
+            "token": self._tokens.write(token),
         }
         return {name: value for name, value in body.items() if value is not None}
 

@@ -22,7 +22,7 @@ from kubechain_common.kube.errors import KubeError
 from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.channels.ask_text import one_line
-from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, read_call_token
+from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError, SigningKeyError, read_key, verify
 from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, status_of
 
@@ -59,8 +59,9 @@ class Callback(KubeModel):
 class WebhookCallbacks:
     """Answers by callback."""
 
-    def __init__(self, channels: ChannelLookup, answers: AuditedAnswers, audit: Audit) -> None:
+    def __init__(self, channels: ChannelLookup, tokens: CallTokens, answers: AuditedAnswers, audit: Audit) -> None:
         self._channels = channels
+        self._tokens = tokens
         self._answers = answers
         self._audit = audit
 
@@ -90,7 +91,7 @@ class WebhookCallbacks:
         except CallbackError as error:
             return _reply(422, str(error))
         try:
-            token = read_call_token(secret, callback.token)
+            token = self._tokens.read(callback.token)
         except CallTokenError as error:
             return self._refuse(found.channel, 403, "token", str(error))
         if not belongs(token, found.channel):

@@ -23,7 +23,7 @@ from kubechain_common.runtime.clock import now
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.answers import Outcome, Verdict
 from kubechain_human_bridge.audit import Audit, Refusal
-from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, read_call_token
+from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.errors import ChannelError
 from kubechain_human_bridge.channels.slack_api import SlackAPI
 from kubechain_human_bridge.channels.slack_blocks import (
@@ -71,12 +71,14 @@ class SlackInteractions:
         kube: KubeClient,
         session: aiohttp.ClientSession,
         channels: ChannelLookup,
+        tokens: CallTokens,
         answers: AuditedAnswers,
         audit: Audit,
     ) -> None:
         self._kube = kube
         self._session = session
         self._channels = channels
+        self._tokens = tokens
         self._answers = answers
         self._audit = audit
 
@@ -143,7 +145,7 @@ class SlackInteractions:
         """The call that it is about. Raises InteractionRefusedError, after telling of it."""
         who, channel = interaction.who, found.channel
         try:
-            token = read_call_token(found.secrets["signingSecretFrom"], interaction.place.token)
+            token = self._tokens.read(interaction.place.token)
         except CallTokenError as error:
             self._audit.refused_channel(channel, Refusal(_ROAD, "token", str(error), who.by))
             raise InteractionRefusedError("This message is not a request of this channel.") from None
