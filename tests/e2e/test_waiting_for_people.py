@@ -84,6 +84,7 @@ def test_a_waiting_call_shows_what_the_tutorial_shows_and_runs_once_it_is_approv
 ) -> None:
     name = ask(workspace, "guarded")
     task_uid = workspace.kubectl.get("task", "guarded")["metadata"]["uid"]
+    call_uid = workspace.kubectl.get("taskruntoolcall", name)["metadata"]["uid"]
     described = workspace.kubectl("describe", "taskruntoolcall", name)
     assert_lines_in_order(
         described,
@@ -97,7 +98,7 @@ def test_a_waiting_call_shows_what_the_tutorial_shows_and_runs_once_it_is_approv
         UID: {task_uid}
         Spec:
         Status:
-        External Call ID: {external_call_id(workspace.namespace, name, task_uid)}
+        External Call ID: {external_call_id(workspace.namespace, name, call_uid)}
         Phase: Pending
         Start Time: …
         Status: AwaitingHumanApproval

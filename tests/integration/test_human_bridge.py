@@ -157,7 +157,7 @@ class World:
         status = {
             "phase": "Pending",
             "status": "AwaitingHumanInput" if contact else "AwaitingHumanApproval",
-            "externalCallID": external_call_id(self.namespace, name, task.uid),
+            "externalCallID": external_call_id(self.namespace, name, call.uid),
             "startTime": now().isoformat(),
         }
         return await self.kube.patch_status(call, status)

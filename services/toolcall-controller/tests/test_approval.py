@@ -161,7 +161,7 @@ def test_a_guarded_call_waits_as_the_tutorial_shows_and_a_person_is_asked() -> N
         SENTENCE,
     )
     assert (status.start_time, status.conditions) == (NOW, [])
-    assert status.external_call_id == external_call_id("default", build_call().name, TASK_UID)
+    assert status.external_call_id == external_call_id("default", build_call().name, build_call().uid)
     message = "Tool execution requires approval via contact channel approval-channel"
     assert told(plan) == [("Normal", "AwaitingHumanApproval", message)]
     question = plan.question
@@ -300,11 +300,25 @@ def test_nobody_is_asked_about_a_late_call_before_its_task_was() -> None:
 def test_a_call_without_a_task_has_ids_all_the_same() -> None:
     orphan = build_call()
     orphan.metadata.owner_references = []
-    assert status_of(decide_call(snapshot(orphan))).external_call_id == external_call_id("default", orphan.name, "")
     orphan.metadata.labels = {"kubechain.humanlayer.dev/task-uid": "uid-7"}
-    assert status_of(decide_call(snapshot(orphan))).external_call_id == external_call_id(
-        "default", orphan.name, "uid-7"
-    )
+    question = decide_call(snapshot(orphan)).question
+    assert question is not None
+    assert question.run_id == external_run_id("uid-7")
+    orphan.metadata.labels = {}
+    question = decide_call(snapshot(orphan)).question
+    assert question is not None
+    assert question.run_id == external_run_id("")
+
+
+def test_a_call_that_was_made_again_under_its_name_is_another_request() -> None:
+    """What a person says of the first one, perhaps only now, is not said of this one and its arguments."""
+    again = build_call()
+    again.metadata.uid = "uid-of-the-second"
+    first, second = decide_call(snapshot()).question, decide_call(snapshot(again)).question
+    assert first is not None
+    assert second is not None
+    assert first.call.name == second.call.name
+    assert first.external_call_id != second.external_call_id
 
 
 # --- decisions

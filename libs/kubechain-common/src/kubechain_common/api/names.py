@@ -53,12 +53,13 @@ def external_run_id(task_uid: str) -> str:
     return f"kc-{_digest(task_uid, length=16)}"
 
 
-def external_call_id(namespace: str, call_name: str, task_uid: str) -> str:
+def external_call_id(namespace: str, call_name: str, call_uid: str) -> str:
     """``ec-<16 hex>``: how a request to a person is known outside, for ever.
 
-    Together with the run id it takes 38 of the 64 bytes that the HumanLayer API allows.
+    A call that was deleted and made again under its name may want something else, so it does not inherit what a person
+    said of the first one. Together with the run id it takes 38 of the 64 bytes that the HumanLayer API allows.
     """
-    return f"ec-{_digest(namespace, call_name, task_uid, length=16)}"
+    return f"ec-{_digest(namespace, call_name, call_uid, length=16)}"
 
 
 def sub_task_name(call_name: str, agent: str) -> str:

@@ -121,7 +121,7 @@ def _begin(snapshot: CallSnapshot, question: Question) -> CallPlan:
             "phase": ToolCallPhase.PENDING,
             "status": question.status,
             "status_detail": _join(question, trouble),
-            "external_call_id": external_call_id(call.namespace, call.name, find_task_uid(call)),
+            "external_call_id": external_call_id(call.namespace, call.name, call.uid),
             "start_time": snapshot.now,
         }
     )
@@ -174,13 +174,12 @@ def _build_request(snapshot: CallSnapshot, question: Question, requested_at: dat
     call, channel = snapshot.call, snapshot.channel
     if channel is None:
         return None
-    task_uid = find_task_uid(call)
     return HumanRequest(
         call=ObjectRef.of(call),
         channel=ObjectRef.of(channel),
         kind=question.kind,
-        external_call_id=external_call_id(call.namespace, call.name, task_uid),
-        run_id=external_run_id(task_uid),
+        external_call_id=external_call_id(call.namespace, call.name, call.uid),
+        run_id=external_run_id(find_task_uid(call)),
         requested_at=requested_at or snapshot.now,
     )
 
