@@ -458,3 +458,19 @@ def test_humanlayers_webhook_about_a_call_of_another_channel(world: World) -> No
     assert (status, "another channel" in said) == (403, True)
     world.own.expect_refused(call, "asked through another channel", world.own.channel("humanlayer"))
     world.own.approve(call)
+
+
+def test_what_was_said_of_an_earlier_call_of_this_name(world: World) -> None:
+    """HumanLayer is asked for answers by an id of ours: that of a call made again is another, so is what it wants."""
+    first = world.own.ask("renewed", "humanlayer")
+    world.own.kubectl("delete", "taskruntoolcall", "renewed")
+    call = world.own.ask("renewed", "humanlayer")
+    assert call["status"]["externalCallID"] != first["status"]["externalCallID"]
+    world.humanlayer.approve(first["status"]["externalCallID"])
+    assert world.tell_humanlayer_hook(first, LAYER_SECRET) == (200, "Nobody waits for this answer.\n")
+    assert world.tell_humanlayer_hook(call, LAYER_SECRET) == (200, "There is no answer yet.\n")
+    assert world.own.inbox.call("renewed")["spec"] == call["spec"]
+    assert world.own.runs_of("renewed") == 0
+    world.humanlayer.approve(call["status"]["externalCallID"])
+    assert world.tell_humanlayer_hook(call, LAYER_SECRET)[0] == 200
+    world.own.finish(call, "humanlayer:approver@example.com")

@@ -54,7 +54,7 @@ def read_text(mail: EmailMessage) -> str:
     """The plain part of a mail."""
     part = mail.get_body(("plain",))
     assert part is not None
-    return str(part.get_content())
+    return str(part.get_content()).replace("\r\n", "\n")  # some encodings keep the line ends of the wire
 
 
 def find_link(mail: EmailMessage) -> str:
