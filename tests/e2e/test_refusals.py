@@ -23,7 +23,7 @@ from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster
 from tests.e2e.support.humanlayer import API_KEY, HumanLayer
-from tests.e2e.support.inbox import GROUP, RBAC, SOON, Call, Inbox
+from tests.e2e.support.inbox import SOON, Call, Inbox
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.people import Mailbox, Webhook, fetch, find_link, post, read_text
 from tests.e2e.support.slack import SlackWorkspace
@@ -63,7 +63,7 @@ class Tenant:
 
     def add_channel(self, name: str, spec: dict[str, Any]) -> None:
         self.channels.append(name)
-        guard = {"approvalContactChannel": {"name": name}}
+        guard: dict[str, Any] = {"approvalContactChannel": {"name": name}}
         self.kubectl.apply(
             manifests.build("ContactChannel", name, spec),
             manifests.own_server(f"via-{name}", "counting_server.py", str(self.log.path), **guard),
@@ -238,14 +238,11 @@ def test_with_a_token_that_lacks_the_right(world: World) -> None:
 
 def test_kubectl_without_the_right_is_refused_by_the_api_server(world: World) -> None:
     """The one road on which we are not asked: the API server's own answer is all, and its audit log."""
-    rules = [{"apiGroups": [GROUP], "resources": ["taskruntoolcalls"], "verbs": ["get", "patch"]}]
     kubectl, inbox = world.own.kubectl, world.own.inbox
-    kubectl.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": "patcher"}, "rules": rules})
-    token = inbox._add_account("patcher", {"kind": "Role", "name": "patcher"})
+    inbox.add_patcher("patcher")
     call = world.own.ask("only-patch", "hook")
     patch = ("patch", "taskruntoolcall", "only-patch", "--type=merge", "-p", '{"spec":{"decision":{"approved":true}}}')
     refused = kubectl.try_run("--as", inbox.user("patcher"), *patch)
-    assert token
     assert refused.returncode != 0
     assert "may not answer tool calls in namespace" in refused.stderr
     assert inbox.call("only-patch")["spec"] == call["spec"]

@@ -61,7 +61,14 @@ class Inbox:
 
     def add_viewer(self, name: str) -> str:
         """A token of a new service account that may see everything here, and answer nothing."""
-        rules = [{"apiGroups": [GROUP], "resources": ["taskruntoolcalls", "tasks"], "verbs": ["get", "list", "watch"]}]
+        return self._add_with_verbs(name, "get", "list", "watch")
+
+    def add_patcher(self, name: str) -> str:
+        """A token of a new service account that may change calls as far as RBAC goes, and answer nothing."""
+        return self._add_with_verbs(name, "get", "patch", "update")
+
+    def _add_with_verbs(self, name: str, *verbs: str) -> str:
+        rules = [{"apiGroups": [GROUP], "resources": ["taskruntoolcalls", "tasks"], "verbs": list(verbs)}]
         self.kubectl.apply({"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": name}, "rules": rules})
         return self._add_account(name, {"kind": "Role", "name": name})
 
