@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -85,6 +86,7 @@ class World:
     channel: ContactChannel | None = field(default_factory=build_channel)
     secret: dict[str, str] | None = field(default_factory=lambda: {"k": "1"})
     claims: dict[str, Claim] = field(default_factory=dict)
+    record_created_at: datetime = NOW
     trouble: Exception | None = None
     failure: KubeError | None = None
     polled: bool = True
@@ -119,6 +121,9 @@ class World:
         granted = self.claims.get(key, Claim.GRANTED)
         self.claims[key] = Claim.TAKEN if granted is Claim.GRANTED else granted
         return granted
+
+    async def created_at(self) -> datetime:
+        return self.record_created_at
 
     async def has_message(self, stream: str, subject: str) -> bool:
         return subject in self.there
@@ -241,6 +246,14 @@ async def test_nobody_is_asked_twice_when_an_acknowledgement_was_lost() -> None:
 async def test_a_request_that_may_have_arrived_says_so() -> None:
     world = World(claims={ask_key("default", "hello-1234567-tc-01"): Claim.TAKEN})
     await world.handle(attempt=2)
+    assert world.asks[0].again
+    assert world.results[0].outcome == "Sent"
+
+
+async def test_a_request_older_than_the_record_of_claims_may_have_arrived() -> None:
+    """The broker lost its storage: that nobody claimed it proves nothing."""
+    world = World(record_created_at=NOW + timedelta(seconds=1))
+    await world.handle()
     assert world.asks[0].again
     assert world.results[0].outcome == "Sent"
 

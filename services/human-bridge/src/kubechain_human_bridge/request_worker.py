@@ -2,7 +2,8 @@
 
 A request may come again: after a crash, after a lost acknowledgement, after trouble. So it is looked at what became of
 it before anybody is asked (its report in the stream, then the call itself), and the claim in the bucket of started
-calls tells whether an earlier attempt may have reached the person; the channel then looks for it, or says so.
+calls tells whether an earlier attempt may have reached the person; the channel then looks for it, or says so. The bucket
+may be lost with the broker: of a request that is older than the bucket an earlier attempt is taken for granted.
 
 The report is published before the request is acknowledged. Trouble is told in a notice, once as long as its words stay
 the same, and the next attempt waits for its time or for a change of any channel or Secret, whichever comes first.
@@ -14,6 +15,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from dataclasses import replace
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 from prometheus_client import Counter
@@ -88,6 +90,8 @@ class Claims(Protocol):
     """See ``messaging.started_calls``."""
 
     async def claim(self, key: str) -> Claim: ...
+
+    async def created_at(self) -> datetime: ...
 
 
 class ObjectReader(Protocol):
@@ -177,7 +181,9 @@ class RequestWorker:
         claim = await self._claims.claim(ask_key(call.namespace, call.name))
         if claim is Claim.CANCELLED:
             return build_dropped(delivery, "the call was taken back before anybody was asked")
-        ask = replace(ask, again=claim is Claim.TAKEN)
+        # Asked after the claim: a bucket that was made anew in between then errs on the safe side.
+        lost = claim is Claim.GRANTED and delivery.message.requested_at < await self._claims.created_at()
+        ask = replace(ask, again=lost or claim is Claim.TAKEN)
         road = find_road(channel.spec)
         with span(f"ask through {road}", delivery.trace, kind="client"):
             try:
