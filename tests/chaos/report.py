@@ -72,6 +72,7 @@ class Report:
     """The rounds in ``folder``; without ``keep`` they are begun anew."""
 
     def __init__(self, folder: Path, *, keep: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self._data = folder / "reliability.json"
         self._text = folder / "reliability.md"
         self.rounds: list[Round] = json.loads(self._data.read_text()) if keep and self._data.exists() else []
