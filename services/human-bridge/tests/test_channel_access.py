@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from kubechain_common.api.v1alpha1 import ContactChannel
-from kubechain_common.kube.errors import ForbiddenError
+from kubechain_common.kube.errors import ForbiddenError, UnavailableError
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.channel_access import ChannelAccess, ChannelNotUsableError
 from kubechain_human_bridge.channel_secrets import ChannelSecrets
 from kubechain_human_bridge.channels.base import Ask, Channel, OwnChannel
+from kubechain_human_bridge.web.roads import NamedChannels
 
 
 class FakeChannel(OwnChannel):
@@ -113,6 +115,21 @@ async def test_only_the_very_channel_is_found() -> None:
     assert world.access.find(ObjectRef.of(world.channel)) is world.channel
     assert world.access.find(ObjectRef(namespace="default", name="c", uid="earlier")) is None
     assert world.access.find_named("other", "c") is None
+
+
+async def test_nobody_is_turned_away_before_the_channels_are_known() -> None:
+    """A program whose answer is refused for good does not come again."""
+    world = World()
+    known = asyncio.Event()
+    channels = NamedChannels(world.access, known.is_set)
+    for name in ("c", "other"):
+        with pytest.raises(UnavailableError):
+            await channels.find_channel("default", name)
+    known.set()
+    found = await channels.find_channel("default", "c")
+    assert found is not None
+    assert found.channel is world.channel
+    assert await channels.find_channel("default", "other") is None
 
 
 async def test_a_change_wakes_those_who_waited_for_it() -> None:

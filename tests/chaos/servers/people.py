@@ -28,7 +28,7 @@ SIGNING_SECRET = "chaos-signing-secret"
 THINKS = (0.05, 1.0)
 """Seconds that a person takes to answer."""
 _AGAIN_AFTER = 0.3
-_SETTLED = (200, 202, 204, 404, 409, 410)
+_SETTLED = (200, 404, 409)
 """What ends a callback: taken, or not needed any more."""
 
 

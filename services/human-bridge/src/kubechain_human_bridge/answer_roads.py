@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import aiohttp
 from aiohttp import web
 
@@ -36,12 +38,14 @@ class AnswerRoads:
         session: aiohttp.ClientSession,
         access: ChannelAccess,
         secrets: SecretWatcher,
+        channels_known: Callable[[], bool],
     ) -> None:
         self.audit = Audit(ctx.kube, ctx.recorder)
         self.key = LinkKey(ctx.kube, secrets, ctx.settings.namespace)
         self.tokens = CallTokens(lambda: self.key.current)
         self.links = SignedLinks(self.key, find_base_url(settings))
-        answers, channels = AuditedAnswers(Answers(ctx.kube), self.audit), NamedChannels(access)
+        answers = AuditedAnswers(Answers(ctx.kube), self.audit)
+        channels = NamedChannels(access, channels_known)
         self._pages = LinkPages(ctx.kube, self.links, answers, self.audit)
         self._callbacks = WebhookCallbacks(channels, self.tokens, answers, self.audit)
         self._slack = SlackInteractions(ctx.kube, session, channels, self.tokens, answers, self.audit)

@@ -74,7 +74,9 @@ class Bridge:
         self._waiting = WaitingCalls(ctx.kube, namespace)
         self._secrets = SecretWatcher(ctx.kube)
         self._access = ChannelAccess(self._channels, self._secrets, self._build_channel)
-        self._roads = AnswerRoads(ctx, settings, self._session, self._access, self._secrets)
+        self._roads = AnswerRoads(
+            ctx, settings, self._session, self._access, self._secrets, self._channels.has_synced.is_set
+        )
         answers = Answers(ctx.kube)
         self._page = InboxPage(
             ctx.kube,

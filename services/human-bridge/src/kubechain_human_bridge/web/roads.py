@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
+from kubechain_common.kube.errors import UnavailableError
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.answers import Answers, Outcome, Verdict
 from kubechain_human_bridge.audit import Audit, Refusal
@@ -44,12 +45,15 @@ class ChannelLookup(Protocol):
 
 
 class NamedChannels:
-    """The lookup by what the service knows of its channels."""
+    """The lookup by what the service knows of its channels; until it knows them (``known``), nobody is turned away."""
 
-    def __init__(self, access: ChannelAccess) -> None:
+    def __init__(self, access: ChannelAccess, known: Callable[[], bool]) -> None:
         self._access = access
+        self._known = known
 
     async def find_channel(self, namespace: str, name: str) -> FoundChannel | None:
+        if not self._known():
+            raise UnavailableError("the channels are not known yet")
         channel = self._access.find_named(namespace, name)
         secrets = await self._access.read_secrets(channel) if channel is not None else None
         if channel is None or not isinstance(secrets, ChannelSecrets):
