@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.e2e.support import manifests
+from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.delegating import (
     FAMILY,
     apply_family,
@@ -26,6 +27,8 @@ from tests.e2e.support.delegating import (
     tree_order,
     tree_output,
 )
+from tests.e2e.support.humanlayer import API_KEY as HUMANLAYER_KEY
+from tests.e2e.support.humanlayer import HumanLayer
 from tests.e2e.support.obedient import write_order
 from tests.e2e.support.otlp import SpanSeen, SpanStore
 from tests.e2e.support.tables import read_events
@@ -291,10 +294,21 @@ def test_equal_names_in_two_namespaces_never_meet(new_workspace: Callable[[], Wo
         assert labels(log, "start") == Counter(tree_labels(workspace.namespace))
 
 
-def test_an_approval_in_the_middle_of_the_tree(workspace: Workspace, tmp_path: Path) -> None:
-    _, log = apply_family(workspace, tmp_path)
+def test_an_approval_in_the_middle_of_the_tree_survives_every_death(
+    workspace: Workspace, servers: BackgroundLoop, tmp_path: Path
+) -> None:
+    """human-bridge dies between asking and hearing that it has asked; all the others die while the person thinks."""
+    humanlayer = HumanLayer()
+    llm, log = apply_family(workspace, tmp_path)
+    channel = {
+        "type": "email",
+        "apiKeyFrom": {"secretKeyRef": {"name": "humanlayer", "key": "KEY"}},
+        "humanLayer": {"baseUrl": servers.serve(humanlayer.build_app())},
+        "email": {"address": "approver@example.com"},
+    }
     workspace.kubectl.apply(
-        manifests.build("ContactChannel", "approvers", {"type": "inbox"}),
+        manifests.secret("humanlayer", KEY=HUMANLAYER_KEY),
+        manifests.build("ContactChannel", "approvers", channel),
         manifests.own_server(
             "guarded", "counting_server.py", str(log.path), approvalContactChannel={"name": "approvers"}
         ),
@@ -306,21 +320,49 @@ def test_an_approval_in_the_middle_of_the_tree(workspace: Workspace, tmp_path: P
         what="the child's new server",
     )
     guarded = ("guarded__count", count("approved")[1])
-    order = write_order([delegate("child", [delegate("grandchild", [count("before")]), guarded])])
+    child = [delegate("grandchild", [count("grandchild-a")], [count("grandchild-b")]), count("child-a")]
+    order = write_order(
+        [count("parent-a"), delegate("child", child, [guarded, count("child-b")], [count("child-c")])],
+        [count("parent-b")],
+    )
+    servers.run(hold(humanlayer))
     workspace.kubectl.apply(manifests.task("asking", order, "parent"))
+    (asked_once,) = eventually(humanlayer.posts, 20.0, what="the request to the person")
+    workspace.kill("human-bridge")
+    servers.run(release(humanlayer))
 
-    def waiting() -> str:
+    def waiting() -> dict[str, Any] | None:
         calls = workspace.kubectl.list("taskruntoolcall")
-        found = [c for c in calls if c["status"].get("status") == "AwaitingHumanApproval"]
-        return found[0]["metadata"]["name"] if found else ""
+        return next((c for c in calls if c["status"].get("status") == "AwaitingHumanApproval" and is_asked(c)), None)
 
-    name = eventually(waiting, SOON, what="a call that waits for approval")
-    for service in ("task-controller", "toolcall-controller"):
+    call = eventually(waiting, 20.0, what="a call that waits for a person who has been asked")
+    assert call is not None
+    assert call["status"]["externalCallID"] == asked_once.body["call_id"]
+    for service in ("human-bridge", "task-controller", "toolcall-controller", "nats", "mcp-host", "llm-gateway"):
         workspace.kill(service)
-    patch(workspace, "taskruntoolcall", name, json.dumps({"spec": {"decision": {"approved": True}}}))
-    output = workspace.kubectl.finish("asking", timeout=30)["status"]["output"]
-    assert output == "counted before 1 0 + counted approved 1 0"
-    assert labels(log, "end") == Counter(["before", "approved"])
+    assert "approved" not in labels(log, "start")
+    humanlayer.approve(asked_once.body["call_id"])
+    workspace.kill("human-bridge")
+    workspace.kill("toolcall-controller")
+    output = workspace.kubectl.finish("asking", timeout=40)["status"]["output"]
+    done = ["parent-a", "grandchild-a", "grandchild-b", "child-a", "approved", "child-b", "child-c", "parent-b"]
+    assert output == " + ".join(f"counted {label} 1 0" for label in done)
+    assert labels(log, "start") == labels(log, "end") == Counter(done)
+    assert len(humanlayer.posts()) == 1
+    assert len(workspace.kubectl.list("task")) == len(FAMILY)
+    assert len(asked(llm)) == len(set(asked(llm))) == 3 + 4 + 3, "an answer was paid for twice"
+
+
+async def hold(humanlayer: HumanLayer) -> None:
+    humanlayer.hold_replies()
+
+
+async def release(humanlayer: HumanLayer) -> None:
+    humanlayer.release_replies()
+
+
+def is_asked(call: dict[str, Any]) -> bool:
+    return any(c["type"] == "HumanAsked" and c["status"] == "True" for c in call["status"].get("conditions", []))
 
 
 @pytest.mark.parametrize("service", ["task-controller", "toolcall-controller", "nats"])

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,9 @@ class World:
             "POST", path, body={"apiVersion": API, "kind": "MCPServer", "metadata": {"name": "fetch"}, "spec": spec}
         )
 
-    async def ask(self, call: TaskRunToolCall, channel: ContactChannel) -> None:
+    async def ask(
+        self, call: TaskRunToolCall, channel: ContactChannel, *, requested_at: datetime | None = None
+    ) -> None:
         task_uid = call.metadata.owner_references[0].uid
         request = HumanRequest(
             call=ObjectRef.of(call),
@@ -187,7 +190,7 @@ class World:
             kind="Contact" if call.spec.tool_type == "HumanContact" else "Approval",
             external_call_id=call.status.external_call_id,
             run_id=external_run_id(task_uid),
-            requested_at=now(),
+            requested_at=requested_at or now(),
         )
         await self.bus.publish(human_request_subject(channel.uid, call.namespace, call.uid), request, msg_id=None)
 
@@ -373,6 +376,20 @@ async def test_a_bridge_that_dies_while_it_asks_leaves_one_request(world: World)
     world.humanlayer.release_replies()
     assert await world.read_result(call) is None
     async with world.bridge():
+        assert (await world.wait_result(call, within=20.0)).outcome == "Sent"
+    assert len(world.humanlayer.posts()) == 1
+
+
+async def test_nobody_is_asked_twice_though_the_claims_were_lost(world: World, server: NatsServer) -> None:
+    """The broker came back empty after the person was asked, and before anybody wrote so."""
+    await world.create_secret(HUMANLAYER_API_KEY=API_KEY)
+    channel = await world.create_channel()
+    call, requested_at = await world.create_waiting_call("call"), now()
+    async with world.bridge():
+        await world.ask(call, channel, requested_at=requested_at)
+        await world.wait_result(call)
+        await server.lose_storage()
+        await world.ask(call, channel, requested_at=requested_at)
         assert (await world.wait_result(call, within=20.0)).outcome == "Sent"
     assert len(world.humanlayer.posts()) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,23 @@ class Cluster:
             return process.ready and process.pid != old_pid
 
         eventually(is_back, timeout, what=f"{name} back after pid {old_pid} was killed")
+
+    def kill_again(self, name: str, killed: int | None, timeout: float = 30.0) -> int:
+        """kill -9 as soon as the process is ready under another pid than the one ``killed`` last; the pid.
+
+        Returns without waiting for it to come back.
+        """
+
+        def find_pid() -> int | None:
+            state = read_running_state(Layout.at(self.state_dir))
+            assert state is not None, "the supervisor died"
+            process = next(p for p in state.processes if p.name == name)
+            return process.pid if process.ready and process.pid != killed else None
+
+        pid = eventually(find_pid, timeout, what=f"{name} back after pid {killed} was killed")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
     def tail_logs(self, lines: int = TAIL_LINES) -> str:
         """The end of every service's log, for a failure report."""

@@ -2,8 +2,8 @@
 
 A request may come again: after a crash, after a lost acknowledgement, after trouble. So it is looked at what became of
 it before anybody is asked (its report in the stream, then the call itself), and the claim in the bucket of started
-calls tells whether an earlier attempt may have reached the person; the channel then looks for it, or says so. The bucket
-may be lost with the broker: of a request that is older than the bucket an earlier attempt is taken for granted.
+calls tells whether an earlier attempt may have reached the person; the channel then looks for it, or says so. The
+bucket may be lost with the broker: of a request that is older than it, an earlier attempt is taken for granted.
 
 The report is published before the request is acknowledged. Trouble is told in a notice, once as long as its words stay
 the same, and the next attempt waits for its time or for a change of any channel or Secret, whichever comes first.
