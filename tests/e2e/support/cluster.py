@@ -80,7 +80,7 @@ class Cluster:
 
         eventually(is_back, timeout, what=f"{name} back after pid {old_pid} was killed")
 
-    def kill_again(self, name: str, killed: int | None, timeout: float = 30.0) -> int:
+    def kill_again(self, name: str, killed: int | None = None, timeout: float = 30.0) -> int:
         """kill -9 as soon as the process is ready under another pid than the one ``killed`` last; the pid.
 
         Returns without waiting for it to come back.
