@@ -32,6 +32,8 @@ class History:
 
     illegal: list[str] = field(default_factory=list)
     longest_pause: float = 0.0
+    last_step: float = 0.0
+    """When any Task was last seen to move."""
     answered: dict[tuple[str, int], float] = field(default_factory=dict)
     """When the LLM's answer to a (task, turn) was first seen in the Task."""
     _seen: dict[str, _Seen] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class History:
                 self.longest_pause = max(self.longest_pause, now - last.at)
         if last is None or last.status != task.status:
             self._seen[task.name] = _Seen(task.status, now)
+            self.last_step = now
         status = task.status
         done = status.turn - (status.phase == P.SEND_CONTEXT_WINDOW_TO_LLM)
         for turn in range(1, done + 1):

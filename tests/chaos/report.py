@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 from tests.chaos.load import IN_FLIGHT
-from tests.chaos.round import DRAIN_SECONDS, Outcome
+from tests.chaos.round import STILL_SECONDS, Outcome
 from tests.chaos.scenario import BY_NAME, SCENARIOS
 from tests.chaos.verdict import PASSING_SECONDS
 
@@ -47,8 +47,8 @@ with {IN_FLIGHT} Tasks in flight all the time. A Task takes two to four tool tur
 takes 20 to 300 ms, a tool 10 to 200 ms; three calls in four are of a tool without a hint, the others of one with
 `readOnlyHint` or `idempotentHint`. One call in eight waits for a person first, who is asked through a server that
 speaks the HumanLayer API, or by a webhook, and who approves three in four and rejects the others. Meanwhile something
-is killed every second or two, without waiting for what was killed before. When a round's deeds end, its Tasks have
-{DRAIN_SECONDS:.0f} s to end too.
+is killed every second or two, without waiting for what was killed before. When a round's deeds end, its Tasks go
+on to their end; one that has none when nothing has moved for {STILL_SECONDS:.0f} s is lost.
 
 The counts are not the product's own. The MCP server notes the start and the end of every execution in a file, the LLM
 every request, the people every question, the harness every step of every Task that it sees through a watch. The rules

@@ -1,8 +1,8 @@
 """One round: a scenario's fleet in a namespace of its own, Tasks in flight, deeds; then the verdict.
 
 Deeds go on without waiting for what the last one did, so that several processes are dead at a time, but half of the
-services are up when the next one comes. When they stop, the Tasks have ``DRAIN_SECONDS`` to end; one that has not is
-lost.
+services are up when the next one comes. When they stop, the Tasks may go on for as long as any of them moves; those
+that have not ended when nothing has moved for ``STILL_SECONDS`` are lost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from kubechain_common.api.v1alpha1 import Resource, Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.paths import resource_path
 
-DRAIN_SECONDS = 90.0
+STILL_SECONDS = 90.0
+DRAIN_SECONDS = 600.0
 HALF_READY_WITHIN = 20.0
 """How long a deed waits for half of the services to be up, so that a slow machine has something in flight to lose."""
 TOOLS = Path(__file__).parent / "servers" / "tools.py"
@@ -123,7 +124,11 @@ async def _disturb(
 
 
 async def _drain(history: History) -> None:
-    await until(lambda: not history.unfinished, DRAIN_SECONDS)
+    """A busy machine takes its time: what counts is that nothing stands still."""
+    began = time.time()
+    await until(
+        lambda: not history.unfinished or time.time() - max(began, history.last_step) > STILL_SECONDS, DRAIN_SECONDS
+    )
 
 
 async def _list(kube: KubeClient, kind: type[Resource], namespace: str) -> list[dict[str, Any]]:
