@@ -142,11 +142,11 @@ def test_edited_arguments_are_what_runs(workspace: Workspace, log: ToolLog) -> N
     assert log.of("start") == [("other", 9)]
     assert json.loads(workspace.kubectl.get("taskruntoolcall", name)["spec"]["arguments"])["task"] == "edited"
     bad = ask(workspace, "misedited")
-    patch(workspace, bad, decision={"approved": True, "arguments": "[1]", "by": "alice"})
+    patch(workspace, bad, decision={"approved": True, "arguments": '{"task": 1}', "by": "alice"})
     (read,) = tool_messages(workspace.kubectl.finish("misedited"))
-    assert read == (
+    assert read.startswith(
         "Error: The arguments are not those of the model but were edited (Approved by alice via kubectl): "
-        "The arguments have to be a JSON object, not an array."
+        'The arguments do not fit the tool "count": "task" must be of type string, not 1;'
     )
     assert log.of("start") == [("other", 9)]
     assert_told("approval-edited-badly", Shown(workspace.kubectl), bad)

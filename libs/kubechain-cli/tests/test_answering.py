@@ -63,8 +63,15 @@ def test_the_question_or_what_there_is_in_its_place(arguments: str, asked: str) 
 def test_the_deadline_is_that_of_the_channel() -> None:
     waiting = build_waiting(call(), "a", channel(timeoutSeconds=60, onTimeout="Approve"))
     assert (waiting.deadline, waiting.on_timeout) == (BEGAN + timedelta(seconds=60), "Approve")
+    assert build_waiting(call(), "a", channel(timeoutSeconds=60)).on_timeout == "Reject"
     assert build_waiting(call(), "a", channel()).deadline is None
+    assert build_waiting(call(), "a", channel()).on_timeout == ""
     assert build_waiting(call({"status": "AwaitingHumanApproval"}), "a", channel(timeoutSeconds=60)).deadline is None
+
+
+def test_a_question_that_nobody_answers_fails_whatever_becomes_of_approvals() -> None:
+    waiting = build_waiting(question("{}"), "a", channel(timeoutSeconds=60, onTimeout="Approve"))
+    assert waiting.on_timeout == "Fail"
 
 
 def test_the_inbox_as_a_table() -> None:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from aiohttp import web
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-_LINK = re.compile(r"^Approve: (\S+)$", re.MULTILINE)
+_LINK = re.compile(r"^Approve: (\S+)\s*$", re.MULTILINE)
 
 
 class Mailbox:

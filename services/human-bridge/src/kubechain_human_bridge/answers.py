@@ -15,6 +15,11 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import ConflictError, InvalidError, NotFoundError
 from kubechain_common.messages import ObjectRef
 
+_NOT_ASKED = {
+    "decision": "The call waits for approval: it is approved or rejected.",
+    "response": "The call asks a question: it takes an answer, and no decision.",
+}
+
 
 class Outcome(StrEnum):
     ACCEPTED = "Accepted"
@@ -91,7 +96,7 @@ def check(call: TaskRunToolCall, ref: ObjectRef, field: str) -> Verdict | None:
         return Verdict(Outcome.TOO_LATE, "The call was cancelled.")
     waiting_for = {"AwaitingHumanApproval": "decision", "AwaitingHumanInput": "response"}.get(call.status.status or "")
     if waiting_for != field:
-        return Verdict(Outcome.NOT_ASKED, "The call does not wait for this answer.")
+        return Verdict(Outcome.NOT_ASKED, _NOT_ASKED.get(waiting_for or "", "The call waits for nobody now."))
     return None
 
 

@@ -50,6 +50,31 @@ async def test_approves(world: World) -> None:
     assert decision.arguments == '{"url":"x"}'
 
 
+async def test_arguments_may_be_an_object(world: World) -> None:
+    call = world.add_call()
+    body = {"token": _token(call), "approved": True, "arguments": {"url": "é"}}
+    assert (await _call_back(world, body))[0] == 200
+    decision = world.read(call).spec.decision
+    assert decision is not None
+    assert decision.arguments == '{"url": "é"}'
+
+
+@pytest.mark.parametrize(("arguments", "why"), [("{bad", "not valid JSON"), ("[1]", "JSON object"), ("NaN", "JSON")])
+async def test_a_slip_in_the_arguments_does_not_use_up_the_answer(world: World, arguments: str, why: str) -> None:
+    call = world.add_call()
+    status, said = await _call_back(world, {"token": _token(call), "approved": True, "arguments": arguments})
+    assert (status, why in said) == (422, True), said
+    assert world.read(call).spec.decision is None
+
+
+async def test_an_answer_of_the_wrong_kind_says_what_is_waited_for(world: World) -> None:
+    call, question = world.add_call(), world.add_call("asked", toolType="HumanContact")
+    said = "The call waits for approval: it is approved or rejected."
+    assert await _call_back(world, {"token": _token(call), "response": "hi"}) == (409, said)
+    said = "The call asks a question: it takes an answer, and no decision."
+    assert await _call_back(world, {"token": _token(question), "approved": True}) == (409, said)
+
+
 async def test_rejects_in_the_name_of_the_channel_where_nobody_is_named(world: World) -> None:
     call = world.add_call()
     body = {"token": _token(call), "approved": False, "comment": "no"}
@@ -78,7 +103,7 @@ async def test_a_replay_is_told_who_decided_and_when(world: World) -> None:
     assert "Refused an answer by webhook:mallory through webhook" in world.recorder.events[-1][3]
 
 
-@pytest.mark.parametrize("seconds", [-301, 301])
+@pytest.mark.parametrize("seconds", [-301, 330])
 async def test_a_stale_signature_is_refused(world: World, seconds: float) -> None:
     call = world.add_call()
     at = time.time() + seconds

@@ -65,7 +65,10 @@ def build_waiting(call: TaskRunToolCall, agent: str, channel: ContactChannel | N
         return Waiting(call, agent)
     seconds, began = channel.spec.timeout_seconds, call.status.start_time
     deadline = began + timedelta(seconds=seconds) if seconds and began else None
-    return Waiting(call, agent, channel.name, deadline, channel.spec.on_timeout or "" if deadline else "")
+    # A question that nobody answers fails, whatever the channel says of approvals.
+    approves = call.spec.tool_type != "HumanContact"
+    on_timeout = channel.spec.on_timeout or "Reject" if approves else "Fail"
+    return Waiting(call, agent, channel.name, deadline, on_timeout if deadline else "")
 
 
 def question_of(call: TaskRunToolCall) -> str:

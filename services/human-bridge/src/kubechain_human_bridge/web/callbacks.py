@@ -8,7 +8,7 @@ its call answered, so none is remembered.
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from aiohttp import web
@@ -24,6 +24,7 @@ from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError, SigningKeyError, read_key, verify
+from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_edited
 from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, status_of
 
 _ROAD = "webhook"
@@ -35,12 +36,15 @@ class CallbackError(ValueError):
 
 
 class Callback(KubeModel):
-    """``approved`` (with ``comment``, ``arguments``) or ``response``; ``by`` is who said it."""
+    """``approved`` (with ``comment``, ``arguments``) or ``response``; ``by`` is who said it.
+
+    ``arguments`` is a JSON object, or the text of one.
+    """
 
     token: Annotated[str, Field(min_length=1, max_length=2000)]
     approved: bool | None = None
     comment: Annotated[str, Field(max_length=65536)] | None = None
-    arguments: Annotated[str, Field(max_length=MAX_CONTENT)] | None = None
+    arguments: dict[str, Any] | Annotated[str, Field(max_length=MAX_CONTENT)] | None = None
     response: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
     by: Annotated[str, Field(max_length=_MAX_BY)] = ""
 
@@ -48,12 +52,19 @@ class Callback(KubeModel):
         """The answer, in the name of ``webhook:<by>``. Raises CallbackError."""
         by = f"webhook:{one_line(self.by, _MAX_BY) or channel}"[:253]
         if self.approved is not None and self.response is None:
+            arguments = self._read_arguments() if self.approved else None
             return Decision(
-                approved=self.approved, comment=self.comment, arguments=self.arguments, by=by, via=_ROAD, at=now()
+                approved=self.approved, comment=self.comment, arguments=arguments, by=by, via=_ROAD, at=now()
             )
         if self.response is not None and self.approved is None:
             return HumanResponse(message=self.response, by=by, via=_ROAD, at=now())
         raise CallbackError("the body needs either approved (true or false) or response (a text)")
+
+    def _read_arguments(self) -> str | None:
+        try:
+            return None if self.arguments is None else read_edited(self.arguments)
+        except EditedArgumentsError as error:
+            raise CallbackError(str(error)) from None
 
 
 class WebhookCallbacks:

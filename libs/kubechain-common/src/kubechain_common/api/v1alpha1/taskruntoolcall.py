@@ -68,6 +68,17 @@ class Answer(KubeModel):
 class Decision(Answer):
     """A person's verdict on a call that waits for approval; ``arguments`` take the place of the model's."""
 
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            # Braces only: the API server can not parse JSON, but most slips end here and not the call.
+            cel(
+                "!has(self.arguments) || self.arguments.trim().startsWith('{') && self.arguments.trim().endsWith('}')",
+                "arguments have to be a JSON object, as text",
+                field="arguments",
+            )
+        )
+    )
+
     approved: bool
     comment: Annotated[str, Field(max_length=65536)] | None = None
     arguments: Annotated[str, Field(max_length=MAX_CONTENT)] | None = None

@@ -5,7 +5,6 @@ Each answer is checked for that user at that moment. A refusal changes nothing a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
@@ -21,6 +20,7 @@ from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.answers import Answers, Verdict
 from kubechain_human_bridge.audit import Refusal as RefusedAnswer
+from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_edited
 from kubechain_human_bridge.web.inbox.board import Board
 from kubechain_human_bridge.web.inbox.conversation import Conversations, missing
 from kubechain_human_bridge.web.inbox.entries import (
@@ -201,20 +201,11 @@ class InboxAPI:
 
 
 def check_arguments(given: str | dict[str, Any]) -> str:
-    """The JSON text of edited arguments, as it was written. Raises Refusal."""
-    if isinstance(given, dict):
-        given = json.dumps(given, ensure_ascii=False)
+    """The JSON text of edited arguments. Raises Refusal."""
     try:
-        parsed = json.loads(given, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise Refusal(422, f"The arguments are not valid JSON: {error}.") from None
-    if not isinstance(parsed, dict):
-        raise Refusal(422, "The arguments have to be a JSON object.")
-    return given
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+        return read_edited(given)
+    except EditedArgumentsError as error:
+        raise Refusal(422, str(error)) from None
 
 
 def _build(model: Any, **fields: Any) -> Any:
