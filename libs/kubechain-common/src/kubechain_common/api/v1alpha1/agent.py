@@ -47,18 +47,44 @@ class AgentSpec(KubeModel):
 
     llm_ref: Annotated[Ref, refers_to("an LLM")]
     system: Annotated[str, Field(min_length=1, max_length=262144)]
-    description: Annotated[str, Field(max_length=4096)] | None = None
-    mcp_servers: Annotated[list[AgentMCPServer], Field(max_length=64, json_schema_extra=_BY_NAME)] = Field(
-        default_factory=list
-    )
+    description: (
+        Annotated[
+            str, Field(max_length=4096, description="What it is good for; agents that may delegate to it read this.")
+        ]
+        | None
+    ) = None
+    mcp_servers: Annotated[
+        list[AgentMCPServer],
+        Field(max_length=64, json_schema_extra=_BY_NAME, description="MCPServers whose tools it may call."),
+    ] = Field(default_factory=list)
     human_contact_channels: Annotated[
-        list[Annotated[Ref, refers_to("a ContactChannel")]], Field(max_length=64, json_schema_extra=_BY_NAME)
+        list[Annotated[Ref, refers_to("a ContactChannel")]],
+        Field(
+            max_length=64,
+            json_schema_extra=_BY_NAME,
+            description="ContactChannels as tools: a call asks the person, and the answer is its result.",
+        ),
     ] = Field(default_factory=list)
     sub_agents: Annotated[
-        list[Annotated[Ref, refers_to("an Agent")]], Field(max_length=64, json_schema_extra=_BY_NAME)
+        list[Annotated[Ref, refers_to("an Agent")]],
+        Field(
+            max_length=64,
+            json_schema_extra=_BY_NAME,
+            description="Agents as tools: a call is a Task of that Agent, and its output is the result.",
+        ),
     ] = Field(default_factory=list)
-    max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
-    max_delegation_depth: Annotated[int, Field(ge=0, le=32)] | None = None
+    max_turns: (
+        Annotated[
+            int, Field(ge=1, le=10000, description="Turns of its Tasks, unless the Task says otherwise. Absent: 50.")
+        ]
+        | None
+    ) = None
+    max_delegation_depth: (
+        Annotated[
+            int, Field(ge=0, le=32, description="Delegations below one another that its calls may make. Absent: 5.")
+        ]
+        | None
+    ) = None
 
 
 class ValidMCPServer(KubeModel):

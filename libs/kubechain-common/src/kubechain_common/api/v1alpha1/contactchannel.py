@@ -29,6 +29,11 @@ ChannelType = Literal["slack", "email", "webhook", "inbox"]
 _MAIL_ADDRESS = r"^[^@\s]+@[^@\s]+\.[^@\s.]+$"
 
 
+Context = Annotated[
+    str, Field(max_length=4096, description="Who is reached here; the model reads it, and so does HumanLayer.")
+]
+
+
 class SMTPServer(KubeModel):
     """A mail server of the user's own. Without ``username`` nobody signs in.
 
@@ -47,11 +52,21 @@ class SMTPServer(KubeModel):
     )
 
     host: Annotated[str, Field(min_length=1, max_length=253)]
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    security: Literal["StartTLS", "TLS", "None"] | None = None
-    sender: Annotated[str, Field(max_length=320)] = Field(alias="from")
+    port: (
+        Annotated[int, Field(ge=1, le=65535, description="Absent: 587 with StartTLS, 465 with TLS, 25 with None.")]
+        | None
+    ) = None
+    security: (
+        Annotated[
+            Literal["StartTLS", "TLS", "None"], Field(description="How the connection is encrypted. Absent: StartTLS.")
+        ]
+        | None
+    ) = None
+    sender: Annotated[str, Field(max_length=320, description="The sender, like KubeChain <bot@example.com>.")] = Field(
+        alias="from"
+    )
     username: Annotated[str, Field(min_length=1, max_length=320)] | None = None
-    password_from: SecretSource | None = None
+    password_from: Annotated[SecretSource, Field(description="The Secret with the password of username.")] | None = None
 
 
 class SlackChannel(KubeModel):
@@ -69,6 +84,7 @@ class SlackChannel(KubeModel):
         str,
         Field(
             max_length=64,
+            description="Id of the Slack channel (C...) or person (U...) that is asked.",
             json_schema_extra=validations(
                 cel_matches(
                     "^[CU][A-Z0-9]+$",
@@ -78,13 +94,32 @@ class SlackChannel(KubeModel):
             ),
         ),
     ] = Field(alias="channelOrUserID")
-    context_about_channel_or_user: Annotated[str, Field(max_length=4096)] | None = None
-    allowed_responder_ids: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=256)] | None = Field(
-        default=None, alias="allowedResponderIDs"
+    context_about_channel_or_user: Context | None = None
+    allowed_responder_ids: (
+        Annotated[
+            list[Annotated[str, Field(max_length=64)]],
+            Field(
+                max_length=256, description="User ids (U...) of those who may answer. Absent: whoever sees the message."
+            ),
+        ]
+        | None
+    ) = Field(default=None, alias="allowedResponderIDs")
+    bot_token_from: (
+        Annotated[
+            SecretSource, Field(description="The bot token (xoxb-...) of your own Slack app, in place of apiKeyFrom.")
+        ]
+        | None
+    ) = None
+    signing_secret_from: (
+        Annotated[
+            SecretSource,
+            Field(description="The signing secret of that Slack app: its interactions are verified with it."),
+        ]
+        | None
+    ) = None
+    base_url: Annotated[HttpURL, Field(description="Where Slack's API is. Absent: https://slack.com/api.")] | None = (
+        None
     )
-    bot_token_from: SecretSource | None = None
-    signing_secret_from: SecretSource | None = None
-    base_url: HttpURL | None = None
 
 
 class EmailChannel(KubeModel):
@@ -92,33 +127,49 @@ class EmailChannel(KubeModel):
         str,
         Field(
             max_length=320,
+            description="Who is asked: one address.",
             json_schema_extra=validations(
                 cel_matches(_MAIL_ADDRESS, "address has to be one e-mail address, like approver@example.com")
             ),
         ),
     ]
-    context_about_user: Annotated[str, Field(max_length=4096)] | None = None
-    subject: Annotated[str, Field(max_length=998)] | None = None
-    smtp: SMTPServer | None = None
+    context_about_user: Context | None = None
+    subject: Annotated[str, Field(max_length=998, description="Subject of the mails.")] | None = None
+    smtp: (
+        Annotated[SMTPServer, Field(description="A mail server of your own sends the mail, in place of apiKeyFrom.")]
+        | None
+    ) = None
 
 
 class WebhookChannel(KubeModel):
     """A program that asks people in its own way. The secret signs what we send, and what it sends back."""
 
-    url: HttpURL
-    signing_secret_from: SecretSource
-    context_about_user: Annotated[str, Field(max_length=4096)] | None = None
+    url: Annotated[HttpURL, Field(description="Where requests are posted, as JSON signed by Standard Webhooks.")]
+    signing_secret_from: Annotated[
+        SecretSource, Field(description="The shared secret: whsec_ and base64, or any text, which is used as it is.")
+    ]
+    context_about_user: Context | None = None
 
 
 class InboxChannel(KubeModel):
-    context_about_user: Annotated[str, Field(max_length=4096)] | None = None
+    context_about_user: Context | None = None
 
 
 class HumanLayerAPI(KubeModel):
     """Where the HumanLayer API is, and the secret of its webhook to us, if one is set up there."""
 
-    base_url: HttpURL | None = None
-    webhook_secret_from: SecretSource | None = None
+    base_url: (
+        Annotated[HttpURL, Field(description="Absent: the HumanLayer API that human-bridge is configured with.")] | None
+    ) = None
+    webhook_secret_from: (
+        Annotated[
+            SecretSource,
+            Field(
+                description="The secret of HumanLayer's webhook to /humanlayer/<namespace>/<channel> of human-bridge."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ContactChannelSpec(KubeModel):
@@ -150,15 +201,34 @@ class ContactChannelSpec(KubeModel):
         )
     )
 
-    type: ChannelType
-    api_key_from: SecretSource | None = None
+    type: Annotated[
+        ChannelType, Field(description="How people are reached. Each type but inbox needs the field of its name.")
+    ]
+    api_key_from: (
+        Annotated[
+            SecretSource,
+            Field(description="The HumanLayer API key, for email and slack channels that go through HumanLayer."),
+        ]
+        | None
+    ) = None
     human_layer: HumanLayerAPI | None = None
     slack: SlackChannel | None = None
     email: EmailChannel | None = None
     webhook: WebhookChannel | None = None
     inbox: InboxChannel | None = None
-    timeout_seconds: Annotated[int, Field(ge=1)] | None = None
-    on_timeout: Literal["Approve", "Reject"] | None = None
+    timeout_seconds: (
+        Annotated[int, Field(ge=1, description="Seconds after which nobody is waited for any more. Absent: for ever.")]
+        | None
+    ) = None
+    on_timeout: (
+        Annotated[
+            Literal["Approve", "Reject"],
+            Field(
+                description="What becomes of an approval then. Absent: Reject. A question that nobody answers fails."
+            ),
+        ]
+        | None
+    ) = None
 
     @property
     def context(self) -> str:

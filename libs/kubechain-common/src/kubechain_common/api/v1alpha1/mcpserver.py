@@ -88,8 +88,16 @@ class ResourceRequirements(KubeModel):
 class ApprovalPolicy(KubeModel):
     """Which tools wait for approval: those listed (absent: all), less those that only read, if they are let through."""
 
-    tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=512)] | None = None
-    skip_read_only: bool | None = None
+    tools: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=253)]],
+            Field(max_length=512, description="Names of the tools that wait, as the server calls them. Absent: all."),
+        ]
+        | None
+    ) = None
+    skip_read_only: (
+        Annotated[bool, Field(description="Let tools through that the server marks with readOnlyHint.")] | None
+    ) = None
 
 
 class MCPServerSpec(KubeModel):
@@ -119,7 +127,14 @@ class MCPServerSpec(KubeModel):
     url: HttpURL | None = None
     headers: Annotated[list[HTTPHeader], Field(max_length=64, json_schema_extra=_BY_NAME)] | None = None
     resources: ResourceRequirements | None = None
-    approval_contact_channel: Annotated[Ref, refers_to("a ContactChannel")] | None = None
+    approval_contact_channel: (
+        Annotated[
+            Ref,
+            refers_to("a ContactChannel"),
+            Field(description="The ContactChannel through which a person approves calls before they run."),
+        ]
+        | None
+    ) = None
     approval: ApprovalPolicy | None = None
     request_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None

@@ -60,9 +60,18 @@ class ToolTarget(KubeModel):
 class Answer(KubeModel):
     """Who answered, by which road (absent: kubectl), and when."""
 
-    by: Annotated[str, Field(max_length=253)] | None = None
-    via: Literal["cli", "page", "link", "slack", "humanlayer", "webhook", "deadline"] | None = None
-    at: Timestamp | None = None
+    by: (
+        Annotated[str, Field(max_length=253, description="Who answers. Leave it out: the API server writes your name.")]
+        | None
+    ) = None
+    via: (
+        Annotated[
+            Literal["cli", "page", "link", "slack", "humanlayer", "webhook", "deadline"],
+            Field(description="By which road. Absent: kubectl."),
+        ]
+        | None
+    ) = None
+    at: Annotated[Timestamp, Field(description="When. Leave it out: the API server writes it.")] | None = None
 
 
 class Decision(Answer):
@@ -80,14 +89,26 @@ class Decision(Answer):
     )
 
     approved: bool
-    comment: Annotated[str, Field(max_length=65536)] | None = None
-    arguments: Annotated[str, Field(max_length=MAX_CONTENT)] | None = None
+    comment: (
+        Annotated[str, Field(max_length=65536, description="Why. The model reads it when the call is rejected.")] | None
+    ) = None
+    arguments: (
+        Annotated[
+            str,
+            Field(
+                max_length=MAX_CONTENT, description="JSON object, as text: the tool gets it in place of the model's."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class HumanResponse(Answer):
     """A person's answer to a question of the agent."""
 
-    message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)]
+    message: Annotated[
+        str, Field(min_length=1, max_length=MAX_CONTENT, description="The answer: the model reads it as the result.")
+    ]
 
 
 class Delegation(KubeModel):
@@ -163,7 +184,7 @@ class TaskRunToolCallSpec(KubeModel):
     delegation: Delegation | None = None
     decision: Decision | None = None
     response: HumanResponse | None = None
-    cancel: bool | None = None
+    cancel: Annotated[bool, Field(description="Take the call back; the Task goes on.")] | None = None
 
 
 class TaskRunToolCallStatus(KubeModel):
