@@ -87,6 +87,19 @@ def test_a_service_is_told_its_surroundings() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "http://127.0.0.1:8"),
+        ({"KUBECHAIN_BRIDGE_PUBLIC_URL": ""}, "http://127.0.0.1:8"),
+        ({"KUBECHAIN_BRIDGE_PUBLIC_URL": "https://people.example.com"}, "https://people.example.com"),
+    ],
+)
+def test_the_caller_says_how_people_reach_the_page_from_outside(given: dict[str, str], told: str) -> None:
+    env = build_service_env("human-bridge", kubeconfig=Path("/k"), nats_url="nats://x", port=7, page_port=8, base=given)
+    assert env["KUBECHAIN_BRIDGE_PUBLIC_URL"] == told
+
+
+@pytest.mark.parametrize(
     ("text", "names"),
     [
         ("all", SERVICES),

@@ -15,6 +15,7 @@ from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
 PAGE_PORT = "human-bridge-page"
 """The second port of human-bridge: its page, and where answers arrive."""
+_PUBLIC_URL = "KUBECHAIN_BRIDGE_PUBLIC_URL"
 # A service drains for up to 20 seconds; after that it is stuck.
 SERVICE_STOP_GRACE = 22.0
 
@@ -68,7 +69,7 @@ def build_service_env(
         # mcp-host starts `uvx` and the like: those of this environment come first.
         "PATH": os.pathsep.join(part for part in (str(scripts_dir()), base.get("PATH", os.defpath)) if part),
         "PYTHONUNBUFFERED": "1",
-        **({} if page_port is None else _page_env(page_port)),
+        **({} if page_port is None else _page_env(page_port, base)),
     }
 
 
@@ -77,11 +78,12 @@ def build_page_url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def _page_env(port: int) -> dict[str, str]:
+def _page_env(port: int, base: Mapping[str, str]) -> dict[str, str]:
+    """The caller knows best how people get here from outside, through a tunnel perhaps; without a word nobody does."""
     return {
         "KUBECHAIN_BRIDGE_HOST": "127.0.0.1",
         "KUBECHAIN_BRIDGE_PORT": str(port),
-        "KUBECHAIN_BRIDGE_PUBLIC_URL": build_page_url(port),
+        _PUBLIC_URL: base.get(_PUBLIC_URL) or build_page_url(port),
     }
 
 
