@@ -257,6 +257,25 @@ def test_a_question_waits_for_its_channel_and_for_its_answer(workspace: Workspac
     wait_told(workspace, "asking", ("Normal", "HumanContactCompleted", COMPONENT, done))
 
 
+@pytest.mark.failure("channel-lost")
+def test_a_channel_that_is_deleted_in_mid_wait_is_told_and_the_question_answered_all_the_same(
+    workspace: Workspace,
+) -> None:
+    workspace.apply_inbox("boss")
+    workspace.kubectl.apply(question("left-alone", '{"message": "May I?"}'))
+    workspace.kubectl.wait("taskruntoolcall/left-alone", "condition=HumanAsked", SOON)
+    workspace.kubectl("delete", "contactchannel", "boss")
+
+    def is_told() -> bool:
+        detail = workspace.kubectl.get("taskruntoolcall", "left-alone")["status"]["statusDetail"]
+        return detail.endswith("so answer with kubectl, kubechain or the page")
+
+    eventually(is_told, SOON, what="the loss of the channel to be told")
+    assert_told("channel-lost", Shown(workspace.kubectl), "left-alone")
+    patch(workspace, "left-alone", response={"message": "Yes.", "by": "bob"})
+    assert wait_until(workspace, "left-alone", "Succeeded")["status"]["result"] == "Yes."
+
+
 @pytest.mark.failure("question-without-message", "question-timeout")
 def test_a_question_without_a_message_or_an_answer_fails(workspace: Workspace) -> None:
     workspace.apply_inbox("boss", timeoutSeconds=1)

@@ -257,10 +257,24 @@ def test_a_missing_channel_is_said_and_healed() -> None:
     assert healed.events == ()
 
 
-def test_a_channel_that_goes_before_anybody_was_asked_is_said_and_afterwards_it_does_not_matter() -> None:
+def test_a_channel_that_goes_before_anybody_was_asked_is_said() -> None:
     gone = decide_call(snapshot(waiting(), channel=None))
     assert 'ContactChannel "approval-channel" not found' in status_of(gone).status_detail
-    assert decide_call(snapshot(asked(), channel=None)) == NOTHING
+
+
+def test_a_channel_that_goes_after_somebody_was_asked_is_said_once_and_nobody_is_asked_again() -> None:
+    plan = decide_call(snapshot(asked(), channel=None))
+    lost = (
+        'ContactChannel "approval-channel" not found: the answer to what it asked may not arrive, so answer with'
+        " kubectl, kubechain or the page"
+    )
+    assert status_of(plan).status_detail == f"{SENTENCE}. {lost}"
+    assert told(plan) == [("Warning", "ContactChannelNotFound", lost)]
+    assert plan.question is None
+    left = after(asked(), plan)
+    assert decide_call(snapshot(left, channel=None)) == NOTHING
+    back = decide_call(snapshot(left))
+    assert (status_of(back).status_detail, back.question, back.events) == (SENTENCE, None, ())
 
 
 def test_a_channel_that_takes_the_place_of_another_is_asked_unless_the_first_was() -> None:

@@ -137,7 +137,11 @@ def _begin(snapshot: CallSnapshot, question: Question) -> CallPlan:
 def _go_on_waiting(snapshot: CallSnapshot, question: Question) -> CallPlan:
     status = snapshot.call.status
     if was_asked(status):
-        trouble, detail = None, _keep(status.status_detail, question.opening) or question.sentence
+        trouble = _find_loss(snapshot, question)
+        kept = _keep(status.status_detail, question.opening)
+        gone = kept == _join(question, _build_lost(question))
+        detail = question.sentence if gone or kept is None else kept
+        detail = _join(question, trouble) if trouble is not None else detail
     else:
         trouble = _find_trouble(snapshot, question) or _find_failure(snapshot.asked)
         kept = _keep(status.status_detail, question.sentence)
@@ -194,6 +198,16 @@ def _build_not_found(question: Question) -> PlannedEvent:
     else:
         what = "The MCPServer names no approvalContactChannel any more: nobody is asked"
     return PlannedEvent("Warning", "ContactChannelNotFound", f"{what}, or answer with kubectl")
+
+
+def _find_loss(snapshot: CallSnapshot, question: Question) -> PlannedEvent | None:
+    """The channel is gone through which somebody was asked, and what it took to believe an answer with it."""
+    return _build_lost(question) if snapshot.channel is None and question.channel else None
+
+
+def _build_lost(question: Question) -> PlannedEvent:
+    what = f'ContactChannel "{question.channel}" not found: the answer to what it asked may not arrive'
+    return PlannedEvent("Warning", "ContactChannelNotFound", f"{what}, so answer with kubectl, kubechain or the page")
 
 
 def _find_failure(report: HumanResult | None) -> PlannedEvent | None:
