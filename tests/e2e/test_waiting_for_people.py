@@ -267,7 +267,7 @@ def test_a_channel_that_is_deleted_in_mid_wait_is_told_and_the_question_answered
     workspace.kubectl("delete", "contactchannel", "boss")
 
     def is_told() -> bool:
-        detail = workspace.kubectl.get("taskruntoolcall", "left-alone")["status"]["statusDetail"]
+        detail: str = workspace.kubectl.get("taskruntoolcall", "left-alone")["status"]["statusDetail"]
         return detail.endswith("so answer with kubectl, kubechain or the page")
 
     eventually(is_told, SOON, what="the loss of the channel to be told")
