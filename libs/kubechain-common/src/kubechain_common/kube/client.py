@@ -45,8 +45,8 @@ MERGE_PATCH = "application/merge-patch+json"
 _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 # With bookmarks a healthy watch says something every minute.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=75)
-_CONNECTIONS = 32
-"""As many as a controller has workers. Each costs 100 KB for its TLS, and the API server needs fewer to be busy."""
+_CONNECTIONS = 16
+"""Each costs 100 KB for its TLS, and at 5 ms a write fewer keep the API server busy."""
 _READ_BUFFER = 1 << 18
 # aiohttp writes a stream piece by piece, and anything else in one go that may hold up the loop.
 _CHUNKED_OVER = 1 << 18

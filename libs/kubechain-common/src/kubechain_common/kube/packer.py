@@ -1,12 +1,14 @@
 """Packs the objects of a store that did not change for a while.
 
 Changes are noted in their order, so the oldest are always first, and a timer of the event loop is set only while there
-is something to pack and the store is fed. A batch is short enough not to be felt.
+is something to pack and the store is fed. A batch is short enough not to be felt. When a burst has been packed, what it
+left behind in the C library's heap is given back to the system.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from kubechain_common.kube.store import Key
 
 _BATCH = 32
 _NEXT_BATCH = 0.02
+_BURST = 200
 
 
 class Packable(Protocol):
@@ -36,6 +39,7 @@ class Packer:
         self._noted: deque[tuple[float, Key, int]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._packed = 0
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -74,4 +78,18 @@ class Packer:
                 break
             _, key, version = self._noted.popleft()
             self._store.pack(key, version)
+            self._packed += 1
+        if not self._noted and self._packed >= _BURST:
+            self._packed = 0
+            give_back_memory()
         self._set_timer()
+
+
+def give_back_memory() -> None:
+    """Some milliseconds; nothing where the C library is another one.
+
+    https://man7.org/linux/man-pages/man3/malloc_trim.3.html
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
