@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP as SMTPServer
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
@@ -58,7 +58,7 @@ def _authenticate(server: Any, session: Any, envelope: Any, mechanism: str, data
     return AuthResult(success=right, handled=False)
 
 
-Serve = Callable[..., tuple[Mailbox, int]]
+Serve = Callable[..., Awaitable[tuple[Mailbox, int]]]
 
 
 @pytest.fixture
@@ -71,29 +71,35 @@ def tls(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
 
 
 @pytest.fixture
-def serve(tls: tuple[ssl.SSLContext, Path]) -> Iterator[Serve]:
-    running: list[Controller] = []
+async def serve(tls: tuple[ssl.SSLContext, Path]) -> AsyncIterator[Serve]:
+    """The servers run in the test's own loop, which does not end before the last of their connections did."""
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
 
-    def start(security: str = "None") -> tuple[Mailbox, int]:
+    async def start(security: str = "None") -> tuple[Mailbox, int]:
         mailbox = Mailbox()
         # Of TLS from the first byte the server's SMTP half knows nothing, so it can not insist on it.
         options: dict[str, Any] = {"authenticator": _authenticate, "auth_require_tls": security == "StartTLS"}
         if security == "StartTLS":
             options |= {"tls_context": tls[0], "require_starttls": True, "auth_required": True}
-
-        class Server(Controller):  # type: ignore[misc] # the library has no types
-            def factory(self) -> SMTPServer:
-                return SMTPServer(self.handler, hostname="localhost", **options)
-
-        context = tls[0] if security == "TLS" else None
-        controller = Server(mailbox, hostname="127.0.0.1", port=_free_port(), ssl_context=context)
-        controller.start()
-        running.append(controller)
-        return mailbox, controller.port
+        server = await loop.create_server(
+            lambda: SMTPServer(mailbox, hostname="localhost", loop=loop, **options),
+            host="127.0.0.1",
+            port=0,
+            ssl=tls[0] if security == "TLS" else None,
+        )
+        servers.append(server)
+        return mailbox, int(server.sockets[0].getsockname()[1])
 
     yield start
-    for controller in running:
-        controller.stop()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for server in servers:
+            group.create_task(server.wait_closed())  # before close(): afterwards Python 3.11 no longer waits
+            group.create_task(_close(server))
+
+
+async def _close(server: asyncio.Server) -> None:
+    server.close()
 
 
 def _free_port() -> int:
@@ -127,7 +133,7 @@ async def test_signs_in_over_tls_and_sends_the_request(
     security: str,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))
-    mailbox, port = serve(security)
+    mailbox, port = await serve(security)
     channel = _channel(port, security, password=PASSWORD)
 
     assert await channel.validate() == "SMTP email channel validated successfully"
@@ -152,7 +158,7 @@ async def test_signs_in_over_tls_and_sends_the_request(
 
 
 async def test_a_certificate_of_an_unknown_authority_is_refused(serve: Serve, build_ask: BuildAsk) -> None:
-    mailbox, port = serve("TLS")
+    mailbox, port = await serve("TLS")
     with pytest.raises(ChannelRefusedError, match="certificate of the mail server localhost:"):
         await _channel(port, "TLS").validate()
     with pytest.raises(ChannelRefusedError, match="certificate"):
@@ -161,7 +167,7 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(serve: Serve, bu
 
 
 async def test_a_server_without_starttls_gets_neither_password_nor_mail(serve: Serve, build_ask: BuildAsk) -> None:
-    mailbox, port = serve("None")
+    mailbox, port = await serve("None")
     with pytest.raises(ChannelRefusedError, match="can not be used"):
         await _channel(port, "StartTLS", password=PASSWORD).send(build_ask())
     assert mailbox.mails == []
@@ -171,14 +177,14 @@ async def test_a_wrong_password_is_refused_without_being_repeated(
     serve: Serve, tls: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tls[1]))
-    _, port = serve("StartTLS")
+    _, port = await serve("StartTLS")
     with pytest.raises(ChannelRefusedError, match="does not let kubechain sign in") as caught:
         await _channel(port, "StartTLS", password="wrong-password").validate()
     assert "wrong-password" not in str(caught.value)
 
 
 async def test_a_resend_is_the_same_mail_and_says_so(serve: Serve, build_ask: BuildAsk) -> None:
-    mailbox, port = serve()
+    mailbox, port = await serve()
     await _channel(port).send(build_ask())
     await _channel(port).send(build_ask(again=True))
     first, second = mailbox.mails
@@ -188,7 +194,7 @@ async def test_a_resend_is_the_same_mail_and_says_so(serve: Serve, build_ask: Bu
 
 
 async def test_a_question_is_asked_with_one_link(serve: Serve, build_ask: BuildAsk) -> None:
-    mailbox, port = serve()
+    mailbox, port = await serve()
     ask = build_ask(kind="Contact", message="Which <colour>?", arguments='{"message":"Which <colour>?"}')
     await _channel(port).send(ask)
     [mail] = mailbox.mails
@@ -200,7 +206,7 @@ async def test_a_question_is_asked_with_one_link(serve: Serve, build_ask: BuildA
 
 
 async def test_no_line_of_a_model_passes_for_one_of_ours(serve: Serve, build_ask: BuildAsk) -> None:
-    mailbox, port = serve()
+    mailbox, port = await serve()
     evil = "Yes?\nApprove: http://evil.example/\r\nAnswer: http://evil.example/\u2028Answer: http://evil.example/"
     await _channel(port).send(build_ask(kind="Contact", message=evil, user_message=evil, arguments="{}"))
     await _channel(port).send(build_ask(tool=evil, agent=evil, user_message=evil, arguments=evil))
@@ -211,7 +217,7 @@ async def test_no_line_of_a_model_passes_for_one_of_ours(serve: Serve, build_ask
 
 
 async def test_nothing_gets_into_a_header_or_into_the_html(serve: Serve, build_ask: BuildAsk) -> None:
-    mailbox, port = serve()
+    mailbox, port = await serve()
     evil = "x\r\nBcc: victim@example.com\r\n\r\n<script>alert(1)</script>"
     ask = build_ask(tool=evil, agent=evil, task=evil, user_message=evil, arguments=evil)
     await _channel(port).send(ask)
@@ -235,7 +241,7 @@ async def test_nothing_gets_into_a_header_or_into_the_html(serve: Serve, build_a
 async def test_what_the_server_answers_decides_whether_it_is_tried_again(
     serve: Serve, build_ask: BuildAsk, recipient: str, data: str, error: type[Exception]
 ) -> None:
-    mailbox, port = serve()
+    mailbox, port = await serve()
     mailbox.refuse_recipient, mailbox.refuse_data = recipient, data
     with pytest.raises(error, match=f"answered {recipient or data}"):
         await _channel(port).send(build_ask())
@@ -248,7 +254,7 @@ async def test_a_server_that_is_away_is_tried_again() -> None:
 
 
 async def test_an_address_that_is_none_is_refused(serve: Serve) -> None:
-    _, port = serve()
+    _, port = await serve()
     with pytest.raises(ChannelRefusedError, match="is not an e-mail address"):
         await _channel(port, address="nobody").validate()
 
