@@ -202,3 +202,18 @@ def test_packing_loses_nothing(kind: type[Resource], data: st.DataObject) -> Non
     assert read is not None
     assert read is not obj
     assert read.model_dump(mode="json") == obj.model_dump(mode="json")
+
+
+def test_what_is_read_one_after_another_is_as_it_is_when_its_turn_comes() -> None:
+    store: Store[Task] = Store(Task, {"agent": lambda task: [task.spec.agent_ref.name]})
+    for version, name in enumerate(["a", "b", "c"], start=1):
+        store.upsert(task(version, name=name))
+    store.upsert(task(4, name="d", agent="y"))
+    found = store.each_by_index("agent", "x")
+    assert next(found).name == "a"
+    store.delete(("ns", "b"), 5)
+    store.upsert(task(6, name="e"))
+    assert [task.name for task in found] == ["c"]
+    assert [task.name for task in store.each()] == ["a", "c", "d", "e"]
+    with pytest.raises(KeyError):
+        store.each_by_index("unknown", "x")

@@ -54,7 +54,8 @@ class WaitingCalls:
 
     def waiting(self) -> Iterator[TaskRunToolCall]:
         """Every call that a person may answer now, one after another."""
-        return (call for call in self.informer.each() if call.awaits_human)
+        # What is read later may have been answered meanwhile.
+        return (call for call in self.informer.each_by_index(_WAITING, _ALL) if call.awaits_human)
 
     def count(self) -> int:
         """How many calls wait."""

@@ -96,6 +96,10 @@ class Informer(Generic[R]):
         """Objects by one of the indexers given at the start. Raises KeyError for an unknown index."""
         return self._store.by_index(index, value)
 
+    def each_by_index(self, index: str, value: str) -> Iterator[R]:
+        """``by_index`` for many, as ``each`` is ``list`` for many. Raises KeyError for an unknown index."""
+        return self._store.each_by_index(index, value)
+
     def count_by_index(self, index: str, value: str) -> int:
         """How many ``by_index`` would find. Raises KeyError for an unknown index."""
         return self._store.count_by_index(index, value)

@@ -12,7 +12,7 @@ it gets a copy, made anew each time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
@@ -71,14 +71,15 @@ class Store(Generic[R]):
 
     def each(self) -> Iterator[R]:
         """One object after another, as each is when its turn comes: of thousands, one at a time is unpacked."""
-        for key in list(self._objects):
-            obj = self.get(key)
-            if obj is not None:
-                yield obj
+        return self._each(list(self._objects))
 
     def by_index(self, index: str, value: str) -> Objects[R]:
         """The objects whose indexer yields ``value``. Raises KeyError for an unknown index."""
         return [self._unpack(self._objects[key]) for key in self._index[index].get(value, ())]
+
+    def each_by_index(self, index: str, value: str) -> Iterator[R]:
+        """``by_index`` for many, as ``each`` is ``list`` for many. Raises KeyError for an unknown index."""
+        return self._each(list(self._index[index].get(value, ())))
 
     def count_by_index(self, index: str, value: str) -> int:
         """How many objects ``by_index`` would find. Raises KeyError for an unknown index."""
@@ -143,6 +144,12 @@ class Store(Generic[R]):
         self._tombstones.clear()
         self._index = {name: {} for name in self._indexers}
         return changes
+
+    def _each(self, keys: Sequence[Key]) -> Iterator[R]:
+        for key in keys:
+            obj = self.get(key)
+            if obj is not None:
+                yield obj
 
     def _unpack(self, kept: R | bytes) -> R:
         return self._kind.model_validate_json(kept) if isinstance(kept, bytes) else kept
