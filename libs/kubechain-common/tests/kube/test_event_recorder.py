@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.event_recorder import EventRecorder
+from kubechain_common.kube.write_activity import WriteActivity
 
 RunVirtual = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -20,6 +22,7 @@ class RecordingClient:
     """Takes every write and remembers when it came."""
 
     def __init__(self) -> None:
+        self.activity = WriteActivity()
         self.writes: list[tuple[float, str, dict[str, Any]]] = []
         self._written = asyncio.Condition()
 
@@ -37,11 +40,15 @@ class RecordingClient:
 @asynccontextmanager
 async def running() -> AsyncIterator[tuple[EventRecorder, RecordingClient]]:
     client = RecordingClient()
-    recorder = EventRecorder(cast("KubeClient", client), "task-controller")
+    recorder = EventRecorder(cast("KubeClient", client), "task-controller", now=virtual_now)
     async with asyncio.TaskGroup() as group:
         run = group.create_task(recorder.run())
         yield recorder, client
         run.cancel()
+
+
+def virtual_now() -> datetime:
+    return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=asyncio.get_running_loop().time())
 
 
 def build_task(name: str) -> Task:
@@ -63,13 +70,45 @@ def test_what_repeats_within_a_moment_is_one_write_after_it(run_virtual: RunVirt
     run_virtual(scenario())
 
 
-def test_a_burst_is_written_at_a_steady_rate(run_virtual: RunVirtual) -> None:
+def test_a_burst_is_told_of_when_it_is_over(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        async with running() as (recorder, client):
+            with client.activity.writing():
+                for number in range(100):
+                    recorder.event(build_task(f"t{number}"), "Normal", "Waiting", "no agent")
+                await asyncio.sleep(5)
+                assert client.writes == []
+            await client.wait_for(100)
+        assert client.writes[-1][0] < 6
+
+    run_virtual(scenario())
+
+
+def test_events_give_way_to_writes_that_follow_each_other(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        async with running() as (recorder, client):
+            recorder.event(build_task("a"), "Normal", "Waiting", "no agent")
+            for _ in range(100):
+                with client.activity.writing():
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
+            assert client.writes == []
+            await client.wait_for(1)
+        assert client.writes[0][0] == pytest.approx(4.05, abs=0.05)
+
+    run_virtual(scenario())
+
+
+def test_work_that_does_not_end_is_told_of_slowly(run_virtual: RunVirtual) -> None:
     async def scenario() -> None:
         async with running() as (recorder, client):
             for number in range(100):
                 recorder.event(build_task(f"t{number}"), "Normal", "Waiting", "no agent")
-            await client.wait_for(100)
-        assert client.writes[-1][0] - client.writes[0][0] >= 1.5
+            with client.activity.writing():
+                await client.wait_for(100)
+        first, last = client.writes[0][0], client.writes[-1][0]
+        assert first >= 9
+        assert last - first >= 1.5
 
     run_virtual(scenario())
 

@@ -36,6 +36,7 @@ from kubechain_common.kube.errors import (
 )
 from kubechain_common.kube.paths import core_path, resource_path
 from kubechain_common.kube.watch import WatchStream
+from kubechain_common.kube.write_activity import WriteActivity
 
 R = TypeVar("R", bound=Resource)
 
@@ -70,6 +71,7 @@ class KubeClient:
         self._access: ClusterAccess
         self._session: aiohttp.ClientSession
         self._watch_session: aiohttp.ClientSession
+        self.activity = WriteActivity()
 
     @classmethod
     def connect(cls, user_agent: str) -> Self:
@@ -116,7 +118,8 @@ class KubeClient:
         body = {k: v for k, v in obj.to_wire().items() if k != "status"}
         body |= {"apiVersion": API_VERSION, "kind": kind.crd.kind}
         body["metadata"] = {k: v for k, v in body["metadata"].items() if v}
-        return _parse(kind, await self.request("POST", resource_path(kind, obj.namespace), body=body))
+        with self.activity.writing():
+            return _parse(kind, await self.request("POST", resource_path(kind, obj.namespace), body=body))
 
     async def delete(self, kind: type[Resource], namespace: str, name: str, *, uid: str | None = None) -> None:
         """Deletes the object; that it is gone already, or is another one than ``uid``, is fine."""
@@ -135,12 +138,14 @@ class KubeClient:
         """JSON merge patch of ``.status``; raises ConflictError when the object changed since ``obj`` was read."""
         path = resource_path(type(obj), obj.namespace, _required(obj.name), "status")
         body = {"metadata": {"resourceVersion": obj.metadata.resource_version}, "status": status}
-        return _parse(type(obj), await self.request("PATCH", path, body=body, content_type=MERGE_PATCH))
+        with self.activity.writing():
+            return _parse(type(obj), await self.request("PATCH", path, body=body, content_type=MERGE_PATCH))
 
     async def patch(self, kind: type[R], namespace: str, name: str, body: Mapping[str, Any]) -> R:
         """JSON merge patch of the object itself; put ``metadata.resourceVersion`` in the body to guard it."""
         path = resource_path(kind, namespace, _required(name))
-        return _parse(kind, await self.request("PATCH", path, body=body, content_type=MERGE_PATCH))
+        with self.activity.writing():
+            return _parse(kind, await self.request("PATCH", path, body=body, content_type=MERGE_PATCH))
 
     async def get_secret(self, namespace: str, name: str) -> dict[str, str]:
         """The decoded data of a Secret. Raises NotFoundError, ForbiddenError."""

@@ -2,15 +2,16 @@
 
 ``event`` only puts into memory; two workers write. Events are best effort and never in the way of the work. To the API
 server an Event is a write like any other, and a Task has as many Events as other writes. So each waits a second, in
-which its repeats are counted rather than written, and then its turn at a fixed rate: a burst of Tasks is told of after
-it was done. The queue is bounded, and what the API server refuses (the namespace is being deleted, RBAC) is dropped.
-While it is away they wait.
+which its repeats are counted rather than written, and then gives way to writes of state for some more: a burst of Tasks
+is told of after it was done, quickly then, and slowly while the work does not end. The queue is bounded, and what the
+API server refuses (the namespace is being deleted, RBAC) is dropped. While it is away they wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -32,16 +33,27 @@ _CAPACITY = 10_000
 _MAX_KNOWN = 4096
 _MAX_ATTEMPTS = 20
 _LINGER = timedelta(seconds=1)
-_INTERVAL = 0.04
+_QUIET = 0.05
+"""Seconds without a write of state after which Events are not in the way."""
+_PATIENCE = timedelta(seconds=10)
+"""The age at which an Event no longer gives way."""
+_INTERVAL_QUIET = 0.01
+_INTERVAL_BUSY = 0.04
 """Seconds between two writes of one worker."""
+
+Clock = Callable[[], datetime]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class EventRecorder:
     """Records Events in the name of one component; ``for_component`` gives views that share queue and workers."""
 
-    def __init__(self, client: KubeClient, component: str) -> None:
+    def __init__(self, client: KubeClient, component: str, *, now: Clock = _utc_now) -> None:
         self._component = component
-        self._writer = EventWriter(client)
+        self._writer = EventWriter(client, now)
 
     def for_component(self, component: str) -> EventRecorder:
         """The same recorder speaking as ``component``."""
@@ -52,7 +64,7 @@ class EventRecorder:
 
     def event(self, obj: Resource, event_type: EventType, reason: str, message: str) -> None:
         """Records an Event about ``obj``; returns at once. ``reason`` is one CamelCase word, ``message`` a sentence."""
-        self._writer.put(build_event(obj, self._component, event_type, reason, message, datetime.now(UTC)))
+        self._writer.put(build_event(obj, self._component, event_type, reason, message, self._writer.now()))
 
     async def run(self) -> None:
         """Writes what was recorded, until cancelled."""
@@ -77,11 +89,12 @@ class EventWriter:
     What was said about an object before this process started is read once, so that counts go on over restarts.
     """
 
-    def __init__(self, client: KubeClient, *, capacity: int = _CAPACITY, workers: int = _WORKERS) -> None:
+    def __init__(self, client: KubeClient, now: Clock) -> None:
+        self.now = now
         self._client = client
-        self._queues = [EventQueue(capacity // workers) for _ in range(workers)]
-        self._filled = [asyncio.Event() for _ in range(workers)]
-        self._started = datetime.now(UTC)
+        self._queues = [EventQueue(_CAPACITY // _WORKERS) for _ in range(_WORKERS)]
+        self._filled = [asyncio.Event() for _ in range(_WORKERS)]
+        self._started = now()
         self._known: OrderedDict[bytes, KnownEvent] = OrderedDict()
         self._read: OrderedDict[str, None] = OrderedDict()
         self._unwritten = 0
@@ -116,17 +129,32 @@ class EventWriter:
         while True:
             await filled.wait()
             while (first := queue.peek()) is not None:
-                await self._pause((first.first + _LINGER - datetime.now(UTC)).total_seconds())
+                await self._pause(self._rest_of(_LINGER, first))
+                await self._give_way(self._rest_of(_PATIENCE, first))
                 await self._write_next(queue)
-                await self._pause(_INTERVAL)
+                await self._pause(_INTERVAL_BUSY if self._in_the_way() else _INTERVAL_QUIET)
             filled.clear()
             if not self._unwritten and not any(self._queues):
                 self._idle.set()
 
-    async def _pause(self, seconds: float) -> None:
-        """Not for longer than an event lingers, whatever the clock says, and not while ``flush`` waits."""
+    def _rest_of(self, wait: timedelta, event: PendingEvent) -> float:
+        """Seconds; never more than all of it, for the clock may have been set back since."""
+        return min(event.first + wait - self.now(), wait).total_seconds()
+
+    async def _give_way(self, seconds: float) -> None:
+        """Up to so many seconds, as long as state is being written."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(seconds, _LINGER.total_seconds())):
+            async with asyncio.timeout(seconds):
+                while self._in_the_way() and not self._hurry.is_set():
+                    await self._pause(_QUIET)
+
+    def _in_the_way(self) -> bool:
+        return self._client.activity.quiet_for() < _QUIET
+
+    async def _pause(self, seconds: float) -> None:
+        """Not while ``flush`` waits."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
                 await self._hurry.wait()
 
     async def _write_next(self, queue: EventQueue) -> None:
