@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, MutableMapping, MutableSequence
+from typing import Any, Generic, TypeVar
 
 from kubechain_common.api.v1alpha1 import Resource
 from kubechain_common.kube.client import KubeClient
@@ -19,14 +19,17 @@ from kubechain_common.kube.informer import Informer, Key
 from kubechain_common.messages import Envelope, ObjectRef
 from kubechain_common.messaging.consumer import Delivery
 
+K = TypeVar("K")
+C = TypeVar("C", bound=MutableSequence[Any])
 M = TypeVar("M", bound=Envelope)
 R = TypeVar("R", bound=Resource)
 
 
 class Parked(Generic[M]):
-    """One result, until it is settled."""
+    """One result for the object ``ref``, until it is settled."""
 
-    def __init__(self, message: M) -> None:
+    def __init__(self, ref: ObjectRef, message: M) -> None:
+        self.uid, self.key = ref.uid, ref.key
         self.message = message
         self.settled = asyncio.Event()
 
@@ -41,6 +44,7 @@ class Inbox(Generic[M]):
         self._ref_of = ref_of
         self._enqueue = enqueue
         self._parked: dict[str, deque[Parked[M]]] = {}
+        self._by_key: dict[Key, list[Parked[M]]] = {}
 
     async def handle(self, delivery: Delivery[M]) -> None:
         """The consumer's handler: returns once the result is settled."""
@@ -49,13 +53,14 @@ class Inbox(Generic[M]):
     async def take(self, message: M) -> None:
         """Parks the result, or one made up in place of an unreadable one; returns once it is settled."""
         ref = self._ref_of(message)
-        parked = Parked(message)
-        self._parked.setdefault(ref.uid, deque()).append(parked)
+        parked = Parked(ref, message)
+        self._parked.setdefault(parked.uid, deque()).append(parked)
+        self._by_key.setdefault(parked.key, []).append(parked)
         try:
             if self._enqueue(ref):
                 await parked.settled.wait()
         finally:
-            self._remove(ref.uid, parked)
+            self._remove(parked)
 
     def first(self, uid: str) -> Parked[M] | None:
         """The oldest result for the object, or None."""
@@ -65,7 +70,7 @@ class Inbox(Generic[M]):
     def settle(self, uid: str, parked: Parked[M]) -> bool:
         """The result is in the object, or is of no use. True when another one for the same object waits."""
         parked.settled.set()
-        self._remove(uid, parked)
+        self._remove(parked)
         return uid in self._parked
 
     async def settle_orphans_of(self, key: Key, known: R | None, informer: Informer[R], kube: KubeClient) -> None:
@@ -75,7 +80,7 @@ class Inbox(Generic[M]):
         the informer told. Raises KubeError.
         """
         known_uid = known.uid if known is not None else None
-        if not any(self._ref_of(q[0].message).key == key and uid != known_uid for uid, q in self._parked.items()):
+        if all(parked.uid == known_uid for parked in self._by_key.get(key, ())):
             return
         try:
             live = await kube.get(informer.kind, *key)
@@ -87,15 +92,17 @@ class Inbox(Generic[M]):
 
     def settle_orphans(self, key: Key, live_uid: str | None) -> None:
         """Settle what waits under ``key`` for an object that is gone, or that another one of its name replaced."""
-        for uid, queue in list(self._parked.items()):
-            if self._ref_of(queue[0].message).key == key and uid != live_uid:
-                for parked in list(queue):
-                    self.settle(uid, parked)
+        for parked in list(self._by_key.get(key, ())):
+            if parked.uid != live_uid:
+                self.settle(parked.uid, parked)
 
-    def _remove(self, uid: str, parked: Parked[M]) -> None:
-        queue = self._parked.get(uid)
-        if queue is None or parked not in queue:
-            return
-        queue.remove(parked)
-        if not queue:
-            del self._parked[uid]
+    def _remove(self, parked: Parked[M]) -> None:
+        if parked in self._by_key.get(parked.key, ()):
+            _drop(self._parked, parked.uid, parked)
+            _drop(self._by_key, parked.key, parked)
+
+
+def _drop(waiting: MutableMapping[K, C], at: K, parked: Parked[Any]) -> None:
+    waiting[at].remove(parked)
+    if not waiting[at]:
+        del waiting[at]
