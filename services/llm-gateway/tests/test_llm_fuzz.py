@@ -27,8 +27,7 @@ from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resour
 from kubechain_llm_gateway import anthropic_mapping, openai_mapping, wire_json
 from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem, resolve_credentials
 from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.llm_decision import build_status as build_llm_status
-from kubechain_llm_gateway.llm_decision import check_configuration, judge_configuration, judge_validation
+from kubechain_llm_gateway.llm_decision import check_configuration, explain
 from kubechain_llm_gateway.openai_mapping import Dialect
 from kubechain_llm_gateway.providers.base import Completion
 from kubechain_llm_gateway.providers.errors import ProviderError, TransientProviderError
@@ -114,10 +113,8 @@ async def test_every_request_ends_in_a_result_or_comes_again(data: bytes, llm: L
 @fuzz
 @given(llms, st.none() | st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=2), st.text(max_size=8))
 def test_every_llm_has_a_status(llm: LLM, secret: dict[str, str] | None, words: str) -> None:
-    problem = check_configuration(llm)
-    verdict = judge_configuration(problem) if problem else judge_validation(llm, TransientProviderError(words))
-    if verdict is not None:
-        build_llm_status(llm, verdict, NOW).to_wire()
+    problem = check_configuration(llm) or explain(llm, TransientProviderError(words))
+    llm.status.mark("Error", "ValidationFailed", problem, generation=llm.metadata.generation, now=NOW).to_wire()
     assert isinstance(resolve_credentials(llm, secret), Credentials | CredentialsProblem)
 
 

@@ -1,6 +1,6 @@
 """The parts of the service and how they hang together.
 
-ContactChannel informer --+--> ContactChannelReconciler (leader)     Secret watch --+--> ContactChannelReconciler
+ContactChannel informer --+--> ValidatedKind (leader)                Secret watch --+--> ValidatedKind (leader)
                           +--> ConsumerSets (every replica)                         +--> ChannelAccess: requests
                           +--> ConsumerCleanup, AnswerSchedule (leader)                  in trouble look again
                           +--> SecretWatcher: which Secrets are referred to
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import aiohttp
 
 from kubechain_common.api.v1alpha1 import ContactChannel
-from kubechain_common.api.v1alpha1.contactchannel import ContactChannelStatus
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.kube.controller import Controller
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.kube.lease import LeaderElector
@@ -29,6 +29,7 @@ from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
+from kubechain_common.runtime.validated_kind import ValidatedKind
 from kubechain_human_bridge.answer_checks import AnswerChecker
 from kubechain_human_bridge.answer_lookup import AnswerLookup
 from kubechain_human_bridge.answer_roads import AnswerRoads
@@ -37,9 +38,9 @@ from kubechain_human_bridge.answers import Answers
 from kubechain_human_bridge.audit import Refusal
 from kubechain_human_bridge.channel_access import ChannelAccess
 from kubechain_human_bridge.channel_secrets import secrets_of
+from kubechain_human_bridge.channel_validation import GREETING, ChannelValidation
 from kubechain_human_bridge.channels.base import Channel
 from kubechain_human_bridge.channels.registry import build_channel, is_polled
-from kubechain_human_bridge.contactchannel_reconciler import ContactChannelReconciler
 from kubechain_human_bridge.request_worker import RequestWorker
 from kubechain_human_bridge.settings import BridgeSettings
 from kubechain_human_bridge.waiting_calls import WaitingCalls
@@ -148,7 +149,8 @@ class Bridge:
 
     async def _reconcile_channels(self) -> None:
         events = self._ctx.recorder.for_component("contactchannel-controller")
-        reconciler = ContactChannelReconciler(self._channels, self._access, self._write_status, events, now)
+        validation = ChannelValidation(self._access, self._write_status)
+        reconciler = ValidatedKind(self._channels.get, validation, events, now, greeting=GREETING)
         controller = Controller("contactchannel", reconciler.reconcile)
         for channel in self._channels.list():
             controller.queue.add(channel.key)
@@ -158,7 +160,7 @@ class Bridge:
         finally:
             self._reconciling = None
 
-    async def _write_status(self, channel: ContactChannel, status: ContactChannelStatus) -> ContactChannel:
+    async def _write_status(self, channel: ContactChannel, status: ReadinessStatus) -> ContactChannel:
         return await write_status(self._ctx.kube, self._channels, channel, status)
 
     # --- what changes set off ---

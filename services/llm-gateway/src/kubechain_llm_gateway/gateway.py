@@ -1,6 +1,6 @@
 """The parts of the service and how they hang together.
 
-LLM informer --+--> LLMReconciler (leader)          Secret watch --+--> LLMReconciler (leader)
+LLM informer --+--> ValidatedKind (leader)          Secret watch --+--> ValidatedKind (leader)
                +--> ConsumerSet (every replica)                    +--> LLMAccess: waiting calls look again
                +--> ConsumerCleanup (leader)
                +--> SecretWatcher: which Secrets are referred to
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from kubechain_common.api.v1alpha1 import LLM
-from kubechain_common.api.v1alpha1.llm import LLMStatus
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.kube.controller import Controller
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.kube.lease import LeaderElector
@@ -27,9 +27,10 @@ from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
+from kubechain_common.runtime.validated_kind import ValidatedKind
 from kubechain_llm_gateway.credentials import secret_of
 from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.llm_reconciler import LLMReconciler
+from kubechain_llm_gateway.llm_validation import LLMValidation
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
 from kubechain_llm_gateway.request_worker import RequestWorker
 from kubechain_llm_gateway.results import build_poison_result
@@ -96,7 +97,8 @@ class Gateway:
 
     async def _reconcile_llms(self) -> None:
         events = self._ctx.recorder.for_component("llm-controller")
-        reconciler = LLMReconciler(self._llms, self._access, self._write_status, events, now)
+        validation = LLMValidation(self._access, self._write_status)
+        reconciler = ValidatedKind(self._llms.get, validation, events, now)
         controller = Controller("llm", reconciler.reconcile)
         for llm in self._llms.list():
             controller.queue.add(llm.key)
@@ -106,7 +108,7 @@ class Gateway:
         finally:
             self._reconciling = None
 
-    async def _write_status(self, llm: LLM, status: LLMStatus) -> LLM:
+    async def _write_status(self, llm: LLM, status: ReadinessStatus) -> LLM:
         return await write_status(self._ctx.kube, self._llms, llm, status)
 
     # --- what changes set off ---

@@ -1,32 +1,13 @@
-"""What an LLM's status should say: the pure half of its reconciler."""
+"""What is wrong with an LLM, in sentences for its status: the pure half of its validation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
-
 from kubechain_common.api.v1alpha1 import LLM
-from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMStatus
-from kubechain_llm_gateway.providers.base import Validation
+from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError
 from kubechain_llm_gateway.providers.registry import SUPPORTED
 
 PROVIDER_TITLES = {"openai": "OpenAI", "anthropic": "Anthropic"}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The status to show, the event that goes with it, and whether to look again by ourselves."""
-
-    status: Literal["Ready", "Error"]
-    reason: str
-    detail: str
-    retry: bool = False
-
-    @property
-    def event_type(self) -> Literal["Normal", "Warning"]:
-        return "Normal" if self.status == "Ready" else "Warning"
 
 
 def check_configuration(llm: LLM) -> str | None:
@@ -70,44 +51,10 @@ def _check_anthropic(llm: LLM, parameters: LLMParameters) -> str | None:
     return None
 
 
-def judge_configuration(detail: str) -> Verdict:
-    return Verdict("Error", "ValidationFailed", detail)
-
-
-def judge_missing_key(detail: str) -> Verdict:
-    return Verdict("Error", "SecretValidationFailed", detail)
-
-
-def judge_validation(llm: LLM, outcome: Validation | ProviderError) -> Verdict | None:
-    """The verdict on what the provider said of the key.
-
-    None keeps the status as it is: a provider that cannot be reached for a moment is no reason to take a validated LLM,
-    and every Agent on it, out of service. The call worker has retries of its own.
-    """
-    if isinstance(outcome, Validation):
-        return Verdict("Ready", "ValidationSucceeded", outcome.detail)
+def explain(llm: LLM, error: ProviderError) -> str:
+    """Why the provider did not say yes to the key."""
     title = PROVIDER_TITLES.get(llm.spec.provider, llm.spec.provider)
-    if isinstance(outcome, KeyRefusedError):
-        return Verdict("Error", "ValidationFailed", f"{title} refused the API key ({_answer(outcome)})")
-    if outcome.retryable and llm.status.ready and llm.status.observed_generation == llm.metadata.generation:
-        return None
-    return Verdict(
-        "Error", "ValidationFailed", f"{title} API validation failed: {_answer(outcome)}", retry=outcome.retryable
-    )
-
-
-def _answer(error: ProviderError) -> str:
-    return error.message if error.status_code is None else f"{error.status_code}: {error.message}"
-
-
-def build_status(llm: LLM, verdict: Verdict, now: datetime) -> LLMStatus:
-    """The LLM's status with the verdict in it."""
-    return llm.status.mark(verdict.status, verdict.reason, verdict.detail, generation=llm.metadata.generation, now=now)
-
-
-def says_the_same(old: LLMStatus, new: LLMStatus) -> bool:
-    return (old.status, old.status_detail, old.observed_generation) == (
-        new.status,
-        new.status_detail,
-        new.observed_generation,
-    )
+    answer = error.message if error.status_code is None else f"{error.status_code}: {error.message}"
+    if isinstance(error, KeyRefusedError):
+        return f"{title} refused the API key ({answer})"
+    return f"{title} API validation failed: {answer}"

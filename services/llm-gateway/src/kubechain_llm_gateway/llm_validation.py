@@ -1,0 +1,56 @@
+"""Is the LLM's spec usable, is the key there, does the provider accept it? When this is asked: ``ValidatedKind``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
+from kubechain_common.runtime.validated_kind import Trouble, Verdict
+from kubechain_common.telemetry.logging import get_logger
+from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem
+from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.llm_decision import check_configuration, explain
+from kubechain_llm_gateway.providers.errors import ProviderError
+from kubechain_llm_gateway.retry_policy import RetryPolicy
+
+log = get_logger(__name__)
+
+_RETRIES = RetryPolicy(longest_asked=60.0)
+
+StatusWriter = Callable[[LLM, ReadinessStatus], Awaitable[LLM]]
+
+
+class LLMValidation:
+    """Asks the provider with the very client that calls are made with."""
+
+    def __init__(self, access: LLMAccess, write: StatusWriter) -> None:
+        self._access = access
+        self._write = write
+
+    async def prepare(self, llm: LLM) -> Credentials | Verdict:
+        problem = check_configuration(llm)
+        if problem is not None:
+            return Verdict("Error", "ValidationFailed", problem)
+        credentials = await self._access.read_credentials(llm)
+        if isinstance(credentials, CredentialsProblem):
+            return Verdict("Error", "SecretValidationFailed", credentials.detail)
+        return credentials
+
+    async def ask(self, llm: LLM, secrets: Credentials) -> str | Trouble:
+        provider = await self._access.provider_for(llm, secrets)
+        try:
+            return (await provider.validate()).detail
+        except ProviderError as error:
+            if error.retryable:
+                log.warning(
+                    "llm validation failed, retrying", namespace=llm.namespace, llm=llm.name, error=error.message
+                )
+            return Trouble(explain(llm, error), error.retryable, error.retry_after)
+
+    def retry_delay(self, failures: int, retry_after: float | None) -> float:
+        return _RETRIES.delay(failures, retry_after)
+
+    async def write(self, llm: LLM, status: ReadinessStatus) -> None:
+        await self._write(llm, status)
+        log.info("llm judged", namespace=llm.namespace, llm=llm.name, status=status.status, detail=status.status_detail)

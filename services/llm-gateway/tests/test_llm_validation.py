@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.conversation import Message
+from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
+from kubechain_common.api.v1alpha1.status import ReadinessStatus
+from kubechain_common.kube.errors import ForbiddenError
+from kubechain_common.messages import ToolDefinition
+from kubechain_common.runtime.validated_kind import Trouble, Verdict
+from kubechain_llm_gateway.credentials import Credentials
+from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.llm_validation import LLMValidation
+from kubechain_llm_gateway.providers.base import Completion, Validation
+from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, UnreachableProviderError
+
+OK = "OpenAI API key validated successfully"
+
+
+class World:
+    """A Secret and a provider, both in memory."""
+
+    def __init__(self) -> None:
+        self.secret: dict[str, str] | None = {"OPENAI_API_KEY": "sk-1"}
+        self.forbidden = False
+        self.outcome: Validation | ProviderError = Validation(OK)
+        self.keys: list[str | None] = []
+        self.written: list[ReadinessStatus] = []
+        self.validation = LLMValidation(LLMAccess(self, self, self), self.write)
+
+    async def validate_llm(self, llm: LLM) -> str | Trouble | Verdict:
+        credentials = await self.validation.prepare(llm)
+        return credentials if isinstance(credentials, Verdict) else await self.validation.ask(llm, credentials)
+
+    def get(self, namespace: str, name: str) -> LLM | None:
+        raise AssertionError("the LLM is at hand")
+
+    async def read(self, namespace: str, name: str) -> dict[str, str] | None:
+        if self.forbidden:
+            raise ForbiddenError("no")
+        return self.secret
+
+    async def build(self, spec: LLMSpec, api_key: str | None) -> World:
+        self.keys.append(api_key)
+        return self
+
+    async def validate(self) -> Validation:
+        if isinstance(self.outcome, ProviderError):
+            raise self.outcome
+        return self.outcome
+
+    async def complete(
+        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+    ) -> Completion:
+        raise AssertionError("a validation must not pay for a completion")
+
+    async def write(self, llm: LLM, status: ReadinessStatus) -> LLM:
+        self.written.append(status)
+        return llm
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def llm(build_llm: Callable[..., LLM]) -> LLM:
+    return build_llm()
+
+
+async def test_the_provider_is_asked_with_the_key_of_now(world: World, llm: LLM) -> None:
+    first = await world.validation.prepare(llm)
+    assert await world.validate_llm(llm) == OK
+    world.secret = {"OPENAI_API_KEY": "sk-2"}
+    second = await world.validation.prepare(llm)
+    assert await world.validate_llm(llm) == OK
+    assert world.keys == ["sk-1", "sk-2"]
+    assert isinstance(first, Credentials)
+    assert isinstance(second, Credentials)
+    assert first.digest != second.digest
+
+
+async def test_a_missing_secret_is_told_without_asking_anybody(world: World, llm: LLM) -> None:
+    world.secret = None
+    sentence = 'Secret "openai" not found in namespace "default": create it with key OPENAI_API_KEY'
+    assert await world.validate_llm(llm) == Verdict("Error", "SecretValidationFailed", sentence)
+    assert world.keys == []
+
+
+async def test_a_secret_that_may_not_be_read_is_told(world: World, llm: LLM) -> None:
+    world.forbidden = True
+    sentence = 'llm-gateway may not read Secret "openai": grant it get and watch on secrets'
+    assert await world.validate_llm(llm) == Verdict("Error", "SecretValidationFailed", sentence)
+
+
+async def test_an_unusable_spec_is_told_without_asking_anybody(world: World, build_llm: Callable[..., LLM]) -> None:
+    verdict = await world.validate_llm(build_llm(parameters={}))
+    assert verdict == Verdict("Error", "ValidationFailed", "parameters.model is required: name the model to use")
+    assert world.keys == []
+
+
+async def test_a_refused_key_is_told(world: World, llm: LLM) -> None:
+    world.outcome = KeyRefusedError("Bad key.", status_code=401)
+    assert await world.validate_llm(llm) == Trouble("OpenAI refused the API key (401: Bad key.)", retryable=False)
+
+
+async def test_trouble_on_the_way_is_told(world: World, llm: LLM) -> None:
+    world.outcome = UnreachableProviderError("cannot reach it", retry_after=7)
+    assert await world.validate_llm(llm) == Trouble("OpenAI API validation failed: cannot reach it", True, 7)
+
+
+@pytest.mark.parametrize(
+    ("failures", "retry_after", "delay"),
+    [(1, None, 1), (2, None, 2), (6, None, 32), (7, None, 60), (1, 7, 7), (1, 900, 60)],
+)
+def test_the_back_off_doubles_up_to_a_minute(
+    world: World, failures: int, retry_after: float | None, delay: float
+) -> None:
+    assert delay <= world.validation.retry_delay(failures, retry_after) <= delay * 1.25
+
+
+async def test_the_status_is_written(world: World, llm: LLM) -> None:
+    status = llm.status.mark("Ready", "ValidationSucceeded", OK, generation=1, now=datetime(2026, 11, 23, tzinfo=UTC))
+    await world.validation.write(llm, status)
+    assert world.written == [status]
