@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from kubechain_cli.localcluster.sources.wheels import find_kubectl
+from kubechain_cli.localcluster.tokens import read_token
 from kubechain_common.testing.eventually import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -85,6 +87,28 @@ def test_up_returns_a_cluster_that_answers(cluster: Cluster) -> None:
     assert "tasks.kubechain.humanlayer.dev" in cluster.kubectl("get", "crd", "-o", "name")
 
 
+def test_tokens_are_in_private_files_only(cluster: Cluster) -> None:
+    """Not in logs, not in the plan or the state, and `ps` shows the path of their file at most."""
+    file = cluster.state_dir / "pki" / "tokens.csv"
+    for identity, kubeconfig in (("admin", "kubeconfig"), ("controller-manager", "pki/controller-manager.kubeconfig")):
+        token = read_token(file, identity)
+        holding = {path for path in cluster.state_dir.rglob("*") if path.is_file() and holds(path, token)}
+        assert holding == {file, cluster.state_dir / kubeconfig}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in holding} == {0o600}
+        shown = [part for process in cluster.living() for part in (*process.cmdline(), *process.environ().values())]
+        assert not any(token in part for part in shown)
+
+
+def holds(path: Path, token: str) -> bool:
+    return token.encode() in path.read_bytes()
+
+
+def test_a_wrong_token_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        cluster.kubectl("--token=wrong", "get", "namespaces")
+    assert "Unauthorized" in refused.value.stderr
+
+
 def test_up_again_says_so_and_changes_nothing(cluster: Cluster) -> None:
     before = cluster.status()
     result = cluster.run("up", "--detach", "--services", "none")
@@ -130,20 +154,33 @@ def test_an_unknown_context_is_said(cluster: Cluster, tmp_path: Path) -> None:
     assert "nowhere" in result.stderr
 
 
-def test_data_and_address_survive_down_and_a_killed_supervisor(tmp_path: Path) -> None:
+def test_data_address_and_sign_in_survive_down_and_a_killed_supervisor(tmp_path: Path) -> None:
     with started(tmp_path / "state") as cluster:
-        first = cluster.status()
+        first, kubeconfig = cluster.status(), (cluster.state_dir / "kubeconfig").read_text()
         cluster.kubectl("create", "configmap", "kept")
         assert cluster.run("down", "--keep-data").returncode == 0
         assert cluster.living() == []
         second = cluster.up()
         assert ports(second) == ports(first)
+        assert (cluster.state_dir / "kubeconfig").read_text() == kubeconfig
         assert cluster.kubectl("get", "configmap", "kept", "-o", "name").strip() == "configmap/kept"
         os.kill(second["supervisorPid"], signal.SIGKILL)
         eventually(lambda: cluster.run("status").returncode == 3, 60)
         third = cluster.up()
         assert ports(third) == ports(first)
         assert cluster.kubectl("get", "configmap", "kept", "-o", "name").strip() == "configmap/kept"
+
+
+def test_a_directory_of_the_version_without_tokens_goes_on(tmp_path: Path) -> None:
+    with started(tmp_path / "state") as cluster:
+        cluster.kubectl("create", "configmap", "kept")
+        assert cluster.run("down", "--keep-data").returncode == 0
+        pki = cluster.state_dir / "pki"
+        authority = (pki / "ca.crt").read_bytes()
+        (pki / "tokens.csv").unlink()
+        cluster.up()
+        assert cluster.kubectl("get", "configmap", "kept", "-o", "name").strip() == "configmap/kept"
+        assert (pki / "ca.crt").read_bytes() == authority
 
 
 def ports(status: dict[str, Any]) -> dict[str, int]:

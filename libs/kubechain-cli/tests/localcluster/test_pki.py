@@ -1,34 +1,33 @@
-"""Keys and the kubeconfig: a client that trusts nothing else can talk to the server, and the files are private."""
+"""Keys, tokens and the kubeconfig: all that a client needs to trust and be known, in files that are private."""
 
 from __future__ import annotations
 
 import base64
+import csv
 import json
+import re
 import ssl
 import stat
 from pathlib import Path
-from typing import Any
-
-from cryptography import x509
 
 from kubechain_cli.localcluster.certificates import ensure_pki
 from kubechain_cli.localcluster.kubeconfig import write_kubeconfig
+from kubechain_cli.localcluster.tokens import ensure_tokens, read_token
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_the_server_is_trusted_for_this_machine(tmp_path: Path) -> None:
-    pki = ensure_pki(tmp_path, ("admin",))
+    pki = ensure_pki(tmp_path)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pki.serving_cert, pki.serving_key)
-    server.load_verify_locations(pki.ca_cert)
-    server.verify_mode = ssl.CERT_REQUIRED
-    client = ssl.create_default_context(cafile=str(pki.ca_cert))
-    client.load_cert_chain(pki.client_cert("admin"), pki.client_key("admin"))
-    subject = handshake(server, client)
-    assert subject == {"commonName": "kubechain:admin", "organizationName": "system:masters"}
+    assert handshake(server, ssl.create_default_context(cafile=str(pki.ca_cert))) == "TLSv1.3"
 
 
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[Any, Any]:
-    """TLS in memory; returns the subject that the server saw."""
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
+    """TLS in memory; returns the version that both agreed on. Raises ssl.SSLError when the client has no trust."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     server_side = server.wrap_bio(to_server, to_client, server_side=True)
     client_side = client.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
@@ -37,27 +36,53 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[Any, Any]:
             side.do_handshake()
         except ssl.SSLWantReadError:
             continue
-    certificate: Any = server_side.getpeercert()
-    return dict(pair for part in certificate["subject"] for pair in part)
+    return client_side.version()
 
 
 def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
-    pki = ensure_pki(tmp_path, ("admin",))
+    pki = ensure_pki(tmp_path)
     before = pki.ca_cert.read_bytes()
-    ensure_pki(tmp_path, ("admin",))
+    ensure_pki(tmp_path)
     assert pki.ca_cert.read_bytes() == before
-    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
-    pki.client_key("admin").unlink()
-    ensure_pki(tmp_path, ("admin",))
+    assert {mode_of(path) for path in tmp_path.iterdir()} == {0o600}
+    pki.serving_key.unlink()
+    ensure_pki(tmp_path)
     assert pki.ca_cert.read_bytes() != before
 
 
+def test_each_identity_is_an_administrator_with_a_token_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.csv"
+    ensure_tokens(file, ("admin", "controller-manager"))
+    with file.open(newline="") as lines:
+        rows = list(csv.reader(lines))
+    users = ("kubechain:admin", "kubechain:controller-manager")
+    assert [row[1:] for row in rows] == [[user, user, "system:masters"] for user in users]
+    tokens = [read_token(file, identity) for identity in ("admin", "controller-manager")]
+    assert [row[0] for row in rows] == tokens
+    assert len(set(tokens)) == 2
+    # 256 bits in base64, and nothing that a header or a CSV file would have to quote.
+    assert all(re.fullmatch("[A-Za-z0-9_-]{43}", token) for token in tokens)
+
+
+def test_tokens_are_made_once_and_private(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.csv"
+    ensure_tokens(file, ("admin",))
+    token = read_token(file, "admin")
+    ensure_tokens(file, ("admin",))
+    assert read_token(file, "admin") == token
+    assert mode_of(file) == 0o600
+    ensure_tokens(file, ("admin", "another"))
+    assert len({token, read_token(file, "admin"), read_token(file, "another")}) == 3
+
+
 def test_the_kubeconfig_carries_everything(tmp_path: Path) -> None:
-    pki = ensure_pki(tmp_path, ("admin",))
+    pki = ensure_pki(tmp_path)
+    ensure_tokens(pki.tokens, ("admin",))
     path = tmp_path / "kubeconfig"
     write_kubeconfig(path, "https://127.0.0.1:1", pki, "admin")
     config = json.loads(path.read_text())
-    assert config["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:1"
-    certificate = base64.b64decode(config["users"][0]["user"]["client-certificate-data"])
-    assert x509.load_pem_x509_certificate(certificate).subject.rfc4514_string() == "CN=kubechain:admin,O=system:masters"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    cluster = config["clusters"][0]["cluster"]
+    assert cluster["server"] == "https://127.0.0.1:1"
+    assert base64.b64decode(cluster["certificate-authority-data"]) == pki.ca_cert.read_bytes()
+    assert config["users"] == [{"name": "admin", "user": {"token": read_token(pki.tokens, "admin")}}]
+    assert mode_of(path) == 0o600

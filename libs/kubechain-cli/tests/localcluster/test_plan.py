@@ -31,6 +31,7 @@ def test_everything_listens_on_this_machine_only(tmp_path: Path) -> None:
     assert "--unsafe-no-fsync" in etcd
     api = build_api_server_command(Path("/bin/api"), pki=Pki(tmp_path), port=3, etcd_port=1, cert_dir=tmp_path)
     assert {"--bind-address=127.0.0.1", "--secure-port=3", "--authorization-mode=RBAC"} <= set(api)
+    assert f"--token-auth-file={tmp_path / 'tokens.csv'}" in api
     assert 'http: "127.0.0.1:5"' in build_nats_config(5)
     assert "max_payload: 8388608" in build_nats_config(5)
 

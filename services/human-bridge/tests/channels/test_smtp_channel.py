@@ -64,7 +64,7 @@ Serve = Callable[..., Awaitable[tuple[Mailbox, int]]]
 @pytest.fixture
 def tls(tmp_path: Path) -> tuple[ssl.SSLContext, Path]:
     """The server's context, and the authority that signed its certificate."""
-    pki = ensure_pki(tmp_path, ())
+    pki = ensure_pki(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pki.serving_cert, pki.serving_key)
     return context, pki.ca_cert

@@ -1,4 +1,4 @@
-"""The keys of a local control plane: one CA, one serving certificate, one client certificate per identity.
+"""The keys of a local control plane: one CA, one serving certificate, and the key that signs service account tokens.
 
 EC keys (P-256) because they are made in a millisecond and TLS handshakes with them are cheap. The control plane
 listens on 127.0.0.1 only, so the validity is long: a cluster kept for months should not die of its certificates.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
@@ -19,74 +18,55 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from kubechain_cli.localcluster.files import write_atomic
 from kubechain_cli.localcluster.pki import Pki
 
+CA_NAME = "kubechain-local-ca"
 VALIDITY = datetime.timedelta(days=3650)
 SERVER_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 # 10.0.0.1 is the `kubernetes` Service, the first address of --service-cluster-ip-range.
 SERVER_ADDRESSES = ("127.0.0.1", "::1", "10.0.0.1")
-ADMIN_GROUP = "system:masters"
 
 
-def ensure_pki(directory: Path, identities: tuple[str, ...]) -> Pki:
-    """Make all keys and certificates unless the directory already holds them; every file is mode 600.
-
-    Each identity is a cluster administrator: the user `kubechain:<identity>` in the group system:masters.
-    """
+def ensure_pki(directory: Path) -> Pki:
+    """Make all keys and certificates unless the directory already holds them; every file is mode 600."""
     pki = Pki(directory)
-    if pki.complete(identities):
+    files = (pki.ca_cert, pki.serving_cert, pki.serving_key, pki.service_account_key)
+    if all(file.is_file() for file in files):
         return pki
-    authority = _Authority.create()
-    for identity in identities:
-        subject = _name(f"kubechain:{identity}", ADMIN_GROUP)
-        _write_pair(
-            pki.client_cert(identity),
-            pki.client_key(identity),
-            *authority.issue(subject, ExtendedKeyUsageOID.CLIENT_AUTH),
-        )
-    serving = authority.issue(_name("kube-apiserver"), ExtendedKeyUsageOID.SERVER_AUTH, _server_names())
-    _write_pair(pki.serving_cert, pki.serving_key, *serving)
+    ca_key, serving_key = _new_key(), _new_key()
+    write_atomic(pki.serving_key, _key_pem(serving_key))
+    write_atomic(pki.serving_cert, _cert_pem(_build_serving(serving_key, ca_key)))
     write_atomic(pki.service_account_key, _key_pem(_new_key()))
-    write_atomic(pki.ca_cert, authority.certificate.public_bytes(serialization.Encoding.PEM))
+    write_atomic(pki.ca_cert, _cert_pem(_build_authority(ca_key)))
     return pki
 
 
-@dataclass(frozen=True)
-class _Authority:
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
+def _build_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
+    return (
+        _builder(CA_NAME, key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .add_extension(usage, True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .sign(key, hashes.SHA256())
+    )
 
-    @classmethod
-    def create(cls) -> _Authority:
-        key = _new_key()
-        subject = _name("kubechain-local-ca")
-        builder = _builder(subject, subject, key).add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
-        usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-        builder = builder.add_extension(usage, True)
-        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-        return cls(key, builder.sign(key, hashes.SHA256()))
 
-    def issue(
-        self, subject: x509.Name, usage: x509.ObjectIdentifier, names: x509.SubjectAlternativeName | None = None
-    ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        key = _new_key()
-        builder = _builder(subject, self.certificate.subject, key)
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
-        authority_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
-        builder = builder.add_extension(authority_id, False)
-        if names is not None:
-            builder = builder.add_extension(names, False)
-        return builder.sign(self.key, hashes.SHA256()), key
+def _build_serving(key: ec.EllipticCurvePrivateKey, ca_key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    return (
+        _builder("kube-apiserver", key)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False)
+        .add_extension(_server_names(), False)
+        .sign(ca_key, hashes.SHA256())
+    )
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _name(common_name: str, organization: str | None = None) -> x509.Name:
-    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    if organization is not None:
-        attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
-    return x509.Name(attributes)
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _server_names() -> x509.SubjectAlternativeName:
@@ -95,12 +75,13 @@ def _server_names() -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName(names)
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(common_name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    """Everything but the extensions, by the authority as the issuer."""
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
+        .subject_name(_name(common_name))
+        .issuer_name(_name(CA_NAME))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
@@ -114,6 +95,5 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _write_pair(cert: Path, key: Path, certificate: x509.Certificate, private: ec.EllipticCurvePrivateKey) -> None:
-    write_atomic(key, _key_pem(private))
-    write_atomic(cert, certificate.public_bytes(serialization.Encoding.PEM))
+def _cert_pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)

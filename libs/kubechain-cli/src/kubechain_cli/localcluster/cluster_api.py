@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubechain_cli.localcluster.errors import ClusterApiError
 from kubechain_cli.localcluster.pki import Pki
+from kubechain_cli.localcluster.tokens import read_token
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,9 +33,10 @@ async def local_api(server: str, pki: Pki, identity: str) -> AsyncIterator[aioht
     import aiohttp
 
     context = ssl.create_default_context(cafile=str(pki.ca_cert))
-    context.load_cert_chain(pki.client_cert(identity), pki.client_key(identity))
+    headers = {"Authorization": f"Bearer {read_token(pki.tokens, identity)}"}
+    connector = aiohttp.TCPConnector(ssl=context)
     try:
-        async with aiohttp.ClientSession(server, connector=aiohttp.TCPConnector(ssl=context)) as session:
+        async with aiohttp.ClientSession(server, connector=connector, headers=headers) as session:
             yield session
     except aiohttp.ClientError as error:
         raise ClusterApiError(f"The API server went away while it was being set up: {error}") from error

@@ -75,7 +75,7 @@ def build_api_server_command(binary: Path, *, pki: Pki, port: int, etcd_port: in
         f"--cert-dir={cert_dir}",
         f"--tls-cert-file={pki.serving_cert}",
         f"--tls-private-key-file={pki.serving_key}",
-        f"--client-ca-file={pki.ca_cert}",
+        f"--token-auth-file={pki.tokens}",
         "--authorization-mode=RBAC",
         f"--service-account-issuer={SERVICE_ACCOUNT_ISSUER}",
         f"--service-account-key-file={pki.service_account_key}",
@@ -102,6 +102,8 @@ def build_controller_manager_command(
         str(binary),
         f"--kubeconfig={kubeconfig}",
         f"--authentication-kubeconfig={kubeconfig}",
+        # There is no CA of clients to be looked up.
+        "--authentication-skip-lookup=true",
         f"--authorization-kubeconfig={kubeconfig}",
         "--bind-address=127.0.0.1",
         f"--secure-port={port}",

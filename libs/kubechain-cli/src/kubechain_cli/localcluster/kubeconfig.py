@@ -1,4 +1,4 @@
-"""The kubeconfig of the local cluster. Certificates are embedded, so the file can be copied anywhere."""
+"""The kubeconfig of the local cluster. CA and token are embedded, so the file can be copied anywhere."""
 
 from __future__ import annotations
 
@@ -8,27 +8,19 @@ from pathlib import Path
 
 from kubechain_cli.localcluster.files import write_atomic
 from kubechain_cli.localcluster.pki import Pki
+from kubechain_cli.localcluster.tokens import read_token
 
 CONTEXT = "kubechain"
 
 
 def build_kubeconfig(server: str, pki: Pki, identity: str) -> str:
-    """The text of a kubeconfig for one identity of the PKI (JSON, which is YAML)."""
+    """The text of a kubeconfig for one identity that has a token (JSON, which is YAML)."""
+    authority = base64.b64encode(pki.ca_cert.read_bytes()).decode()
     config = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": CONTEXT, "cluster": {"server": server, "certificate-authority-data": _encoded(pki.ca_cert)}}
-        ],
-        "users": [
-            {
-                "name": identity,
-                "user": {
-                    "client-certificate-data": _encoded(pki.client_cert(identity)),
-                    "client-key-data": _encoded(pki.client_key(identity)),
-                },
-            }
-        ],
+        "clusters": [{"name": CONTEXT, "cluster": {"server": server, "certificate-authority-data": authority}}],
+        "users": [{"name": identity, "user": {"token": read_token(pki.tokens, identity)}}],
         "contexts": [{"name": CONTEXT, "context": {"cluster": CONTEXT, "user": identity, "namespace": "default"}}],
         "current-context": CONTEXT,
     }
@@ -38,7 +30,3 @@ def build_kubeconfig(server: str, pki: Pki, identity: str) -> str:
 def write_kubeconfig(path: Path, server: str, pki: Pki, identity: str) -> None:
     """Write the file readable by its owner alone."""
     write_atomic(path, build_kubeconfig(server, pki, identity), mode=0o600)
-
-
-def _encoded(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

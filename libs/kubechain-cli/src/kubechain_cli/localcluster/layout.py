@@ -78,7 +78,7 @@ class Layout:
         return self.logs / f"{process}.log"
 
     def create(self) -> None:
-        """Make the directories; the root is the user's alone, because keys lie in it."""
+        """Make the directories; the root is the user's alone, because keys and tokens lie in it."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         for directory in (self.data, self.logs, self.pki):
             directory.mkdir(exist_ok=True, mode=0o700)

@@ -1,4 +1,4 @@
-"""Everything `up` does before the supervisor starts: ports, keys, kubeconfig, configuration files, the plan."""
+"""Everything `up` does before the supervisor starts: ports, keys, tokens, kubeconfig, configuration files, the plan."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from kubechain_cli.localcluster.plan import (
 )
 from kubechain_cli.localcluster.ports import assign_ports
 from kubechain_cli.localcluster.services import service_script
+from kubechain_cli.localcluster.tokens import ensure_tokens
 
 
 def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, ...], context: str | None) -> Plan:
@@ -36,7 +37,8 @@ def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, .
     ports = assign_ports(layout.ports, port_names(services, local=context is None))
     plan = Plan({name: str(path) for name, path in binaries.items()}, ports, services, context)
     if context is None:
-        pki = ensure_pki(layout.pki, IDENTITIES)
+        pki = ensure_pki(layout.pki)
+        ensure_tokens(pki.tokens, IDENTITIES)
         write_kubeconfig(layout.kubeconfig, plan.server_url, pki, ADMIN)
         write_kubeconfig(controller_manager_kubeconfig(layout), plan.server_url, pki, CONTROLLER_MANAGER)
     else:
