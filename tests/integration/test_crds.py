@@ -264,22 +264,33 @@ BAD: list[tuple[str, Any, str]] = [
     (
         "Task",
         {"agentRef": {"name": "a"}, "contextWindow": [{"role": "system", "content": "s"}]},
-        "contextWindow needs at least one message with role user",
+        "spec.contextWindow: Invalid value: contextWindow needs at least one message with role user",
+    ),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "userMessage": " \n", "contextWindow": [USER]},
+        "spec.userMessage: Invalid value: set exactly one of userMessage and contextWindow; "
+        "userMessage is blank: say what the agent is to do",
+    ),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "contextWindow": [USER, {"role": "tool", "toolCallId": "1"}, {"role": "tool"}]},
+        "spec.contextWindow: Invalid value: contextWindow[2]: a message with role tool needs the toolCallId",
     ),
     (
         "Task",
         {"agentRef": {"name": "a"}, "contextWindow": [{**USER, "contentFrom": {"configMapKeyRef": FOREIGN}}]},
-        "contentFrom is written by KubeChain only: give the whole text in content",
+        "contextWindow[0]: contentFrom is written by KubeChain only: give the whole text in content",
     ),
     (
         "Task",
         {"agentRef": {"name": "a"}, "contextWindow": [USER, {"role": "earlier"}]},
-        "role earlier is written by KubeChain only: give the messages themselves",
+        "contextWindow[1]: role earlier is written by KubeChain only: give the messages themselves",
     ),
     (
         "Task",
         {"agentRef": {"name": "a"}, "contextWindow": [USER, {"role": "assistant", "toolCalls": [POINTING_CALL]}]},
-        "argumentsFrom is written by KubeChain only: give the whole arguments",
+        "contextWindow[1]: argumentsFrom is written by KubeChain only: give the whole arguments",
     ),
     (
         "Task",
@@ -349,6 +360,7 @@ def test_a_bad_manifest_is_refused_with_its_field(kubectl: Kubectl, kind: str, s
 
 CREATED: dict[str, Any] = {
     "Task": {**ASK, "maxTurns": 5},
+    "Task with a window": {"agentRef": {"name": "a"}, "contextWindow": [USER, USER]},
     "TaskRunToolCall": CALL,
     "TaskRunToolCall with a question": {**CALL, "toolType": "HumanContact"},
 }
@@ -360,13 +372,25 @@ CHANGES: dict[str, list[tuple[Any, str | None]]] = {
         ({"maxTurns": None}, "maxTurns is immutable: create a new Task instead"),
         ({"activeDeadlineSeconds": 5}, "activeDeadlineSeconds is immutable: create a new Task instead"),
         ({"contextWindowFrom": {"taskRef": {"name": "b"}}}, "contextWindowFrom is immutable"),
-        ({"userMessage": None, "contextWindow": [USER]}, "contextWindow is immutable"),
+        ({"delegatedFrom": {"toolCallRef": {"name": "c"}, "depth": 1}}, "delegatedFrom is immutable"),
+        (
+            {"userMessage": None, "contextWindow": [USER], "cancel": True},
+            "spec: Invalid value: userMessage is immutable: create a new Task instead; "
+            "contextWindow is immutable: create a new Task instead\n",
+        ),
         ({"ttlSecondsAfterFinished": 60}, None),
         ({"ttlSecondsAfterFinished": 30}, None),
         ({"cancel": False}, None),
         ({"cancel": True}, None),
         ({"cancel": False}, "a cancelled Task stays cancelled"),
         ({"cancel": None}, "a cancelled Task stays cancelled"),
+    ],
+    "Task with a window": [
+        ({"contextWindow": [USER]}, "contextWindow is immutable"),
+        ({"contextWindow": [USER, {**USER, "content": "ho"}]}, "contextWindow is immutable"),
+        ({"contextWindow": None}, "contextWindow is immutable"),
+        ({"userMessage": "hi"}, "userMessage is immutable"),
+        ({"ttlSecondsAfterFinished": 60}, None),
     ],
     "TaskRunToolCall": [
         ({"arguments": "{}"}, "arguments is immutable"),
@@ -376,16 +400,30 @@ CHANGES: dict[str, list[tuple[Any, str | None]]] = {
         ({"toolType": "MCP"}, "toolType is immutable"),
         ({"target": {"name": "fetch"}}, "target is immutable"),
         ({"spanContext": {"traceID": "d3fb"}}, "spanContext is immutable"),
+        ({"requestedAt": "2025-04-01T16:09:02.123456Z"}, "requestedAt is immutable"),
+        ({"delegation": {"depth": 1, "maxDepth": 1}}, "delegation is immutable"),
+        (
+            {"toolCallId": "call_2", "arguments": "{}", "decision": {"approved": True}},
+            "spec: Invalid value: toolCallId is immutable; arguments is immutable\n",
+        ),
         ({"decision": {"comment": "hm"}}, "spec.decision.approved: Required value"),
         ({"decision": {"approved": True, "arguments": "[1]"}}, "arguments have to be a JSON object, as text"),
         ({"decision": {"approved": True, "arguments": "url: x"}}, "arguments have to be a JSON object, as text"),
         ({"decision": {"approved": False, "comment": "not this site", "by": "me", "arguments": " {}\n"}}, None),
         ({"decision": {"approved": True}}, "decision was given already and can not be changed"),
         ({"decision": None}, "decision was given already and can not be changed"),
-        ({"response": {"message": "blue"}}, "a tool call is approved or rejected with decision"),
+        (
+            {"response": {"message": "blue"}},
+            "spec.response: Invalid value: response answers a question to a person: a tool call is approved or "
+            "rejected with decision",
+        ),
     ],
     "TaskRunToolCall with a question": [
-        ({"decision": {"approved": True}}, "a question is answered with response"),
+        (
+            {"decision": {"approved": True}},
+            "spec.decision: Invalid value: decision approves or rejects the call of a tool: a question is answered "
+            "with response",
+        ),
         ({"response": {"message": ""}}, "spec.response.message"),
         ({"response": {"message": "blue", "by": "me"}}, None),
         ({"response": {"message": "red"}}, "response was given already and can not be changed"),
@@ -439,6 +477,14 @@ def test_a_status_takes_known_words_only(kubectl: Kubectl, namespace: str) -> No
     body = json.dumps({"status": {"phase": "Thinking"}})
     refused = kubectl("-n", namespace, "patch", "task", "probe", "--subresource=status", "--type=merge", "-p", body)
     assert 'status.phase: Unsupported value: "Thinking": supported values: "Pending"' in refused.stderr
+
+
+@pytest.mark.parametrize("source", [{}, {"taskRunToolCallRef": {"name": "a"}, "configMapKeyRef": FOREIGN}])
+def test_a_reference_in_a_status_names_one_place(kubectl: Kubectl, namespace: str, source: Manifest) -> None:
+    kubectl("-n", namespace, "create", "-f", "-", manifest=manifest("Task", ASK))
+    body = json.dumps({"status": {"contextWindow": [{**USER, "contentFrom": source}]}})
+    refused = kubectl("-n", namespace, "patch", "task", "probe", "--subresource=status", "--type=merge", "-p", body)
+    assert "status.contextWindow[0].contentFrom: " in refused.stderr
 
 
 def test_all_kinds_are_listed_by_their_category(kubectl: Kubectl, namespace: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubechain_common.api.v1alpha1 import ALL_KINDS, Resource, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import ALL_KINDS, Resource, Task, TaskRunToolCall
 from kubechain_common.crdgen import build_crds
 from kubechain_common.crdgen.manifest import build_crd
 from kubechain_common.crdgen.schema import Schema
@@ -130,6 +130,17 @@ def test_every_rule_has_a_message(kind: type[Resource]) -> None:
         for rule in node.get("x-kubernetes-validations", ()):
             assert rule["rule"], path
             assert rule["message"], path
+
+
+@pytest.mark.parametrize("kind", [Task, TaskRunToolCall])
+def test_a_status_write_evaluates_few_rules(kind: type[Resource]) -> None:
+    """Each is evaluated by every write of a status; one on an item of a list, as often as there are items."""
+    ruled = {path: len(rules) for path, node in nodes_of(kind) if (rules := node.get("x-kubernetes-validations"))}
+    always = {
+        path: number for path, number in ruled.items() if path in ("", ".spec", ".spec.agentRef", ".spec.taskRunRef")
+    }
+    assert sum(always.values()) == 4
+    assert [path for path in ruled if "[items]" in path or path.startswith(".status")] == []
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

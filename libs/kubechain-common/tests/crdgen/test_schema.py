@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from kubechain_common.api.v1alpha1.meta import KubeModel, MicroTime, Timestamp, cel, validations
+from kubechain_common.api.v1alpha1.meta import KubeModel, MicroTime, Timestamp, cel, cel_all, validations
 from kubechain_common.crdgen.schema import Schema, SchemaError, build_schema
 
 
@@ -138,6 +138,18 @@ def test_cel_rules_and_list_keys_pass_through() -> None:
 
     assert schema["x-kubernetes-validations"] == [{"rule": "has(self.a)", "message": "a is required"}]
     assert schema["properties"]["a"]["x-kubernetes-list-type"] == "map"
+
+
+def test_several_rules_in_one_complain_of_those_that_are_broken() -> None:
+    checks = (cel("self.a", "it isn't a"), cel("self.b || self.c", "no b"))
+    assert cel_all(*checks, message="no", field="a", unless="self == oldSelf") == {
+        "rule": "self == oldSelf || ((self.a) && (self.b || self.c))",
+        "message": "no",
+        "fieldPath": ".a",
+        "messageExpression": "(((self.a) ? '' : '; it isn\\'t a') + ((self.b || self.c) ? '' : '; no b')).substring(2)",
+    }
+    optional = cel_all(*checks, message="no", unless="oldSelf.hasValue()", optional_old_self=True)
+    assert (optional["optionalOldSelf"], "fieldPath" in optional) == (True, False)
 
 
 @pytest.mark.parametrize(

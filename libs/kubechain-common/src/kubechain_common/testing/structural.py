@@ -1,6 +1,7 @@
 """What an API server says of an object by its structural schema alone (CEL rules aside, patterns in them included).
 
-Only as much of OpenAPI as our CRDs use.
+Only as much of OpenAPI as our CRDs use, and how many properties an object has is not counted: like a CEL rule, that is
+the API server's alone.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from kubechain_common.api.v1alpha1.meta import KubeModel, Ref, cel, validations
+from kubechain_common.api.v1alpha1.meta import KubeModel, Ref
 
 Role = Literal["system", "user", "assistant", "tool", "earlier"]
 """``earlier`` is no message: it stands for the messages that ``contentFrom`` names, oldest first."""
@@ -47,14 +47,8 @@ class ConfigMapKeyRef(KubeModel):
 class ContentSource(KubeModel):
     """Where the whole text of a message is kept when ``content`` holds a preview only."""
 
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            cel(
-                "has(self.taskRunToolCallRef) != has(self.configMapKeyRef)",
-                "set exactly one of taskRunToolCallRef and configMapKeyRef",
-            )
-        )
-    )
+    # Exactly one. Not as a rule in CEL: every write of a Task would evaluate that for each of its messages.
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     task_run_tool_call_ref: Ref | None = None
     config_map_key_ref: ConfigMapKeyRef | None = None
@@ -74,17 +68,6 @@ class Message(KubeModel):
 
 class GivenMessage(Message):
     """A message that a user gives to a Task; references to other objects are the controller's own."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            cel("self.role != 'earlier'", "role earlier is written by KubeChain only: give the messages themselves"),
-            cel("!has(self.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"),
-            cel(
-                "!has(self.toolCalls) || self.toolCalls.all(c, !has(c.function.argumentsFrom))",
-                "argumentsFrom is written by KubeChain only: give the whole arguments",
-            ),
-        )
-    )
 
 
 class TokenUsage(KubeModel):

@@ -14,9 +14,13 @@ from kubechain_common.api.v1alpha1.meta import (
     PrinterColumn,
     Ref,
     Resource,
+    Rule,
     Timestamp,
     cel,
+    cel_all,
+    immutable,
     refers_to,
+    stays_true,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
@@ -58,58 +62,84 @@ class DelegatedFrom(KubeModel):
     span_context: SpanContext | None = None
 
 
-def _immutable(field: str) -> dict[str, str]:
-    return cel(
-        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        f"{field} is immutable: create a new Task instead",
-    )
+def _given(rule: str, message: str) -> Rule:
+    """A rule for a window when it is given; it is immutable, so later writes need not look at it again."""
+    return cel(f"oldSelf.hasValue() || {rule}", message) | {"optionalOldSelf": True}
+
+
+def _every_message(holds: str, message: str) -> Rule:
+    """A rule for each message ``m`` of a given window."""
+    first = f"self.map(m, {holds}).indexOf(false)"
+    return _given(f"self.all(m, {holds})", message) | {
+        "messageExpression": f"'contextWindow[%d]: {message}'.format([{first}])"
+    }
+
+
+# On the list, not on its messages, which every write would go through one by one.
+_GIVEN_WINDOW = validations(
+    _given("self.exists(m, m.role == 'user')", "contextWindow needs at least one message with role user"),
+    _every_message(
+        "m.role != 'tool' || (has(m.toolCallId) && m.toolCallId != '')",
+        "a message with role tool needs the toolCallId of the tool call that it answers",
+    ),
+    _every_message(
+        "m.role == 'assistant' || !has(m.toolCalls)", "toolCalls belong to messages with role assistant only"
+    ),
+    _every_message("m.role != 'earlier'", "role earlier is written by KubeChain only: give the messages themselves"),
+    _every_message("!has(m.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"),
+    _every_message(
+        "!has(m.toolCalls) || m.toolCalls.all(c, !has(c.function.argumentsFrom))",
+        "argumentsFrom is written by KubeChain only: give the whole arguments",
+    ),
+)
 
 
 class TaskSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
-            cel("has(self.userMessage) != has(self.contextWindow)", "set exactly one of userMessage and contextWindow"),
-            cel(
-                "!has(self.contextWindowFrom) || has(self.userMessage)",
-                "contextWindowFrom needs a userMessage to go on with",
-            ),
-            cel(
-                "!has(self.contextWindow) || self.contextWindow.exists(m, m.role == 'user')",
-                "contextWindow needs at least one message with role user",
-            ),
-            cel(
-                "!has(self.contextWindow) || self.contextWindow.all(m, m.role != 'tool' ||"
-                " (has(m.toolCallId) && m.toolCallId != ''))",
-                "a message with role tool needs the toolCallId of the tool call that it answers",
-                field="contextWindow",
-            ),
-            cel(
-                "!has(self.contextWindow) || self.contextWindow.all(m, m.role == 'assistant' || !has(m.toolCalls))",
-                "toolCalls belong to messages with role assistant only",
-                field="contextWindow",
-            ),
-            cel(
-                "!has(self.userMessage) || self.userMessage.matches('[^ \\\\t\\\\r\\\\n]')",
-                "userMessage is blank: say what the agent is to do",
+            cel_all(
+                cel(
+                    "has(self.userMessage) != has(self.contextWindow)",
+                    "set exactly one of userMessage and contextWindow",
+                ),
+                cel(
+                    "!has(self.contextWindowFrom) || has(self.userMessage)",
+                    "contextWindowFrom needs a userMessage to go on with",
+                ),
+                cel(
+                    "!has(self.userMessage) || self.userMessage.matches('[^ \\\\t\\\\r\\\\n]')",
+                    "userMessage is blank: say what the agent is to do",
+                ),
+                message="a Task needs a userMessage or a contextWindow",
                 field="userMessage",
+                unless="oldSelf.hasValue()",  # all of it is immutable
+                optional_old_self=True,
             ),
-            cel("self.agentRef == oldSelf.agentRef", "agentRef is immutable: create a new Task instead"),
-            _immutable("userMessage"),
-            _immutable("contextWindow"),
-            _immutable("contextWindowFrom"),
-            _immutable("maxTurns"),
-            _immutable("activeDeadlineSeconds"),
-            _immutable("delegatedFrom"),
-            cel(
-                "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
-                "a cancelled Task stays cancelled",
+            cel_all(
+                *(
+                    immutable(field, ": create a new Task instead")
+                    for field in (
+                        "agentRef",
+                        "userMessage",
+                        "contextWindow",
+                        "contextWindowFrom",
+                        "maxTurns",
+                        "activeDeadlineSeconds",
+                        "delegatedFrom",
+                    )
+                ),
+                stays_true("cancel", "a cancelled Task stays cancelled"),
+                message="only ttlSecondsAfterFinished may change, and cancel be set: create a new Task instead",
+                unless="self == oldSelf",
             ),
         )
     )
 
     agent_ref: Annotated[Ref, refers_to("an Agent")]
     user_message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
-    context_window: Annotated[list[GivenMessage], Field(min_length=1, max_length=1000)] | None = None
+    context_window: (
+        Annotated[list[GivenMessage], Field(min_length=1, max_length=1000, json_schema_extra=_GIVEN_WINDOW)] | None
+    ) = None
     context_window_from: ContextWindowSource | None = None
     max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None

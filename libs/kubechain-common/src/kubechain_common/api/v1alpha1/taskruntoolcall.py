@@ -21,9 +21,13 @@ from kubechain_common.api.v1alpha1.meta import (
     PrinterColumn,
     Ref,
     Resource,
+    Rule,
     Timestamp,
     cel,
+    cel_all,
+    immutable,
     refers_to,
+    stays_true,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
@@ -74,19 +78,14 @@ class Answer(KubeModel):
     at: Annotated[Timestamp, Field(description="When. Leave it out: the API server writes it.")] | None = None
 
 
+# Braces only: the API server can not parse JSON, but most slips end here and not the call.
+_JSON_OBJECT = cel(
+    "self.trim().startsWith('{') && self.trim().endsWith('}')", "arguments have to be a JSON object, as text"
+)
+
+
 class Decision(Answer):
     """A person's verdict on a call that waits for approval; ``arguments`` take the place of the model's."""
-
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            # Braces only: the API server can not parse JSON, but most slips end here and not the call.
-            cel(
-                "!has(self.arguments) || self.arguments.trim().startsWith('{') && self.arguments.trim().endsWith('}')",
-                "arguments have to be a JSON object, as text",
-                field="arguments",
-            )
-        )
-    )
 
     approved: bool
     comment: (
@@ -96,7 +95,9 @@ class Decision(Answer):
         Annotated[
             str,
             Field(
-                max_length=MAX_CONTENT, description="JSON object, as text: the tool gets it in place of the model's."
+                max_length=MAX_CONTENT,
+                description="JSON object, as text: the tool gets it in place of the model's.",
+                json_schema_extra=validations(_JSON_OBJECT),
             ),
         ]
         | None
@@ -123,14 +124,7 @@ class Delegation(KubeModel):
     deadline: Timestamp | None = None
 
 
-def _immutable(field: str) -> dict[str, str]:
-    return cel(
-        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        f"{field} is immutable",
-    )
-
-
-def _set_once(field: str) -> dict[str, str]:
+def _set_once(field: str) -> Rule:
     return cel(
         f"!has(oldSelf.{field}) || (has(self.{field}) && self.{field} == oldSelf.{field})",
         f"{field} was given already and can not be changed",
@@ -140,36 +134,27 @@ def _set_once(field: str) -> dict[str, str]:
 class TaskRunToolCallSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
-            *(
-                _immutable(f)
-                for f in (
-                    "toolCallId",
-                    "taskRunRef",
-                    "toolRef",
-                    "toolType",
-                    "target",
-                    "arguments",
-                    "requestedAt",
-                    "spanContext",
-                    "delegation",
-                )
-            ),
-            _set_once("decision"),
-            _set_once("response"),
-            cel(
-                "!has(self.decision) || !has(self.toolType) || self.toolType == 'MCP'",
-                "decision approves or rejects the call of a tool: a question is answered with response",
-                field="decision",
-            ),
-            cel(
-                "!has(self.response) || (has(self.toolType) && self.toolType == 'HumanContact')",
-                "response answers a question to a person: a tool call is approved or rejected with decision",
-                field="response",
-            ),
-            cel(
-                "!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)",
-                "a cancelled call stays cancelled",
-            ),
+            cel_all(
+                *(
+                    immutable(field)
+                    for field in (
+                        "toolCallId",
+                        "taskRunRef",
+                        "toolRef",
+                        "toolType",
+                        "target",
+                        "arguments",
+                        "requestedAt",
+                        "spanContext",
+                        "delegation",
+                    )
+                ),
+                _set_once("decision"),
+                _set_once("response"),
+                stays_true("cancel", "a cancelled call stays cancelled"),
+                message="only decision, response and cancel may be set, each once",
+                unless="self == oldSelf",
+            )
         )
     )
 
@@ -206,19 +191,38 @@ class TaskRunToolCallStatus(KubeModel):
     conditions: Conditions = Field(default_factory=list)
 
 
-def _too_late(field: str) -> dict[str, str]:
-    return cel(
-        "!has(self.status) || !has(self.status.phase) || !(self.status.phase in ['Succeeded', 'Failed',"
-        f" 'ToolCallRejected']) || has(self.spec.{field}) == has(oldSelf.spec.{field})",
-        f"the tool call has ended: a {field} comes too late",
+def _answer(field: str, tool_type: ToolType, otherwise: str) -> Rule:
+    """The rule for a new answer. That it stays as it is, the spec's rule says."""
+    return cel_all(
+        cel(f"self.spec.?toolType.orValue('MCP') == '{tool_type}'", otherwise),
+        cel(
+            "!(self.?status.?phase.orValue('') in ['Succeeded', 'Failed', 'ToolCallRejected'])",
+            f"the tool call has ended: a {field} comes too late",
+        ),
+        message=f"this call takes no {field}",
         field=f"spec.{field}",
+        unless=f"!has(self.spec.{field}) || oldSelf.?spec.?{field}.hasValue()",
+        optional_old_self=True,
     )
 
 
 class TaskRunToolCall(Resource):
     """One tool call, from the model's wish to the tool's result."""
 
-    model_config = ConfigDict(json_schema_extra=validations(_too_late("decision"), _too_late("response")))
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            _answer(
+                "decision",
+                "MCP",
+                "decision approves or rejects the call of a tool: a question is answered with response",
+            ),
+            _answer(
+                "response",
+                "HumanContact",
+                "response answers a question to a person: a tool call is approved or rejected with decision",
+            ),
+        )
+    )
 
     crd: ClassVar[CRDInfo] = CRDInfo(
         kind="TaskRunToolCall",
