@@ -78,7 +78,18 @@ def run_pytest(*selection: str) -> Outcome:
 
 def run_unit() -> Outcome:
     alone = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
-    return run_pytest("libs", "services", "tests/model", *alone, "-m", "not integration and not e2e")
+    return run_pytest(
+        "-n",
+        "auto",
+        "--dist",
+        "loadfile",
+        "libs",
+        "services",
+        "tests/model",
+        *alone,
+        "-m",
+        "not integration and not e2e",
+    )
 
 
 def run_integration() -> Outcome:

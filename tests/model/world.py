@@ -148,31 +148,43 @@ class World:
     # --- what may happen ---
 
     def choices(self) -> list[Choice]:
-        found = [Choice(str(e), lambda e=e: self.settle_effect(e)) for e in self.effects.pending]  # type: ignore[misc]
+        return list(self._offer_choices())
+
+    def _offer_choices(self) -> Iterator[Choice]:
+        """Lazily: most runs take the first choice of each step, and need not know the others."""
+        for effect in self.effects.pending:
+            yield Choice(str(effect), lambda e=effect: self.settle_effect(e))  # type: ignore[misc]
         slow: list[Choice] = []
         for watch in self.watches:
             if watch.behind:
                 label = f"{watch.process}: sees a change of {watch.plural}"
-                where = slow if (watch.process.service, watch.plural) == self.slow_watch else found
-                where.append(Choice(label, lambda w=watch: self._advance(w)))  # type: ignore[misc]
+                choice = Choice(label, lambda w=watch: self._advance(w))  # type: ignore[misc]
+                if (watch.process.service, watch.plural) == self.slow_watch:
+                    slow.append(choice)
+                else:
+                    yield choice
+        yield from self._offer_deliveries()
+        for client in self.clients:
+            if not client.is_connected:
+                yield Choice(f"{client.process}: reconnects", lambda c=client: self._reconnect(c))  # type: ignore[misc]
+        for label, take in self.people.choices():
+            yield Choice(label, take)
+        for key in self.server.garbage():
+            yield Choice(f"gc deletes {key[2]}", lambda k=key: self._collect(k))  # type: ignore[misc]
+        if self.supervised:
+            for service in SERVICES:
+                if not self.living(service):
+                    yield Choice(f"{service} starts again", lambda s=service: self._restart(s))  # type: ignore[misc]
+        yield from slow
+
+    def _offer_deliveries(self) -> Iterator[Choice]:
         offered: set[tuple[str, int]] = set()
         for pull in self.pulls:
             message = pull.waiting_message()
             if message is not None and (pull.durable, message.sequence) not in offered:
                 offered.add((pull.durable, message.sequence))
                 label = f"{pull.process}: gets {message.subject}"
-                found.append(Choice(label, lambda p=pull, m=message: self._deliver(p, m)))  # type: ignore[misc]
-        found += [
-            Choice(f"{client.process}: reconnects", lambda c=client: self._reconnect(c))  # type: ignore[misc]
-            for client in self.clients
-            if not client.is_connected
-        ]
-        found += [Choice(label, take) for label, take in self.people.choices()]
-        found += [Choice(f"gc deletes {key[2]}", lambda k=key: self._collect(k)) for key in self.server.garbage()]  # type: ignore[misc]
-        if self.supervised:
-            down = [service for service in SERVICES if not self.living(service)]
-            found += [Choice(f"{service} starts again", lambda s=service: self._restart(s)) for service in down]  # type: ignore[misc]
-        return found + slow
+                yield Choice(label, lambda p=pull, m=message: self._deliver(p, m))  # type: ignore[misc]
 
     def step(self, number: int) -> str:
         """Takes the choice of this number, counted round; nothing when nothing can happen."""
@@ -209,9 +221,8 @@ class World:
         deadline = self.loop.time() + seconds
         stop = stop or self.is_quiet
         while self.loop.time() < deadline:
-            while choices := self.choices():
-                for choice in choices[:1]:
-                    self._take(choice)
+            while choice := next(self._offer_choices(), None):
+                self._take(choice)
             if stop():
                 return
             upcoming = [due for due in self.nats.deadlines() if due > self.loop.time()]

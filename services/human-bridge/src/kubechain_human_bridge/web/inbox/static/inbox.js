@@ -339,8 +339,6 @@ function note(request) {
 // Somebody else, or nobody any more: the request stays in view, with what became of it in place of the buttons.
 async function refreshOpen() {
   const open = state.open;
-  const held = document.activeElement;
-  const inside = $("detail").contains(held);
   try {
     const request = await api(pathOf(open));
     if (!sameCall(open, state.open)) return;
@@ -351,9 +349,12 @@ async function refreshOpen() {
     if (error.status !== 404) return banner(error.message);
     state.request = { ...state.request, waiting: false, gone: true };
   }
+  // Only now: an answer of our own may have moved the focus on to the next request meanwhile.
+  const held = document.activeElement;
+  const inside = $("detail").contains(held);
   renderDetail();
   announce(settledText(state.request));
-  if (inside) $("detail").focus();
+  if (inside) ($(held.id) || $("detail")).focus();
 }
 
 function settledText(request) {
