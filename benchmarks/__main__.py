@@ -13,6 +13,7 @@ import uvloop
 
 from benchmarks import workloads as w
 from benchmarks.cpu import cpu_ms_per_task, render_cpu
+from benchmarks.machine import measure_machine
 from benchmarks.plot import draw_turns
 from benchmarks.product import Product, running_product
 from benchmarks.report import BUDGETS, render_turns, write_results
@@ -59,6 +60,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--scale", action="store_true", help="measure ten thousand finished Tasks instead")
     scale = parser.parse_args().scale
+    machine = await asyncio.to_thread(measure_machine)
     async with running_product() as product:
         if scale:
             print(render_scale(await measure_scale(product)))
@@ -69,7 +71,7 @@ async def main() -> None:
         PLOT.write_text(draw_turns(turns), encoding="utf-8")
         tables = {"The cost of a turn against the length of the conversation": render_turns(turns)}
         tables["Where the time goes"] = await measure_cpu(product)
-        write_results(RESULTS, figures, sorted(product.pids()), tables)
+        write_results(RESULTS, figures, machine, sorted(product.pids()), tables)
     assert figures.keys() == BUDGETS.keys()
     print(RESULTS.read_text())
 

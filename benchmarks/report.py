@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.machine import MachineSpeed
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -66,7 +68,9 @@ def render_turns(turns: Mapping[int, float]) -> str:
     return "\n".join([*lines, "", "![Milliseconds of each turn](turns.svg)"])
 
 
-def write_results(path: Path, figures: dict[str, float], services: Sequence[str], tables: Mapping[str, str]) -> None:
+def write_results(
+    path: Path, figures: dict[str, float], speed: MachineSpeed, services: Sequence[str], tables: Mapping[str, str]
+) -> None:
     """The table with what it was measured on; ``tables`` are further ones, by their headings."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -75,6 +79,7 @@ def write_results(path: Path, figures: dict[str, float], services: Sequence[str]
         "# Benchmark results\n\n"
         f"Measured {when} by `make bench` on {machine}; everything on one machine, a scripted LLM and an echo\n"
         f"tool that answer in about a millisecond. Services: {', '.join(services)}.\n\n"
+        f"Machines are not equally fast, nor is one at all times: before the run, {speed}.\n\n"
         "`first` is the budget of the next release, `then` the one after it; the last column compares with `first`.\n\n"
         f"{render(figures)}\n" + "".join(f"\n## {heading}\n\n{table}\n" for heading, table in tables.items()),
         encoding="utf-8",
