@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from kubechain_common.api.v1alpha1.meta import KubeModel, MicroTime, Timestamp, cel, cel_all, validations
+from kubechain_common.api.v1alpha1.meta import KubeModel, MicroTime, Timestamp
+from kubechain_common.api.v1alpha1.rules import at_creation, cel, cel_all, unless, validations
 from kubechain_common.crdgen.schema import Schema, SchemaError, build_schema
 
 
@@ -141,15 +142,19 @@ def test_cel_rules_and_list_keys_pass_through() -> None:
 
 
 def test_several_rules_in_one_complain_of_those_that_are_broken() -> None:
-    checks = (cel("self.a", "it isn't a"), cel("self.b || self.c", "no b"))
-    assert cel_all(*checks, message="no", field="a", unless="self == oldSelf") == {
-        "rule": "self == oldSelf || ((self.a) && (self.b || self.c))",
+    rule = cel_all(cel("self.a", "it isn't a"), cel("self.b || self.c", "no b"), message="no", field="a")
+    assert rule == {
+        "rule": "(self.a) && (self.b || self.c)",
         "message": "no",
         "fieldPath": ".a",
         "messageExpression": "(((self.a) ? '' : '; it isn\\'t a') + ((self.b || self.c) ? '' : '; no b')).substring(2)",
     }
-    optional = cel_all(*checks, message="no", unless="oldSelf.hasValue()", optional_old_self=True)
-    assert (optional["optionalOldSelf"], "fieldPath" in optional) == (True, False)
+
+
+def test_a_rule_has_a_way_out_for_writes_that_do_not_concern_it() -> None:
+    rule = cel("self.a || self.b", "no", field="a")
+    assert unless("self == oldSelf", rule) == rule | {"rule": "self == oldSelf || (self.a || self.b)"}
+    assert at_creation(rule) == rule | {"rule": "oldSelf.hasValue() || (self.a || self.b)", "optionalOldSelf": True}
 
 
 @pytest.mark.parametrize(

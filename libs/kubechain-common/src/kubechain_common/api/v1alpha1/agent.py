@@ -13,11 +13,10 @@ from kubechain_common.api.v1alpha1.meta import (
     PrinterColumn,
     Ref,
     Resource,
-    cel,
     names_an_object,
     refers_to,
-    validations,
 )
+from kubechain_common.api.v1alpha1.rules import cel, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 DEFAULT_MAX_DELEGATION_DEPTH = 5

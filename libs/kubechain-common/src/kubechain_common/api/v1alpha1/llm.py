@@ -13,10 +13,8 @@ from kubechain_common.api.v1alpha1.meta import (
     PrinterColumn,
     Resource,
     SecretSource,
-    cel,
-    cel_matches,
-    validations,
 )
+from kubechain_common.api.v1alpha1.rules import cel, cel_matches, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 Provider = Literal["openai", "anthropic", "mistral", "google", "vertex"]

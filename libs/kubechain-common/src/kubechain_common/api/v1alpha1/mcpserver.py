@@ -14,11 +14,9 @@ from kubechain_common.api.v1alpha1.meta import (
     Ref,
     Resource,
     SecretSource,
-    cel,
-    cel_matches,
     refers_to,
-    validations,
 )
+from kubechain_common.api.v1alpha1.rules import cel, cel_matches, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 60

@@ -21,6 +21,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from kubechain_common.api.v1alpha1.rules import Rule, cel, cel_matches, validations
+
 GROUP = "kubechain.humanlayer.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -82,66 +84,6 @@ class Ref(KubeModel):
 def refers_to(what: str) -> Any:
     """Field of a Ref in a spec: ``Annotated[Ref, refers_to("an Agent")]``."""
     return Field(json_schema_extra=validations(names_an_object(what)))
-
-
-Rule = dict[str, Any]
-"""One x-kubernetes-validations entry."""
-
-
-def cel(rule: str, message: str, *, field: str = "") -> Rule:
-    """``field`` is what the rule speaks of, seen from where it stands.
-
-    Rules are the API server's alone: the models take what breaks them, because an object that is older than a rule is
-    served all the same.
-    https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
-    """
-    return {"rule": rule, "message": message} | ({"fieldPath": f".{field}"} if field else {})
-
-
-def cel_all(*checks: Rule, message: str, field: str = "", unless: str, optional_old_self: bool = False) -> Rule:
-    """One rule out of several, which refuses in the words of those that are broken (or else in those of ``message``).
-
-    Every write, of a status too, makes the API server evaluate every rule of the object: 2 µs each, and 3 to 15 µs for
-    each look at a field of an object with ten. So ``unless`` is cheap, and true of the writes that concern no check.
-
-    With ``optional_old_self`` the rule is for creations too, and ``oldSelf`` an optional. Only ``unless`` may use it
-    then: the API server does not hand it to the messages.
-    """
-    holds = " && ".join(f"({check['rule']})" for check in checks)
-    # A list with join() would be shorter, but the API server's estimate of what that costs is infinite.
-    complaints = " + ".join(f"(({check['rule']}) ? '' : {_literal('; ' + check['message'])})" for check in checks)
-    return cel(f"{unless} || ({holds})", message, field=field) | {
-        "messageExpression": f"({complaints}).substring(2)",
-        **({"optionalOldSelf": True} if optional_old_self else {}),
-    }
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def immutable(field: str, advice: str = "") -> Rule:
-    """The transition rule of a field that is set at creation or never."""
-    return cel(
-        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        f"{field} is immutable{advice}",
-    )
-
-
-def stays_true(field: str, message: str) -> Rule:
-    """The transition rule of a switch that can not be taken back."""
-    return cel(f"!oldSelf.?{field}.orValue(false) || self.?{field}.orValue(false)", message)
-
-
-def validations(*rules: Rule) -> dict[str, Any]:
-    """json_schema_extra that carries CEL rules into the CRD."""
-    return {"x-kubernetes-validations": list(rules)}
-
-
-def cel_matches(pattern: str, message: str, *, field: str = "") -> Rule:
-    """A rule in place of a ``pattern``, whose refusal would be the bare regular expression."""
-    return cel(f"self{'.' if field else ''}{field}.matches({_literal(pattern)})", message, field=field)
 
 
 HttpURL = Annotated[

@@ -14,13 +14,17 @@ from kubechain_common.api.v1alpha1.meta import (
     PrinterColumn,
     Ref,
     Resource,
-    Rule,
     Timestamp,
+    refers_to,
+)
+from kubechain_common.api.v1alpha1.rules import (
+    Rule,
+    at_creation,
     cel,
     cel_all,
     immutable,
-    refers_to,
     stays_true,
+    unless,
     validations,
 )
 from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
@@ -62,83 +66,81 @@ class DelegatedFrom(KubeModel):
     span_context: SpanContext | None = None
 
 
-def _given(rule: str, message: str) -> Rule:
-    """A rule for a window when it is given; it is immutable, so later writes need not look at it again."""
-    return cel(f"oldSelf.hasValue() || {rule}", message) | {"optionalOldSelf": True}
-
-
 def _every_message(holds: str, message: str) -> Rule:
-    """A rule for each message ``m`` of a given window."""
+    """A rule for each message ``m`` of a window."""
     first = f"self.map(m, {holds}).indexOf(false)"
-    return _given(f"self.all(m, {holds})", message) | {
-        "messageExpression": f"'contextWindow[%d]: {message}'.format([{first}])"
+    return {
+        **cel(f"self.all(m, {holds})", message),
+        "messageExpression": f"'contextWindow[%d]: {message}'.format([{first}])",
     }
 
 
 # On the list, not on its messages, which every write would go through one by one.
-_GIVEN_WINDOW = validations(
-    _given("self.exists(m, m.role == 'user')", "contextWindow needs at least one message with role user"),
-    _every_message(
-        "m.role != 'tool' || (has(m.toolCallId) && m.toolCallId != '')",
-        "a message with role tool needs the toolCallId of the tool call that it answers",
+_GIVEN_WINDOW = tuple(
+    at_creation(rule)
+    for rule in (
+        cel("self.exists(m, m.role == 'user')", "contextWindow needs at least one message with role user"),
+        _every_message(
+            "m.role != 'tool' || (has(m.toolCallId) && m.toolCallId != '')",
+            "a message with role tool needs the toolCallId of the tool call that it answers",
+        ),
+        _every_message(
+            "m.role == 'assistant' || !has(m.toolCalls)", "toolCalls belong to messages with role assistant only"
+        ),
+        _every_message(
+            "m.role != 'earlier'", "role earlier is written by KubeChain only: give the messages themselves"
+        ),
+        _every_message(
+            "!has(m.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"
+        ),
+        _every_message(
+            "!has(m.toolCalls) || m.toolCalls.all(c, !has(c.function.argumentsFrom))",
+            "argumentsFrom is written by KubeChain only: give the whole arguments",
+        ),
+    )
+)
+
+_SOMETHING_TO_DO = cel_all(
+    cel("has(self.userMessage) != has(self.contextWindow)", "set exactly one of userMessage and contextWindow"),
+    cel("!has(self.contextWindowFrom) || has(self.userMessage)", "contextWindowFrom needs a userMessage to go on with"),
+    cel(
+        "!has(self.userMessage) || self.userMessage.matches('[^ \\\\t\\\\r\\\\n]')",
+        "userMessage is blank: say what the agent is to do",
     ),
-    _every_message(
-        "m.role == 'assistant' || !has(m.toolCalls)", "toolCalls belong to messages with role assistant only"
+    message="a Task needs a userMessage or a contextWindow",
+    field="userMessage",
+)
+
+_CHANGES = cel_all(
+    *(
+        immutable(field, ": create a new Task instead")
+        for field in (
+            "agentRef",
+            "userMessage",
+            "contextWindow",
+            "contextWindowFrom",
+            "maxTurns",
+            "activeDeadlineSeconds",
+            "delegatedFrom",
+        )
     ),
-    _every_message("m.role != 'earlier'", "role earlier is written by KubeChain only: give the messages themselves"),
-    _every_message("!has(m.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"),
-    _every_message(
-        "!has(m.toolCalls) || m.toolCalls.all(c, !has(c.function.argumentsFrom))",
-        "argumentsFrom is written by KubeChain only: give the whole arguments",
-    ),
+    stays_true("cancel", "a cancelled Task stays cancelled"),
+    message="only ttlSecondsAfterFinished may change, and cancel be set: create a new Task instead",
 )
 
 
 class TaskSpec(KubeModel):
     model_config = ConfigDict(
-        json_schema_extra=validations(
-            cel_all(
-                cel(
-                    "has(self.userMessage) != has(self.contextWindow)",
-                    "set exactly one of userMessage and contextWindow",
-                ),
-                cel(
-                    "!has(self.contextWindowFrom) || has(self.userMessage)",
-                    "contextWindowFrom needs a userMessage to go on with",
-                ),
-                cel(
-                    "!has(self.userMessage) || self.userMessage.matches('[^ \\\\t\\\\r\\\\n]')",
-                    "userMessage is blank: say what the agent is to do",
-                ),
-                message="a Task needs a userMessage or a contextWindow",
-                field="userMessage",
-                unless="oldSelf.hasValue()",  # all of it is immutable
-                optional_old_self=True,
-            ),
-            cel_all(
-                *(
-                    immutable(field, ": create a new Task instead")
-                    for field in (
-                        "agentRef",
-                        "userMessage",
-                        "contextWindow",
-                        "contextWindowFrom",
-                        "maxTurns",
-                        "activeDeadlineSeconds",
-                        "delegatedFrom",
-                    )
-                ),
-                stays_true("cancel", "a cancelled Task stays cancelled"),
-                message="only ttlSecondsAfterFinished may change, and cancel be set: create a new Task instead",
-                unless="self == oldSelf",
-            ),
-        )
+        json_schema_extra=validations(at_creation(_SOMETHING_TO_DO), unless("self == oldSelf", _CHANGES))
     )
 
     agent_ref: Annotated[Ref, refers_to("an Agent")]
     user_message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
     context_window: (
-        Annotated[list[GivenMessage], Field(min_length=1, max_length=1000, json_schema_extra=_GIVEN_WINDOW)] | None
+        Annotated[
+            list[GivenMessage], Field(min_length=1, max_length=1000, json_schema_extra=validations(*_GIVEN_WINDOW))
+        ]
+        | None
     ) = None
     context_window_from: ContextWindowSource | None = None
     max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
@@ -172,10 +174,13 @@ class Task(Resource):
 
     model_config = ConfigDict(
         json_schema_extra=validations(
-            cel(
-                "!has(self.spec.contextWindowFrom) || self.spec.contextWindowFrom.taskRef.name != self.metadata.name",
-                "a Task can not go on from itself: name an earlier Task",
-                field="spec.contextWindowFrom.taskRef.name",
+            at_creation(
+                cel(
+                    "!has(self.spec.contextWindowFrom) ||"
+                    " self.spec.contextWindowFrom.taskRef.name != self.metadata.name",
+                    "a Task can not go on from itself: name an earlier Task",
+                    field="spec.contextWindowFrom.taskRef.name",
+                )
             )
         )
     )

@@ -21,15 +21,10 @@ from kubechain_common.api.v1alpha1.meta import (
     PrinterColumn,
     Ref,
     Resource,
-    Rule,
     Timestamp,
-    cel,
-    cel_all,
-    immutable,
     refers_to,
-    stays_true,
-    validations,
 )
+from kubechain_common.api.v1alpha1.rules import Rule, cel, cel_all, immutable, stays_true, unless, validations
 from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
 
 ToolType = Literal["MCP", "HumanContact", "DelegateToAgent"]
@@ -131,32 +126,30 @@ def _set_once(field: str) -> Rule:
     )
 
 
-class TaskRunToolCallSpec(KubeModel):
-    model_config = ConfigDict(
-        json_schema_extra=validations(
-            cel_all(
-                *(
-                    immutable(field)
-                    for field in (
-                        "toolCallId",
-                        "taskRunRef",
-                        "toolRef",
-                        "toolType",
-                        "target",
-                        "arguments",
-                        "requestedAt",
-                        "spanContext",
-                        "delegation",
-                    )
-                ),
-                _set_once("decision"),
-                _set_once("response"),
-                stays_true("cancel", "a cancelled call stays cancelled"),
-                message="only decision, response and cancel may be set, each once",
-                unless="self == oldSelf",
-            )
+_CHANGES = cel_all(
+    *(
+        immutable(field)
+        for field in (
+            "toolCallId",
+            "taskRunRef",
+            "toolRef",
+            "toolType",
+            "target",
+            "arguments",
+            "requestedAt",
+            "spanContext",
+            "delegation",
         )
-    )
+    ),
+    _set_once("decision"),
+    _set_once("response"),
+    stays_true("cancel", "a cancelled call stays cancelled"),
+    message="only decision, response and cancel may be set, each once",
+)
+
+
+class TaskRunToolCallSpec(KubeModel):
+    model_config = ConfigDict(json_schema_extra=validations(unless("self == oldSelf", _CHANGES)))
 
     tool_call_id: Annotated[str, Field(min_length=1, max_length=1024)]
     task_run_ref: Annotated[Ref, refers_to("a Task")]
@@ -193,7 +186,7 @@ class TaskRunToolCallStatus(KubeModel):
 
 def _answer(field: str, tool_type: ToolType, otherwise: str) -> Rule:
     """The rule for a new answer. That it stays as it is, the spec's rule says."""
-    return cel_all(
+    checks = cel_all(
         cel(f"self.spec.?toolType.orValue('MCP') == '{tool_type}'", otherwise),
         cel(
             "!(self.?status.?phase.orValue('') in ['Succeeded', 'Failed', 'ToolCallRejected'])",
@@ -201,9 +194,9 @@ def _answer(field: str, tool_type: ToolType, otherwise: str) -> Rule:
         ),
         message=f"this call takes no {field}",
         field=f"spec.{field}",
-        unless=f"!has(self.spec.{field}) || oldSelf.?spec.?{field}.hasValue()",
-        optional_old_self=True,
     )
+    nothing_new = f"!has(self.spec.{field}) || oldSelf.?spec.?{field}.hasValue()"
+    return unless(nothing_new, checks, optional_old_self=True)
 
 
 class TaskRunToolCall(Resource):
