@@ -45,7 +45,9 @@ async def measure(product: Product) -> dict[str, float]:
 
 async def measure_cpu(product: Product) -> str:
     """Where the time of a Task goes, as a table."""
+    await w.settle(product)
     plain = await cpu_ms_per_task(product, 200, lambda: w.run_tasks(product, "cpu", 200, w.PLAIN))
+    await w.settle(product)
     turns = await cpu_ms_per_task(product, 100, lambda: w.run_tasks(product, "turncpu", 100, w.THREE_TURNS))
     return render_cpu({"plain": plain, "3 tool turns": turns})
 

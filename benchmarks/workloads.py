@@ -48,6 +48,7 @@ def _task(name: str, order: dict[str, Any], spec: dict[str, Any]) -> Task:
 
 async def latency_ms(product: Product, prefix: str, count: int, order: dict[str, Any]) -> float:
     """p50 of one Task after another: from the create to the watch event of its FinalAnswer."""
+    await settle(product)
     samples = []
     for i in range(count):
         started = asyncio.get_running_loop().time()
@@ -64,6 +65,7 @@ async def throughput(product: Product, prefix: str, count: int, order: dict[str,
 
 async def makespan(product: Product, prefix: str, count: int, order: dict[str, Any]) -> float:
     """Seconds until the last of ``count`` Tasks created at once has ended."""
+    await settle(product)
     started = time.monotonic()
     await run_tasks(product, prefix, count, order)
     return time.monotonic() - started
@@ -76,9 +78,18 @@ async def writes_per_task(product: Product, prefix: str, order: dict[str, Any], 
     return (await _count_writes(product) - before) / count - 1
 
 
-async def _count_writes(product: Product) -> float:
+async def settle(product: Product) -> None:
+    """Returns once the Events of earlier Tasks are written, which wait for a moment without work."""
+    before = -1.0
+    async with asyncio.timeout(TASK_WITHIN):
+        while (now := await _count_writes(product, "events")) != before:
+            before = now
+            await asyncio.sleep(1.5)
+
+
+async def _count_writes(product: Product, *resources: str) -> float:
     text = await asyncio.to_thread(read_metrics, product.status["kubeconfig"])
-    kinds = ('resource="tasks"', 'resource="taskruntoolcalls"', 'resource="configmaps"')
+    kinds = [f'resource="{resource}"' for resource in resources or ("tasks", "taskruntoolcalls", "configmaps")]
     verbs = ('verb="POST"', 'verb="PATCH"', 'verb="PUT"', 'verb="DELETE"', 'verb="APPLY"')
     return sum(
         float(line.rsplit(" ", 1)[1])
@@ -97,6 +108,7 @@ def read_metrics(kubeconfig: str) -> str:
 
 async def seconds_by_turn(product: Product) -> list[float]:
     """The seconds of every turn of one long Task: from a request at the model to the next one."""
+    await settle(product)
     already = len(_request_times(product.llm_log))
     await run_tasks(product, "long", 1, BIG_TURNS, maxTurns=250)
     times = _request_times(product.llm_log)[already:]
