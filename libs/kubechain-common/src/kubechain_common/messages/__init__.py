@@ -5,7 +5,7 @@ Readers accept unknown fields; a message whose ``v`` they do not know is poison 
 
 from kubechain_common.messages.envelope import Envelope, ObjectRef
 from kubechain_common.messages.human import AnswerCheck, HumanRequest, HumanResult
-from kubechain_common.messages.llm import LLMCallError, LLMRequest, LLMResult, ToolDefinition
+from kubechain_common.messages.llm import LLMCallError, LLMRequest, LLMResult, ResponseFormat, ToolDefinition
 from kubechain_common.messages.tool import ToolRequest, ToolResult
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LLMRequest",
     "LLMResult",
     "ObjectRef",
+    "ResponseFormat",
     "ToolDefinition",
     "ToolRequest",
     "ToolResult",

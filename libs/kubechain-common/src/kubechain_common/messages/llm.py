@@ -19,12 +19,20 @@ class ToolDefinition(KubeModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+class ResponseFormat(KubeModel):
+    """The JSON that the final answer must be: ``json_schema`` describes it, ``name`` tells the model what it is."""
+
+    name: str
+    json_schema: dict[str, Any]
+
+
 class LLMRequest(Envelope):
     """Ask the model for its next message. The parameters are the LLM's own; the gateway reads them when it calls.
 
     ``messages`` is the window as the Task holds it, with references in place of long texts, so a request costs the same
     however long the conversation is. ``texts`` are those that the sender had at hand, by ``content.reference_key``:
-    they save the gateway a question to the API server, and nothing depends on them.
+    they save the gateway a question to the API server, and nothing depends on them. With ``response_format`` the answer
+    is JSON, unless it is tool calls.
     """
 
     task: ObjectRef
@@ -33,6 +41,7 @@ class LLMRequest(Envelope):
     messages: list[Message]
     texts: dict[str, str] = Field(default_factory=dict)
     tools: list[ToolDefinition] = Field(default_factory=list)
+    response_format: ResponseFormat | None = None
 
 
 class LLMCallError(KubeModel):
