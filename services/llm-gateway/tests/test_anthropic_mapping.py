@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.anthropic_mapping import EMPTY_USER_TEXT, build_request, parse_reply
@@ -211,7 +211,9 @@ def test_an_empty_answer_says_why(stop_reason: str, expected: str) -> None:
 def test_cached_input_is_input() -> None:
     usage = {"input_tokens": 1, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 5}
     completion = parse_reply({"content": [{"type": "text", "text": "a"}], "usage": usage, "stop_reason": "max_tokens"})
-    assert completion.usage.model_dump() == {"inputTokens": 111, "outputTokens": 5, "totalTokens": 116}
+    assert completion.usage == TokenUsage(
+        input_tokens=111, output_tokens=5, total_tokens=116, cached_input_tokens=100, cache_write_tokens=10
+    )
     assert completion.stop_reason == "max_tokens"
 
 

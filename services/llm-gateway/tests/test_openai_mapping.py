@@ -208,7 +208,7 @@ def test_a_truncated_answer_keeps_its_text_and_says_so() -> None:
     completion = parse_reply(reply, OFFICIAL)
     assert (completion.message.content, completion.stop_reason) == ("half an ans", "length")
     assert completion.incomplete == "the model reached its token limit: raise parameters.maxTokens"
-    assert completion.usage.model_dump() == {"inputTokens": 3, "outputTokens": 4, "totalTokens": 9}
+    assert completion.usage.to_wire() == {"inputTokens": 3, "outputTokens": 4, "totalTokens": 9}
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,14 @@ def test_token_usage_adds_up() -> None:
     assert (one + one).to_wire() == {"inputTokens": 2, "outputTokens": 4, "totalTokens": 6}
 
 
+def test_what_no_provider_told_of_token_usage_stays_absent() -> None:
+    told = TokenUsage(input_tokens=9, cached_input_tokens=5, cache_write_tokens=1)
+    untold = TokenUsage(input_tokens=1, reasoning_tokens=0)
+    total = {"inputTokens": 10, "outputTokens": 0, "totalTokens": 0, "cachedInputTokens": 5, "cacheWriteTokens": 1}
+    assert (told + untold).to_wire() == (untold + told).to_wire() == {**total, "reasoningTokens": 0}
+    assert "cachedInputTokens" not in (untold + untold).to_wire()
+
+
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_kind_is_named_like_its_class(kind: type[Resource]) -> None:
     assert kind.crd.kind == kind.__name__

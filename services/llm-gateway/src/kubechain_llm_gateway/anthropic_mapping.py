@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
 from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_json import encode_text, parse_arguments
+from kubechain_llm_gateway.wire_usage import parse_anthropic_usage
 
 DEFAULT_MAX_TOKENS = 4096
 """Sent when parameters.maxTokens is absent, because the API requires a limit."""
@@ -158,7 +159,7 @@ def parse_reply(reply: Any) -> Completion:
     message = Message(role="assistant", content=text, tool_calls=calls or None)
     if _build_assistant_blocks(message) != blocks:
         message.provider_data = {"provider": "anthropic", "content": blocks}
-    return Completion(message, _parse_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason))
+    return Completion(message, parse_anthropic_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason))
 
 
 def _without_defaults(block: Mapping[str, Any]) -> Block:
@@ -195,17 +196,3 @@ def _why_incomplete(stop_reason: str) -> str:
             return "the conversation fills the model's context window"
         case _:
             return ""
-
-
-def _parse_usage(usage: Any) -> TokenUsage:
-    """Cached input counts as input, as the provider bills it."""
-    if not isinstance(usage, Mapping):
-        return TokenUsage()
-    parts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    prompt = sum(_count(usage.get(part)) for part in parts)
-    output = _count(usage.get("output_tokens"))
-    return TokenUsage(input_tokens=prompt, output_tokens=output, total_tokens=prompt + output)
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0

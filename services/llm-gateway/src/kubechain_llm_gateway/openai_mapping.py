@@ -16,13 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
 from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
+from kubechain_llm_gateway.wire_usage import parse_openai_usage
 
 _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 _MAX_TOOL_NAME = 64
@@ -145,7 +146,9 @@ def parse_reply(reply: Any, dialect: Dialect) -> Completion:
         provider_data=_keep_extras(wire, calls, dialect),
     )
     refused = not _text_of(wire.get("content")) and not calls
-    return Completion(message, _parse_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason, refused))
+    return Completion(
+        message, parse_openai_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason, refused)
+    )
 
 
 def _first_choice(reply: Any) -> Mapping[str, Any]:
@@ -222,15 +225,3 @@ def _why_incomplete(stop_reason: str, refused: bool) -> str:
             return "the provider's content filter cut it off"
         case _:
             return ""
-
-
-def _parse_usage(usage: Any) -> TokenUsage:
-    if not isinstance(usage, Mapping):
-        return TokenUsage()
-    prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    total = _count(usage.get("total_tokens")) or prompt + completion
-    return TokenUsage(input_tokens=prompt, output_tokens=completion, total_tokens=total)
-
-
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) else 0

@@ -71,15 +71,29 @@ class GivenMessage(Message):
 
 
 class TokenUsage(KubeModel):
-    """Tokens as the provider counted them."""
+    """Tokens as the provider counted them; what it did not tell is absent."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
+    cached_input_tokens: Annotated[int, Field(description="Of inputTokens: read from the provider's cache")] | None = (
+        None
+    )
+    cache_write_tokens: Annotated[int, Field(description="Of inputTokens: written to the provider's cache")] | None = (
+        None
+    )
+    reasoning_tokens: Annotated[int, Field(description="Of outputTokens: what the model thought")] | None = None
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
         return TokenUsage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             total_tokens=self.total_tokens + other.total_tokens,
+            cached_input_tokens=_sum(self.cached_input_tokens, other.cached_input_tokens),
+            cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
+            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
         )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one + (other or 0)
