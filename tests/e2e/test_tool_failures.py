@@ -29,6 +29,9 @@ from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""What the tool "picture" returns."""
+
 MEMORY_SLACK = 120 * 1024 * 1024
 
 
@@ -137,6 +140,35 @@ def test_strange_results(plant: Plant) -> None:
     assert read[4] == "ran chatter"
     for row in ("tool-large-result", "tool-odd-results", "tool-stdout-garbage"):
         plant.told(row, "strange")
+
+
+def test_a_model_that_takes_images_is_shown_those_of_its_tools(plant: Plant) -> None:
+    """The window names them, a ConfigMap of the Task keeps them, and the model sees them in every turn after."""
+    workspace, turns = plant.workspace, [[("faulty__picture", "{}")], [("faulty__pid", "{}")]]
+    seeing = manifests.llm(plant.llm.url, "seeing")
+    seeing["spec"]["acceptsImages"] = True
+    workspace.kubectl.apply(seeing, manifests.agent("seeing", servers=["faulty"], llmRef={"name": "seeing"}))
+    workspace.kubectl.wait("agent/seeing")
+    before = len(plant.llm.requests)
+    start(workspace, "look", *turns, agent="seeing")
+    assert finish(workspace, plant.llm, "look", *turns)[0] == "[image/png, 70 bytes]"
+    url = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+    seen = [_images_in(request.body) for request in list(plant.llm.requests)[before:] if "messages" in request.body]
+    assert seen == [[], [url], [url]]
+    call = next(call for call in workspace.calls_of("look") if call["status"].get("images"))
+    stored = workspace.kubectl.get("configmap", call["status"]["images"][0]["configMapKeyRef"]["name"])
+    assert stored["data"] == {"image": PIXEL}
+    workspace.kubectl("delete", "task", "look")
+    eventually(lambda: stored["metadata"]["name"] not in _names(workspace.kubectl.list("configmap")), 30)
+
+
+def _names(objects: list[dict[str, Any]]) -> set[str]:
+    return {obj["metadata"]["name"] for obj in objects}
+
+
+def _images_in(body: dict[str, Any]) -> list[Any]:
+    contents = [message["content"] for message in body["messages"] if isinstance(message["content"], list)]
+    return [part for content in contents for part in content if part["type"] == "image_url"]
 
 
 @pytest.mark.failure("tool-flood")

@@ -52,6 +52,7 @@ CALL = {
 }
 
 FOREIGN = {"name": "kube-root-ca.crt", "key": "ca.crt"}
+FOREIGN_IMAGE = {"mimeType": "image/png", "configMapKeyRef": FOREIGN}
 POINTING_CALL = {"id": "1", "function": {"name": "f", "argumentsFrom": {"taskRunToolCallRef": {"name": "x"}}}}
 
 GOOD: dict[str, Manifest] = {
@@ -281,6 +282,11 @@ BAD: list[tuple[str, Any, str]] = [
         "Task",
         {"agentRef": {"name": "a"}, "contextWindow": [{**USER, "contentFrom": {"configMapKeyRef": FOREIGN}}]},
         "contextWindow[0]: contentFrom is written by KubeChain only: give the whole text in content",
+    ),
+    (
+        "Task",
+        {"agentRef": {"name": "a"}, "contextWindow": [{**USER, "images": [FOREIGN_IMAGE]}]},
+        "contextWindow[0]: images are written by KubeChain only: a tool returns them",
     ),
     (
         "Task",

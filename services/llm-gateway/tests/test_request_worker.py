@@ -121,6 +121,11 @@ class Conversations:
             raise self.error
         return [message.model_copy(update={"content": f"whole {message.content}"}) for message in window]
 
+    async def show_images(self, task: ObjectRef, messages: Sequence[Message], limit: int) -> list[Message]:
+        return [
+            message.model_copy(update={"content": f"{message.content}, up to {limit} images"}) for message in messages
+        ]
+
 
 class Provider:
     def __init__(self, world: World, api_key: str | None) -> None:
@@ -160,6 +165,14 @@ async def test_the_model_hears_the_conversation_in_full(world: World, build_deli
     await world.worker.handle_request(delivery)
     assert world.heard == ["whole hi"]
     assert world.conversations.learned == {"configmap/a/content": "known"}
+
+
+async def test_a_model_that_takes_images_is_shown_the_newest(
+    build_llm: BuildLLM, build_delivery: BuildDelivery
+) -> None:
+    world = World(build_llm(acceptsImages=True))
+    await world.worker.handle_request(build_delivery())
+    assert world.heard == ["whole hi, up to 20 images"]
 
 
 async def test_a_lost_text_is_an_error_that_names_it_and_the_model_is_not_asked(

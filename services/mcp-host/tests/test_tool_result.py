@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from mcp_types import CallToolResult
 
-from kubechain_mcp_host.tool_result import MAX_BYTES, NO_CONTENT, cap, render_result
+from kubechain_common.api.v1alpha1.conversation import MAX_IMAGE_DATA, MAX_IMAGES
+from kubechain_mcp_host.tool_result import MAX_BYTES, NO_CONTENT, cap, find_images, render_result
 
 
 def result(*blocks: dict[str, Any], **fields: Any) -> CallToolResult:
@@ -74,3 +75,34 @@ def test_a_long_result_is_cut_and_says_so() -> None:
     assert len(cut.encode()) <= MAX_BYTES
     kept = cut.partition("\n")[0]
     assert cut.endswith(f"[truncated: the first {len(kept.encode()):,} of 524,288 bytes]")
+
+
+def image(data: str, mime_type: str = "image/png") -> dict[str, Any]:
+    return {"type": "image", "data": data, "mimeType": mime_type}
+
+
+def test_images_are_kept_wherever_they_stand() -> None:
+    inside = {"type": "resource", "resource": {"uri": "file:///a", "blob": blob(4), "mimeType": "image/webp"}}
+    found = find_images(result(text("look"), image(blob(3)), inside))
+    assert [(kept.mime_type, kept.data) for kept in found] == [("image/png", blob(3)), ("image/webp", blob(4))]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        image(blob(3), "image/svg+xml"),
+        image(""),
+        image("no base64!"),
+        image(blob(MAX_IMAGE_DATA)),
+        {"type": "audio", "data": blob(3), "mimeType": "audio/wav"},
+        {"type": "resource", "resource": {"uri": "file:///a", "blob": blob(3)}},
+        {"type": "resource", "resource": {"uri": "file:///a", "text": "text", "mimeType": "image/png"}},
+    ],
+)
+def test_what_no_model_takes_as_an_image_is_not_kept(block: dict[str, Any]) -> None:
+    assert find_images(result(block)) == []
+
+
+def test_only_the_first_images_are_kept() -> None:
+    pictures = [image(blob(size)) for size in range(1, MAX_IMAGES + 5)]
+    assert [kept.data for kept in find_images(result(*pictures))] == [blob(size) for size in range(1, MAX_IMAGES + 1)]

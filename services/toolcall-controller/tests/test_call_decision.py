@@ -11,9 +11,11 @@ import pytest
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 from kubechain_common.messages import ObjectRef, ToolResult
+from kubechain_common.messages.tool import ToolImage
 from kubechain_common.messages.trouble import Trouble
-from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
+from kubechain_common.testing.builders import NOW, build_call, build_mcp_server, build_task
 from kubechain_toolcall_controller.core.call_decision import decide_call, decide_kept, decide_refused
+from kubechain_toolcall_controller.core.images import drop_images
 from kubechain_toolcall_controller.core.plan import NOTHING, TASK_ASKED_AFTER, CallPlan, CallSnapshot
 from kubechain_toolcall_controller.core.unreadable import build_unreadable_result
 
@@ -206,3 +208,47 @@ def test_trouble_with_the_bus_is_told_once() -> None:
     assert plan.status.status_detail == trouble.detail
     assert [(e.type, e.reason) for e in plan.events] == [("Warning", "MessageBusFull")]
     assert decide_kept(carried_out(build_call(), plan), trouble) == NOTHING
+
+
+# --- images
+
+
+def owned_call() -> TaskRunToolCall:
+    call = build_call()
+    call.metadata.owner_references = [build_task().build_owner_reference()]
+    return call
+
+
+def test_images_are_stored_for_the_task_before_the_status_names_them() -> None:
+    images = [ToolImage(mime_type="image/png", data="AAAA"), ToolImage(mime_type="image/jpeg", data="BBBB")]
+    plan = decide_call(snapshot(owned_call(), result=result(content="[images]", images=images)))
+    assert plan.status is not None
+    assert [text.text for text in plan.stored] == ["AAAA", "BBBB"]
+    named = [(i.mime_type, i.config_map_key_ref.name, i.config_map_key_ref.key) for i in plan.status.images]
+    assert named == [("image/png", plan.stored[0].name, "image"), ("image/jpeg", plan.stored[1].name, "image")]
+    assert plan.status.result == "[images]"
+
+
+def test_the_same_image_is_stored_once() -> None:
+    images = [ToolImage(mime_type="image/png", data="AAAA")] * 2
+    plan = decide_call(snapshot(owned_call(), result=result(images=images)))
+    assert plan.status is not None
+    assert (len(plan.stored), len(plan.status.images)) == (1, 2)
+
+
+def test_a_call_that_belongs_to_no_task_keeps_no_images() -> None:
+    orphan = build_call()
+    orphan.metadata.owner_references = []
+    image = ToolImage(mime_type="image/png", data="AAAA")
+    plan = decide_call(snapshot(orphan, result=result(content="[image]", images=[image])))
+    assert plan.status is not None
+    assert (plan.stored, plan.status.images, plan.status.result) == ((), [], "[image]")
+
+
+def test_the_model_reads_that_images_were_lost() -> None:
+    image = ToolImage(mime_type="image/png", data="AAAA")
+    lost = drop_images(result(content="[image]", images=[image]), "quota exceeded")
+    plan = decide_call(snapshot(owned_call(), result=lost))
+    assert plan.status is not None
+    assert (plan.stored, plan.status.images) == ((), [])
+    assert plan.status.result == "[image]\n[images were lost: quota exceeded]"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubechain_common.api.content import PAGE_KEY, TEXT_KEY, read_page, write_page
-from kubechain_common.api.v1alpha1.conversation import ConfigMapKeyRef, ContentSource, Message
+from kubechain_common.api.v1alpha1.conversation import ConfigMapKeyRef, ContentSource, ImageSource, Message, ShownImage
 from kubechain_common.api.v1alpha1.meta import Ref
 from kubechain_common.kube.errors import NotFoundError, UnavailableError
 from kubechain_common.kube.text_cache import TextCache
@@ -172,3 +172,41 @@ async def test_a_call_that_can_not_be_read_is_lost_and_not_asked_for_again_and_a
     api.objects["c"] = {"metadata": {"name": "c", **OWNED}, "spec": {"arguments": ["of another version"]}}
     with pytest.raises(ContentLostError, match='TaskRunToolCall "c" can not be read'):
         await build_reader(api).read(REF, [tool("c")])
+
+
+def picture(*names: str) -> Message:
+    sources = [
+        ImageSource(mime_type="image/png", config_map_key_ref=ConfigMapKeyRef(name=name, key="image")) for name in names
+    ]
+    return Message(role="tool", content="[image/png, 3 bytes]", tool_call_id="call_1", images=sources)
+
+
+def data_of(message: Message) -> list[str]:
+    return [image.data for image in message.images or () if isinstance(image, ShownImage)]
+
+
+async def test_images_are_read_for_a_model_that_takes_them_the_newest_first(api: Api) -> None:
+    for name in ("a", "b", "c"):
+        api.add_config_map(name, {"image": name * 4})
+    reader = build_reader(api)
+    window = [Message(role="user", content="hi"), picture("a", "b"), picture("c")]
+    assert await reader.read(REF, window) == window
+    assert api.asked == []
+    shown = await reader.show_images(REF, window, 2)
+    assert [data_of(message) for message in shown] == [[], ["bbbb"], ["cccc"]]
+    assert [message.content for message in shown] == [message.content for message in window]
+    assert len(api.asked) == 2
+    (only,) = await reader.show_images(REF, [picture("a")], 2)
+    assert data_of(only) == ["aaaa"]
+
+
+async def test_an_image_beyond_the_limit_is_not_read_and_not_there(api: Api) -> None:
+    api.add_config_map("b", {"image": "BBBB"})
+    first, second = await build_reader(api).show_images(REF, [picture("a"), picture("b")], 1)
+    assert (first.images, data_of(second)) == (None, ["BBBB"])
+
+
+async def test_an_image_of_another_task_is_not_read(api: Api) -> None:
+    api.add_config_map("a", {"image": "AAAA"}, metadata={})
+    with pytest.raises(ContentLostError, match="does not belong to Task"):
+        await build_reader(api).show_images(REF, [picture("a")], 1)

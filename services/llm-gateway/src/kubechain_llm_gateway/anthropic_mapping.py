@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ShownImage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
 from kubechain_llm_gateway.wire_ids import fit_id
+from kubechain_llm_gateway.wire_images import shown_images
 from kubechain_llm_gateway.wire_json import encode_text, parse_arguments
 from kubechain_llm_gateway.wire_usage import parse_anthropic_usage
 
@@ -102,11 +103,18 @@ def _build_blocks(message: Message) -> list[Block]:
 
 def _build_tool_result(message: Message) -> Block:
     block: Block = {"type": "tool_result", "tool_use_id": fit_id(message.tool_call_id or "", _MAX_ID)}
-    if message.content:
+    images = [_build_image(image) for image in shown_images(message)]
+    if images:
+        block["content"] = [*([_text(message.content)] if message.content.strip() else []), *images]
+    elif message.content:
         block["content"] = message.content
     if message.content.startswith(_ERROR_PREFIX):
         block["is_error"] = True
     return block
+
+
+def _build_image(image: ShownImage) -> Block:
+    return {"type": "image", "source": {"type": "base64", "media_type": image.mime_type, "data": image.data}}
 
 
 def _build_assistant_blocks(message: Message) -> list[Block]:

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ShownImage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
 from kubechain_llm_gateway.wire_ids import fit_id
+from kubechain_llm_gateway.wire_images import shown_images
 from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
 from kubechain_llm_gateway.wire_usage import parse_openai_usage
 
@@ -62,7 +63,7 @@ def build_request(
     messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters, dialect: Dialect
 ) -> dict[str, Any]:
     """The body of POST /chat/completions; a parameter that is not set is not in it."""
-    body: dict[str, Any] = {"model": parameters.model, "messages": [_build_message(m, dialect) for m in messages]}
+    body: dict[str, Any] = {"model": parameters.model, "messages": list(_build_messages(messages, dialect))}
     if tools:
         body["tools"] = [_build_tool(tool) for tool in tools]
     if parameters.max_tokens is not None:
@@ -84,6 +85,25 @@ def _build_tool(tool: ToolDefinition) -> dict[str, Any]:
     if tool.description:
         function["description"] = tool.description
     return {"type": "function", "function": function}
+
+
+def _build_messages(messages: Sequence[Message], dialect: Dialect) -> Iterable[dict[str, Any]]:
+    """Results of tools are text only here: their images follow as a message of the user, once all results are there."""
+    images: list[ShownImage] = []
+    for message in messages:
+        if message.role != "tool" and images:
+            yield _build_images(images)
+            images = []
+        yield _build_message(message, dialect)
+        images += shown_images(message)
+    if images:
+        yield _build_images(images)
+
+
+def _build_images(images: Sequence[ShownImage]) -> dict[str, Any]:
+    text = {"type": "text", "text": "The images that the tools returned:"}
+    urls = [f"data:{image.mime_type};base64,{image.data}" for image in images]
+    return {"role": "user", "content": [text, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]}
 
 
 def _build_message(message: Message, dialect: Dialect) -> dict[str, Any]:

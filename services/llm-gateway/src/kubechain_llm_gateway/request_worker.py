@@ -45,6 +45,9 @@ from kubechain_llm_gateway.retry_policy import RetryPolicy
 
 log = get_logger(__name__)
 
+MAX_SHOWN_IMAGES = 20
+"""Of a conversation, the newest; providers take no more of full size in one request."""
+
 _REMEMBERED = 4096
 _LLM_GONE_DELAY = 5.0
 _API_SERVER_DELAY = 2.0
@@ -90,6 +93,8 @@ class Conversations(Protocol):
     def learn(self, task: ObjectRef, texts: Mapping[str, str]) -> None: ...
 
     async def read(self, task: ObjectRef, window: Sequence[Message]) -> list[Message]: ...
+
+    async def show_images(self, task: ObjectRef, messages: Sequence[Message], limit: int) -> list[Message]: ...
 
 
 class _UnexpectedError(ProviderError):
@@ -156,7 +161,7 @@ class RequestWorker:
     async def _answer(self, delivery: _Delivery) -> None:
         llm, provider = await self._open(delivery)
         try:
-            messages = await self._read_conversation(delivery)
+            messages = await self._read_conversation(delivery, llm)
         except ContentLostError as error:
             log.warning("a part of the conversation is lost", error=str(error))
             problem = LLMCallError(message=str(error), reason=REASON_CONTENT_LOST)
@@ -176,14 +181,17 @@ class RequestWorker:
         else:
             await self._publish_result(delivery, build_answer(delivery, completion))
 
-    async def _read_conversation(self, delivery: _Delivery) -> list[Message]:
+    async def _read_conversation(self, delivery: _Delivery, llm: LLM) -> list[Message]:
         """The messages in full; waits while the API server does not answer. Raises ContentLostError."""
         request = delivery.message
         self._conversations.learn(request.task, request.texts)
         backoff, told = Backoff(_API_SERVER_DELAY, _LONGEST_DELAY), False
         while True:
             try:
-                return await self._conversations.read(request.task, request.messages)
+                messages = await self._conversations.read(request.task, request.messages)
+                if llm.spec.accepts_images:
+                    return await self._conversations.show_images(request.task, messages, MAX_SHOWN_IMAGES)
+                return messages
             except ContentLostError:
                 raise
             except KubeError as error:

@@ -38,7 +38,7 @@ from kubechain_mcp_host.execution_decision import (
     parse_arguments,
     unknown_after_lost_connection,
 )
-from kubechain_mcp_host.tool_result import MAX_ERROR_CHARACTERS, cap, render_result
+from kubechain_mcp_host.tool_result import MAX_ERROR_CHARACTERS, cap, find_images, render_result
 from kubechain_mcp_host.tool_session import ToolSession
 
 IDEMPOTENCY_KEY = "kubechain.humanlayer.dev/idempotency-key"
@@ -197,7 +197,7 @@ class ToolCall:
         text = scrub(render_result(result))
         if result.is_error:
             return self._failed(REASON_TOOL_ERROR, text)
-        return self._result("Succeeded", content=cap(text))
+        return self._result("Succeeded", content=cap(text), images=find_images(result))
 
     def _failed(self, reason: str, sentence: str) -> ToolResult:
         return self._result("Failed", reason=reason, error=cap(sentence, MAX_ERROR_CHARACTERS))

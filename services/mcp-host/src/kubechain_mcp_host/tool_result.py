@@ -1,13 +1,16 @@
-"""What a tool returned, as the text that the model reads (pure).
+"""What a tool returned, as the text that the model reads, and the images that it may look at (pure).
 
-Pictures, sounds and binary files are named, not carried: the model gets text. The result is never empty, so that
-"the tool had nothing to say" can be told from "something got lost".
+Pictures, sounds and binary files are named in the text: that is all that a model gets which takes no images. The text
+is never empty, so that "the tool had nothing to say" can be told from "something got lost".
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from collections.abc import Iterator
+from typing import get_args
 
 from mcp_types import (
     AudioContent,
@@ -20,11 +23,15 @@ from mcp_types import (
     TextContent,
 )
 
+from kubechain_common.api.v1alpha1.conversation import MAX_IMAGE_DATA, MAX_IMAGES, ImageType
+from kubechain_common.messages.tool import ToolImage
 from kubechain_mcp_host.unicode_text import without_surrogates
 
 MAX_BYTES = 256 * 1024
 MAX_ERROR_CHARACTERS = 16 * 1024
 NO_CONTENT = "[no content]"
+
+_IMAGE_TYPES = frozenset(get_args(ImageType))
 
 
 def render_result(result: CallToolResult) -> str:
@@ -33,6 +40,32 @@ def render_result(result: CallToolResult) -> str:
     if result.structured_content is not None and not any(_is_text(block) for block in result.content):
         parts.append(json.dumps(result.structured_content, ensure_ascii=False))
     return without_surrogates("\n".join(parts)) or NO_CONTENT
+
+
+def find_images(result: CallToolResult) -> list[ToolImage]:
+    """The images that are to be kept: the first eight of the usual types, none of them too large for a ConfigMap."""
+    found: list[ToolImage] = []
+    for block in result.content:
+        image = _image_of(block)
+        if image is not None and len(found) < MAX_IMAGES:
+            found.append(image)
+    return found
+
+
+def _image_of(block: ContentBlock) -> ToolImage | None:
+    match block:
+        case ImageContent():
+            mime_type, data = block.mime_type, block.data
+        case EmbeddedResource(resource=BlobResourceContents() as blob):
+            mime_type, data = blob.mime_type or "", blob.blob
+        case _:
+            return None
+    if mime_type not in _IMAGE_TYPES or not data or len(data) > MAX_IMAGE_DATA:
+        return None
+    try:  # a provider refuses the whole conversation for one text that is no base64
+        return ToolImage(mime_type=mime_type, data=base64.b64encode(base64.b64decode(data, validate=True)).decode())
+    except (binascii.Error, ValueError):
+        return None
 
 
 def cap(text: str, limit: int = MAX_BYTES) -> str:

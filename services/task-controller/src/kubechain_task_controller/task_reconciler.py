@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from kubechain_common.api.names import execution_key, turn_key
+from kubechain_common.api.stored_text import StoredText, TextOwner
 from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import TaskPhase
@@ -40,7 +41,6 @@ from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_span, new_span_context
-from kubechain_task_controller.core.offload import StoredText
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
 from kubechain_task_controller.core.source import Source
@@ -219,9 +219,10 @@ class TaskReconciler:
         return more
 
     async def _store_texts(self, task: Task, texts: tuple[StoredText, ...]) -> None:
+        owner = TextOwner.of(task)
         for text in texts:
             try:
-                await store_text(self._kube, task, text.name, text.key, text.text)
+                await store_text(self._kube, owner, text)
             except (InvalidError, ForbiddenError, AlreadyExistsError) as error:
                 raise _NotStoredError(str(error), for_good=isinstance(error, InvalidError)) from error
 

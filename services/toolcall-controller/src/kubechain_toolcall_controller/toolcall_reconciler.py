@@ -6,13 +6,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from kubechain_common.api.names import execution_key
+from kubechain_common.api.stored_text import TextOwner
 from kubechain_common.api.v1alpha1 import MCPServer, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
-from kubechain_common.kube.errors import InvalidError, NotFoundError
+from kubechain_common.kube.errors import AlreadyExistsError, ForbiddenError, InvalidError, NotFoundError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.status_writer import write_status
+from kubechain_common.kube.text_store import store_text
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.topology import ANY, tool_request_subject, tool_result_subject
 from kubechain_common.messaging.dispatcher import Dispatcher
@@ -22,14 +24,18 @@ from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox
+from kubechain_common.telemetry.logging import get_logger
 from kubechain_common.telemetry.tracing import new_span_context, span
 from kubechain_toolcall_controller.core.approval import is_rejected
 from kubechain_toolcall_controller.core.asking import is_waiting, may_be_unasked
 from kubechain_toolcall_controller.core.call_decision import decide_call, decide_kept, decide_refused
+from kubechain_toolcall_controller.core.images import drop_images
 from kubechain_toolcall_controller.core.plan import CallPlan, CallSnapshot
 from kubechain_toolcall_controller.human_requests import HumanRequests
 from kubechain_toolcall_controller.sub_tasks import SubTasks
 from kubechain_toolcall_controller.watched import Watched
+
+log = get_logger(__name__)
 
 
 class ToolCallReconciler:
@@ -97,7 +103,7 @@ class ToolCallReconciler:
             sub_task=self._sub_tasks.find(call),
             new_span=new_span_context(call.spec.span_context),
         )
-        snapshot, plan = await self._decide(snapshot)
+        snapshot, plan = await self._keep_images(*await self._decide(snapshot))
         try:
             written = await self._carry_out(snapshot, plan)
         except InvalidError as error:
@@ -114,6 +120,20 @@ class ToolCallReconciler:
             if plan.status is not None:
                 self._sub_tasks.record(written, snapshot.sub_task.task)
         return plan
+
+    async def _keep_images(self, snapshot: CallSnapshot, plan: CallPlan) -> tuple[CallSnapshot, CallPlan]:
+        """Stores what the status will point at; a result whose images can not be kept goes on without them."""
+        owner = TextOwner.of_call(snapshot.call)
+        if owner is None or snapshot.result is None:
+            return snapshot, plan
+        try:
+            for text in plan.stored:
+                await store_text(self._kube, owner, text)
+        except (InvalidError, ForbiddenError, AlreadyExistsError) as error:
+            log.warning("images of a tool result are lost", tool_call=snapshot.call.name, error=str(error))
+            snapshot = replace(snapshot, result=drop_images(snapshot.result, str(error)))
+            return snapshot, decide_call(snapshot)
+        return snapshot, plan
 
     async def _carry_out(self, snapshot: CallSnapshot, plan: CallPlan) -> TaskRunToolCall:
         """What comes before the messages; returns the call as it was written."""

@@ -23,7 +23,7 @@ from kubechain_common.api.content import (
     stored_key,
 )
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
+from kubechain_common.api.v1alpha1.conversation import ImageSource, Message, MessageToolCall, ShownImage
 from kubechain_common.api.v1alpha1.taskruntoolcall import tool_text
 from kubechain_common.kube.errors import KubeError, NotFoundError
 from kubechain_common.kube.paths import core_path, resource_path
@@ -76,6 +76,21 @@ class WindowReader:
             parts.append(page.messages)
         parts.append(await self._fill(task, head))
         return [message for part in reversed(parts) for message in part]
+
+    async def show_images(self, task: ObjectRef, messages: Sequence[Message], limit: int) -> list[Message]:
+        """The messages with the ``data`` of the newest ``limit`` images; those before are named in their texts only.
+
+        Raises as ``read`` does.
+        """
+        wanted = [(i, image) for i, message in enumerate(messages) for image in message.images or ()][-limit:]
+        texts = await self._look_up(task, [_image_key(image) for _, image in wanted])
+        shown: dict[int, list[ImageSource]] = {i: [] for i, message in enumerate(messages) if message.images}
+        for i, image in wanted:
+            shown[i].append(ShownImage(**dict(image), data=texts[_image_key(image)]))
+        return [
+            message.model_copy(update={"images": shown[i] or None}) if i in shown else message
+            for i, message in enumerate(messages)
+        ]
 
     async def _read_page(self, task: ObjectRef, key: str) -> Page:
         known = self._cache.get_page((task.uid, key))
@@ -155,6 +170,10 @@ def _page_key(reference: Message) -> str:
     if reference.content_from is None:
         raise ContentLostError("the conversation names no object for its earlier messages")
     return reference_key(reference.content_from)
+
+
+def _image_key(image: ImageSource) -> str:
+    return stored_key(image.config_map_key_ref.name, image.config_map_key_ref.key)
 
 
 def _references(message: Message) -> list[str]:

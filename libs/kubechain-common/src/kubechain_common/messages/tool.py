@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kubechain_common.api.v1alpha1.meta import MicroTime
+from pydantic import Field
+
+from kubechain_common.api.v1alpha1.conversation import ImageType
+from kubechain_common.api.v1alpha1.meta import KubeModel, MicroTime
 from kubechain_common.messages.envelope import Envelope, ObjectRef
 
 
@@ -26,12 +29,23 @@ class ToolRequest(Envelope):
     requested_at: MicroTime
 
 
+class ToolImage(KubeModel):
+    """An image that a tool returned; ``data`` is base64."""
+
+    mime_type: ImageType
+    data: str
+
+
 class ToolResult(Envelope):
-    """What came of a call; ``content`` is what the model reads when it succeeded, ``error`` when it did not."""
+    """What came of a call; ``content`` is what the model reads when it succeeded, ``error`` when it did not.
+
+    ``content`` names the ``images`` too, for a model that takes none.
+    """
 
     call: ObjectRef
     outcome: Literal["Succeeded", "Failed"]
     content: str = ""
+    images: list[ToolImage] = Field(default_factory=list)
     error: str = ""
     reason: str = ""
     started_at: MicroTime | None = None

@@ -28,7 +28,7 @@ def build_initial_window(task: Task, agent: Agent, source: Source | None) -> lis
     earlier: list[Message] = []
     if source is not None and spec.context_window_from is not None:
         said = _until_turn(source, spec.context_window_from.turn)
-        earlier = _answer_open_calls([m for m in said if m.role != "system"])
+        earlier = _answer_open_calls([_without_images(m) for m in said if m.role != "system"])
     return [
         Message(role="system", content=agent.spec.system),
         *earlier,
@@ -47,6 +47,11 @@ def _until_turn(source: Source, turn: int | None) -> list[Message]:
     answers = [i for i, m in enumerate(window) if m.role == "assistant"]
     own = answers[-last:]
     return list(window[: own[turn]]) if turn < len(own) else list(window)
+
+
+def _without_images(message: Message) -> Message:
+    """An image belongs to the Task that it was made in; its text still names it."""
+    return message.model_copy(update={"images": None}) if message.images else message
 
 
 def _answer_open_calls(messages: list[Message]) -> list[Message]:
@@ -99,4 +104,5 @@ def normalise_answer(message: Message, turn: int) -> Message:
 def build_tool_message(call: MessageToolCall, child: TaskRunToolCall | None, refusal: str | None) -> Message:
     """What the model reads about one of its calls: the result, or why there is none; never nothing."""
     text = tool_text(child) if child is not None else f"Error: {refusal or 'the tool call was lost'}"
-    return Message(role="tool", content=text, tool_call_id=call.id)
+    images = child.status.images or None if child is not None else None
+    return Message(role="tool", content=text, tool_call_id=call.id, images=images)

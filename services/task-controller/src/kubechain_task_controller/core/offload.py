@@ -29,6 +29,7 @@ from kubechain_common.api.content import (
     write_page,
 )
 from kubechain_common.api.names import text_name
+from kubechain_common.api.stored_text import StoredText
 from kubechain_common.api.v1alpha1.conversation import (
     ArgumentsSource,
     ConfigMapKeyRef,
@@ -65,15 +66,6 @@ PAGE_BYTES = 512 * 1024
 
 _HEAD = 2
 _PREVIEW = 96
-
-
-@dataclass(frozen=True)
-class StoredText:
-    """A text that the Task keeps in a ConfigMap."""
-
-    name: str
-    key: str
-    text: str
 
 
 @dataclass(frozen=True)

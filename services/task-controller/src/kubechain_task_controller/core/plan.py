@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from kubechain_common.api.stored_text import StoredText
 from kubechain_common.api.v1alpha1.agent import Agent
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import Task, TaskStatus
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall
 from kubechain_common.messages import LLMResult, ObjectRef
-from kubechain_task_controller.core.offload import StoredText
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.tool_catalog import ToolCatalog
 

@@ -25,6 +25,7 @@ from kubechain_toolcall_controller.core.asking import close_question
 from kubechain_toolcall_controller.core.delegation import decide_delegation, fail_delegation
 from kubechain_toolcall_controller.core.ending import build_ended
 from kubechain_toolcall_controller.core.human_contact import decide_contact, fail_contact
+from kubechain_toolcall_controller.core.images import keep_images
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot, PlannedEvent
 
 SHOW_RUNNING_AFTER = 1.0
@@ -157,16 +158,18 @@ def _apply_result(snapshot: CallSnapshot, result: ToolResult) -> CallPlan:
     if result.outcome == "Failed":
         return _fail(snapshot, result.reason or "ToolError", result.error, started_at=result.started_at)
     name = snapshot.call.spec.tool_ref.name
+    images, stored = keep_images(snapshot.call, result)
     status = build_ended(
         snapshot,
         ToolCallPhase.SUCCEEDED,
         "MCP tool executed successfully",
         "Succeeded",
         result=result.content,
+        images=images,
         started_at=result.started_at,
     )
     event = PlannedEvent("Normal", "ExecutionSucceeded", f'MCP tool "{name}" executed successfully')
-    return CallPlan(status, consumed=True, events=(event,))
+    return CallPlan(status, consumed=True, events=(event,), stored=stored)
 
 
 def _fail(snapshot: CallSnapshot, reason: str, error: str, *, started_at: datetime | None = None) -> CallPlan:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from kubechain_common.api.v1alpha1.conversation import ImageSource
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCallStatus, ToolCallPhase
 from kubechain_toolcall_controller.core.plan import CallSnapshot
@@ -19,6 +21,7 @@ def build_ended(
     *,
     result: str = "",
     error: str = "",
+    images: Sequence[ImageSource] = (),
     started_at: datetime | None = None,
 ) -> TaskRunToolCallStatus:
     """The status of a call that ends now: with ``result``, or as Failed with ``error``, which the model reads."""
@@ -32,6 +35,6 @@ def build_ended(
             "start_time": old.start_time or started_at or snapshot.now,
             "completion_time": snapshot.now,
             "observed_generation": snapshot.call.metadata.generation,
-            **({"error": shorten(error, MAX_ERROR)} if error else {"result": result}),
+            **({"error": shorten(error, MAX_ERROR)} if error else {"result": result, "images": list(images)}),
         }
     )

@@ -1,7 +1,7 @@
 """What the decision looks at, and what it asks for.
 
-A plan is carried out in one order: what is taken back, the deadline's decision, status, events, messages. Each part is
-idempotent.
+A plan is carried out in one order: stored texts, what is taken back, the deadline's decision, status, events, messages.
+Each part is idempotent.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from kubechain_common.api.stored_text import StoredText
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, TaskRunToolCallStatus
@@ -71,7 +72,7 @@ class CallPlan:
     request to a person alone, ``cancel_sub_task`` what a sub-agent does. ``stop`` and ``ask_task`` are questions, to be
     answered in a new snapshot: take the request back and find out whether the call had begun; find out whether its Task
     still wants it. So are ``delegate``, the Task of a sub-agent that is to be created, and ``ask_sub_task``: what does
-    the API server know of it?
+    the API server know of it? ``stored`` is kept before the status that points at it is written.
     """
 
     status: TaskRunToolCallStatus | None = None
@@ -89,6 +90,7 @@ class CallPlan:
     delegate: Task | None = None
     ask_sub_task: bool = False
     cancel_sub_task: bool = False
+    stored: tuple[StoredText, ...] = ()
 
 
 NOTHING = CallPlan()

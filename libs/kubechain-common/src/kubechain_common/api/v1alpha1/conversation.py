@@ -18,6 +18,15 @@ Role = Literal["system", "user", "assistant", "tool", "earlier"]
 
 MAX_CONTENT = 1_048_576
 
+ImageType = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
+"""What every provider that takes images takes."""
+
+MAX_IMAGES = 8
+"""Of one tool result."""
+
+MAX_IMAGE_DATA = 1_000_000
+"""Characters of an image in base64: a ConfigMap takes one such text."""
+
 
 class ArgumentsSource(KubeModel):
     """Where the whole arguments of a call are kept when ``arguments`` holds their beginning only."""
@@ -54,6 +63,19 @@ class ContentSource(KubeModel):
     config_map_key_ref: ConfigMapKeyRef | None = None
 
 
+class ImageSource(KubeModel):
+    """Where an image is kept, in base64."""
+
+    mime_type: ImageType
+    config_map_key_ref: ConfigMapKeyRef
+
+
+class ShownImage(ImageSource):
+    """An image with its ``data`` in base64, on its way to a model; no object holds it in this form."""
+
+    data: str
+
+
 class Message(KubeModel):
     """One message; ``providerData`` is opaque and goes back to the provider that wrote it, untouched."""
 
@@ -63,6 +85,7 @@ class Message(KubeModel):
     tool_calls: Annotated[list[MessageToolCall], Field(max_length=256)] | None = None
     tool_call_id: Annotated[str, Field(max_length=1024)] | None = None
     name: Annotated[str, Field(max_length=253)] | None = None
+    images: Annotated[list[ImageSource], Field(max_length=MAX_IMAGES)] | None = None
     provider_data: dict[str, Any] | None = None
 
 

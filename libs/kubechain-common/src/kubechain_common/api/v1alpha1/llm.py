@@ -107,6 +107,13 @@ class LLMSpec(KubeModel):
     mistral: MistralConfig | None = None
     google: GoogleConfig | None = None
     request_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
+    accepts_images: (
+        Annotated[
+            bool,
+            Field(description="The model takes images: it sees those that tools return. Absent: it reads of them."),
+        ]
+        | None
+    ) = None
 
 
 class LLMStatus(ReadinessStatus):

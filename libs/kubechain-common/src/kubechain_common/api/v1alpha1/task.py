@@ -93,6 +93,7 @@ _GIVEN_WINDOW = tuple(
         _every_message(
             "!has(m.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"
         ),
+        _every_message("!has(m.images)", "images are written by KubeChain only: a tool returns them"),
         _every_message(
             "!has(m.toolCalls) || m.toolCalls.all(c, !has(c.function.argumentsFrom))",
             "argumentsFrom is written by KubeChain only: give the whole arguments",

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT
+from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT, MAX_IMAGES, ImageSource
 from kubechain_common.api.v1alpha1.meta import (
     AnyMoment,
     CRDInfo,
@@ -177,6 +177,10 @@ class TaskRunToolCallStatus(KubeModel):
     reason: Annotated[str, Field(max_length=253)] = ""
     external_call_id: Annotated[str, Field(max_length=64)] = Field(default="", alias="externalCallID")
     result: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    images: Annotated[
+        list[ImageSource],
+        Field(max_length=MAX_IMAGES, description="What the tool returned to be looked at; the result names them."),
+    ] = Field(default_factory=list)
     error: Annotated[str, Field(max_length=32768)] = ""
     start_time: Timestamp | None = None
     completion_time: Timestamp | None = None
