@@ -19,7 +19,7 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.providers.base import Completion
+from kubechain_llm_gateway.providers.base import Completion, OnDelta
 from kubechain_llm_gateway.providers.errors import RejectedRequestError, TransientProviderError
 from kubechain_mcp_host.errors import ConnectionLostError
 from kubechain_mcp_host.scrubber import Scrubber
@@ -136,7 +136,11 @@ class ModelProvider:
         raise AssertionError("nobody leads here")
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        parameters: LLMParameters,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         completion: Completion = await self._outside.effects.perform(
             "ask the model",

@@ -33,10 +33,21 @@ class Seen:
     query: dict[str, str]
     headers: dict[str, str]
     text: str
+    peer: Any = None
 
     @property
     def body(self) -> Any:
         return json.loads(self.text)
+
+
+@dataclass
+class Streamed:
+    """A body that is sent piece by piece; ``at_end`` says what becomes of the connection after the last one."""
+
+    pieces: list[bytes]
+    content_type: str = "text/event-stream"
+    at_end: Literal["close", "break off", "stay"] = "close"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -45,12 +56,15 @@ class ScriptedProvider:
 
     url: str = ""
     seen: list[Seen] = field(default_factory=list)
-    answers: list[web.Response | Literal["hang up", "hang", "break off"]] = field(default_factory=list)
+    answers: list[web.Response | Streamed | Literal["hang up", "hang", "break off"]] = field(default_factory=list)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def answer(self, body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
         text = body if isinstance(body, str) else json.dumps(body)
         self.answers.append(web.Response(text=text, status=status, headers=headers, content_type="application/json"))
+
+    def stream(self, *pieces: bytes, **how: Any) -> None:
+        self.answers.append(Streamed(list(pieces), **how))
 
     def hang_up(self) -> None:
         self.answers.append("hang up")
@@ -65,10 +79,12 @@ class ScriptedProvider:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
         text = await request.text()
-        self.seen.append(Seen(request.method, request.path, dict(request.query), headers, text))
+        self.seen.append(Seen(request.method, request.path, dict(request.query), headers, text, _peer_of(request)))
         answer = self.answers.pop(0)
         if isinstance(answer, web.Response):
             return answer
+        if isinstance(answer, Streamed):
+            return await self._send(request, answer)
         if answer == "hang":
             await self.closing.wait()
             return web.Response()
@@ -79,6 +95,21 @@ class ScriptedProvider:
         if request.transport is not None:
             request.transport.close()
         return response
+
+    async def _send(self, request: web.Request, answer: Streamed) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**answer.headers, "Content-Type": answer.content_type})
+        await response.prepare(request)
+        for piece in answer.pieces:
+            await response.write(piece)
+        if answer.at_end == "stay":
+            await self.closing.wait()
+        if answer.at_end == "break off" and request.transport is not None:
+            request.transport.close()
+        return response
+
+
+def _peer_of(request: web.Request) -> Any:
+    return request.transport.get_extra_info("peername") if request.transport is not None else None
 
 
 @pytest.fixture

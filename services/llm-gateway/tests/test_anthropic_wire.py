@@ -65,6 +65,7 @@ async def test_a_call_carries_key_model_and_conversation_and_nothing_else(
         "max_tokens": DEFAULT_MAX_TOKENS,
         "system": "Be kind.",
         "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
+        "stream": True,
     }
     assert completion.message == Message(role="assistant", content="hello")
     assert completion.usage.total_tokens == 7
@@ -78,7 +79,7 @@ async def test_every_parameter_is_sent(provider: Any, pool: HTTPPool, build_llm:
     await claude.complete(TALK, [ToolDefinition(name="t")], parameters)
     seen = provider.seen[0]
     sent = {name: value for name, value in seen.body.items() if name not in ("messages", "tools", "system")}
-    assert sent == {"model": "m", "temperature": 0.3, "max_tokens": 99, "top_p": 0.5, "top_k": 7}
+    assert sent == {"model": "m", "temperature": 0.3, "max_tokens": 99, "top_p": 0.5, "top_k": 7, "stream": True}
     assert seen.headers["anthropic-beta"] == "context-1m,other"
 
 

@@ -75,7 +75,7 @@ class World:
     async def is_wanted(self, request: LLMRequest) -> bool:
         return True
 
-    async def complete(self, messages: Any, tools: Any, parameters: Any) -> Completion:
+    async def complete(self, messages: Any, tools: Any, parameters: Any, on_delta: Any = None) -> Completion:
         dialect = Dialect("localhost", official=False)
         wire_json.encode(openai_mapping.build_request(messages, tools, parameters, dialect))
         return openai_mapping.parse_reply(self.reply, dialect)

@@ -15,7 +15,7 @@ from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_llm_gateway.credentials import Credentials
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_validation import LLMValidation
-from kubechain_llm_gateway.providers.base import Completion, Validation
+from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, UnreachableProviderError
 
 OK = "OpenAI API key validated successfully"
@@ -54,7 +54,11 @@ class World:
         return self.outcome
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        parameters: LLMParameters,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         raise AssertionError("a validation must not pay for a completion")
 

@@ -32,6 +32,7 @@ REPLY = {
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hello"}}],
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
 }
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 HI = [Message(role="user", content="hi")]
 PLAIN = LLMParameters(model="gpt-4o")
 
@@ -51,7 +52,7 @@ async def test_a_call_carries_key_model_and_conversation_and_nothing_else(chat: 
     assert seen.headers["authorization"] == f"Bearer {KEY}"
     assert seen.headers["content-type"] == "application/json"
     assert "openai-organization" not in seen.headers
-    assert seen.body == {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    assert seen.body == {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **STREAMED}
     assert completion.message == Message(role="assistant", content="hello")
     assert completion.usage.total_tokens == 7
     assert completion.stop_reason == "stop"
@@ -78,6 +79,7 @@ async def test_every_parameter_is_sent(chat: OpenAIChat, provider: Any) -> None:
         "top_k": 7,
         "frequency_penalty": -1.5,
         "presence_penalty": 2.0,
+        **STREAMED,
     }
 
 

@@ -19,7 +19,7 @@ from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
 from kubechain_common.runtime.clock import now
 from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.providers.base import Completion, Validation
+from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
     ProviderError,
     RejectedRequestError,
@@ -136,7 +136,11 @@ class Provider:
         raise AssertionError("calls do not validate")
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        parameters: LLMParameters,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         self._world.calls.append(self._api_key)
         self._world.heard = [message.content for message in messages]

@@ -143,7 +143,7 @@ def _own_blocks(message: Message) -> list[Block]:
 
 
 def _is_block(value: Any) -> bool:
-    return isinstance(value, Mapping) and "type" in value
+    return isinstance(value, Mapping) and isinstance(value.get("type"), str)
 
 
 def parse_reply(reply: Any) -> Completion:

@@ -37,6 +37,15 @@ def decode(raw: bytes) -> Any:
     return _repair(value) if b"\\ud" in raw or b"\\uD" in raw else value
 
 
+def join_halves(value: Any) -> Any:
+    """A decoded value in which half characters that do not belong together are U+FFFD, and halves of one are one."""
+    try:
+        orjson.dumps(value)
+    except TypeError:  # or something else that it does not take; repairing changes only text
+        return _repair(value)
+    return value
+
+
 def _repair(value: Any) -> Any:
     match value:
         case str():

@@ -11,9 +11,11 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.anthropic_mapping import build_request, parse_reply
-from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, Validation, timeout_of
+from kubechain_llm_gateway.anthropic_stream import MessageAccumulator
+from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, OnDelta, Validation, timeout_of
 from kubechain_llm_gateway.providers.errors import ProviderError, over_our_limits
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
+from kubechain_llm_gateway.providers.streamed_call import StreamedCall
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
 OFFICIAL_URL = "https://api.anthropic.com"
@@ -40,6 +42,7 @@ class AnthropicMessages:
             open_telemetry=False,  # the gateway has its own span for a call
         )
         self._caller = SDKCaller(self._client, status_error=APIStatusError, sdk_error=AnthropicError, secret=api_key)
+        self._messages = StreamedCall(self._caller, "/v1/messages", MessageAccumulator)
 
     async def validate(self) -> Validation:
         try:
@@ -53,9 +56,13 @@ class AnthropicMessages:
         return Validation("Anthropic API key validated successfully")
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        parameters: LLMParameters,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
-        reply = await self._caller.post("/v1/messages", build_request(messages, tools, parameters), self._timeout)
+        reply = await self._messages.ask(build_request(messages, tools, parameters), self._timeout, on_delta)
         try:
             return parse_reply(reply)
         except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,9 @@ CALL_TIMEOUT = 600.0
 
 VALIDATION_TIMEOUT = 15.0
 """Seconds that checking a key may take."""
+
+OnDelta = Callable[[str], None]
+"""Called with the text that the answer grew by, whenever something arrives; the text may be empty. Must not block."""
 
 CUT_TEXT = "the model reached its token limit: raise parameters.maxTokens"
 CUT_CALL = "the model reached its token limit in the middle of a tool call: raise parameters.maxTokens"
@@ -60,9 +63,13 @@ class Provider(Protocol):
         """
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        parameters: LLMParameters,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
-        """The model's answer to the conversation.
+        """The model's answer to the conversation; ``on_delta`` hears of it while it is written.
 
         Raises:
             ProviderError: no answer, or none that can be used.

@@ -3,6 +3,7 @@
     ProviderError                   has ``message`` (a sentence), ``status_code``, ``retryable``, ``retry_after``
     +-- KeyRefusedError             401, 403: the key is wrong, revoked or may not do this
     +-- RejectedRequestError        any other 4xx: the same request would be refused again; a used-up quota, too
+    |   +-- StreamRefusedError      it names the streaming; the same request without it may pass
     +-- TransientProviderError      408, 409, 425, 429 and 5xx (529 too): the same request may succeed later
     +-- UnreachableProviderError    no answer, or half of one: DNS, TCP, TLS, time-out, a broken connection
     +-- BrokenReplyError            an answer that is not the JSON it should be; retried
@@ -13,6 +14,7 @@ A message is the provider's own sentence where it sent one, without the API key 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -27,6 +29,8 @@ _MAX_MESSAGE = 2000
 _RETRYABLE_4XX = frozenset({408, 409, 425, 429})
 _QUOTA_USED_UP = "insufficient_quota"
 """OpenAI sends it with 429, but no time to wait changes it: somebody has to pay."""
+_STREAM_STATUSES = frozenset({400, 422, 501})
+_STREAM_WORDS = re.compile(r"\b(stream_options|stream(?:ing|ed)?)\b")
 _KNOWN_STATUSES = frozenset(int(status) for status in HTTPStatus)
 
 
@@ -48,6 +52,12 @@ class KeyRefusedError(ProviderError):
 
 class RejectedRequestError(ProviderError):
     """The provider will not answer this request, however often it is sent."""
+
+
+class StreamRefusedError(RejectedRequestError):
+    """The request may be refused only because it asks for a stream; ``field`` is what the refusal names."""
+
+    field = "stream"
 
 
 class TransientProviderError(ProviderError):
@@ -103,6 +113,19 @@ def build_status_error(
     else:
         kind = RejectedRequestError
     return kind(message, status_code=status, retry_after=retry_after)
+
+
+def build_stream_error(error: ProviderError, body: object) -> ProviderError:
+    """The same error; a StreamRefusedError if the answer to a request for a stream names that wish.
+
+    ``body`` is looked at as a whole, because some servers name a field elsewhere than in their sentence.
+    """
+    words = _STREAM_WORDS.findall(str(body)) if error.status_code in _STREAM_STATUSES else []
+    if not words:
+        return error
+    refused = StreamRefusedError(error.message, status_code=error.status_code, retry_after=error.retry_after)
+    refused.field = "stream_options" if "stream_options" in words else "stream"
+    return refused
 
 
 def _is_quota_used_up(body: object) -> bool:

@@ -12,9 +12,11 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ToolDefinition
 from kubechain_llm_gateway.openai_mapping import Dialect, build_request, parse_reply
-from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, Validation, timeout_of
+from kubechain_llm_gateway.openai_stream import ChatAccumulator
+from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, OnDelta, Validation, timeout_of
 from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, over_our_limits
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
+from kubechain_llm_gateway.providers.streamed_call import StreamedCall
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
 OFFICIAL_URL = "https://api.openai.com/v1"
@@ -48,6 +50,9 @@ class OpenAIChat:
             secret=api_key,
             headers={"Authorization": omit} if self._keyless else None,
         )
+        self._chat = StreamedCall(
+            self._caller, "/chat/completions", ChatAccumulator, {"stream_options": {"include_usage": True}}
+        )
 
     async def validate(self) -> Validation:
         try:
@@ -67,10 +72,14 @@ class OpenAIChat:
         return Validation("OpenAI API key validated successfully")
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        parameters: LLMParameters,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         body = build_request(messages, tools, parameters, self._dialect)
-        reply = await self._caller.post("/chat/completions", body, self._timeout)
+        reply = await self._chat.ask(body, self._timeout, on_delta)
         try:
             return parse_reply(reply, self._dialect)
         except ValidationError as error:

@@ -7,18 +7,23 @@ through its type declarations, 40 ms of the event loop for a conversation of 200
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
 
 import httpx2
 
+from kubechain_llm_gateway.providers.base import OnDelta
 from kubechain_llm_gateway.providers.errors import (
     BrokenReplyError,
     ProviderError,
     UnreachableProviderError,
     build_status_error,
+    build_stream_error,
     scrub,
 )
+from kubechain_llm_gateway.providers.streamed_reply import BrokenOffError, StreamedReply
+from kubechain_llm_gateway.sse import FailureInStreamError, ReplyAccumulator
 from kubechain_llm_gateway.wire_json import decode, encode
 
 
@@ -27,7 +32,9 @@ class SDKClient(Protocol):
 
     @property
     def base_url(self) -> httpx2.URL: ...
-    async def post(self, path: str, *, cast_to: Any, content: Any = ..., options: Any = ...) -> Any: ...
+    async def post(
+        self, path: str, *, cast_to: Any, content: Any = ..., options: Any = ..., stream: Any = ...
+    ) -> Any: ...
     async def get(self, path: str, *, cast_to: Any, options: Any = ...) -> Any: ...
 
 
@@ -54,9 +61,9 @@ class SDKCaller:
 
     async def post(self, path: str, body: Any, timeout: float) -> Any:
         """The JSON value that the provider answers to ``body``."""
-        options = {"headers": {**self._headers, "Content-Type": "application/json"}}
         return await self._call(
-            self._client.post(path, cast_to=httpx2.Response, content=encode(body), options=options), timeout
+            self._client.post(path, cast_to=httpx2.Response, content=encode(body), options=self._json_options()),
+            timeout,
         )
 
     async def get(self, path: str, params: dict[str, Any], timeout: float) -> Any:
@@ -64,39 +71,88 @@ class SDKCaller:
         options = {"headers": self._headers, "params": params}
         return await self._call(self._client.get(path, cast_to=httpx2.Response, options=options), timeout)
 
-    async def _call(self, call: Awaitable[Any], timeout: float) -> Any:
+    async def stream(
+        self, path: str, body: Any, timeout: float, accumulator: ReplyAccumulator, on_delta: OnDelta | None
+    ) -> Any:
+        """The value that ``post`` gives, from a provider that is asked to stream it; ``timeout`` is for the whole.
+
+        A StreamRefusedError says that the provider is to be asked in another way.
+        """
+        reply = StreamedReply(accumulator, on_delta)
+        headers: Mapping[str, str] = {}
+        call = self._client.post(
+            path, cast_to=httpx2.Response, content=encode(body), options=self._json_options(), stream=True
+        )
         try:
+            with self._our_errors(timeout, streaming=True):
+                async with asyncio.timeout(timeout) as bound:
+                    response: httpx2.Response = await call
+                    headers = response.headers
+                    try:
+                        unstreamed = await reply.read(response, bound)
+                    finally:
+                        await response.aclose()
+        except UnreachableProviderError:
+            if not reply.complete:
+                raise
+            unstreamed = None  # only the connection's end was missing
+        except FailureInStreamError as failure:
+            raise build_status_error(failure.status, failure.body, headers, secret=self._secret) from None
+        except BrokenOffError:
+            problem = f"lost the connection to {self._place()}: the reply broke off in the middle"
+            raise UnreachableProviderError(problem) from None
+        except (ValueError, RecursionError):
+            raise self._not_json() from None
+        return reply.build() if unstreamed is None else self._decode(unstreamed, headers)
+
+    def _json_options(self) -> dict[str, Any]:
+        return {"headers": {**self._headers, "Content-Type": "application/json"}}
+
+    async def _call(self, call: Awaitable[Any], timeout: float) -> Any:
+        with self._our_errors(timeout):
             async with asyncio.timeout(timeout):
                 response = await call
+        return self._decode(response.content, response.headers)
+
+    @contextmanager
+    def _our_errors(self, timeout: float, *, streaming: bool = False) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError as error:
             raise UnreachableProviderError(f"{self._place()} did not answer within {timeout:g} s") from error
         except self._status_error as error:
-            raise self._status_problem(error) from None  # the SDK's error holds the request and so the key
+            problem = self._status_problem(error)
+            if streaming:
+                problem = build_stream_error(problem, cast("Any", error).body)
+            raise problem from None  # the SDK's error holds the request and so the key
         except self._sdk_error as error:
+            raise UnreachableProviderError(self._network_problem(error.__cause__ or error)) from None
+        except httpx2.RequestError as error:
             raise UnreachableProviderError(self._network_problem(error)) from None
-        return self._decode(response)
 
     def _status_problem(self, error: Any) -> ProviderError:
         return build_status_error(error.status_code, error.body, error.response.headers, secret=self._secret)
 
-    def _network_problem(self, error: Exception) -> str:
-        cause = error.__cause__
-        reason = scrub(str(cause or error), self._secret) or type(cause or error).__name__
+    def _network_problem(self, cause: BaseException) -> str:
+        reason = scrub(str(cause), self._secret) or type(cause).__name__
         happened = "lost the connection to" if isinstance(cause, httpx2.ReadError) else "cannot reach"
         return f"{happened} {self._place()}: {reason}"
 
-    def _decode(self, response: httpx2.Response) -> Any:
+    def _decode(self, content: bytes, headers: Mapping[str, str]) -> Any:
         try:
-            value = decode(response.content)
+            value = decode(content)
         except (ValueError, RecursionError) as error:
-            raise BrokenReplyError(f"{self._place()} answered with something that is not JSON") from error
+            raise self._not_json() from error
         problem = value.get("error") if isinstance(value, dict) else None
         if problem and "choices" not in value and "content" not in value:
             # Some gateways report a failure with HTTP 200 and the real status in the body.
             code = problem.get("code") if isinstance(problem, dict) else None
             status = code if isinstance(code, int) and 400 <= code <= 599 else 502
-            raise build_status_error(status, value, response.headers, secret=self._secret)
+            raise build_status_error(status, value, headers, secret=self._secret)
         return value
+
+    def _not_json(self) -> BrokenReplyError:
+        return BrokenReplyError(f"{self._place()} answered with something that is not JSON")
 
     def _place(self) -> str:
         url = self._client.base_url

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from urllib.request import getproxies, proxy_bypass
 
@@ -54,7 +55,7 @@ class HTTPPool:
 
 
 class _AiohttpTransport(httpx2.AsyncBaseTransport):
-    """Sends one request and reads its whole answer; no SDK call of ours streams."""
+    """Sends one request; the answer's body arrives as it is read."""
 
     def __init__(self, session: aiohttp.ClientSession, proxies: Mapping[str, str], max_reply: int) -> None:
         self._session = session
@@ -63,8 +64,8 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         headers = [(name, value) for name, value in request.headers.items() if name not in _SET_BY_AIOHTTP]
-        try:
-            async with self._session.request(
+        with _our_errors(request):
+            answer = await self._session.request(
                 request.method,
                 URL(str(request.url), encoded=True),
                 headers=headers,
@@ -72,28 +73,9 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
                 proxy=self._proxy_for(request.url),
                 allow_redirects=False,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            ) as answer:
-                body = await self._read(answer, request)
-                return httpx2.Response(answer.status, headers=answer.raw_headers, content=body, request=request)
-        except TimeoutError as error:
-            raise httpx2.ConnectTimeout(f"no connection within {CONNECT_TIMEOUT:g} s", request=request) from error
-        except aiohttp.ClientPayloadError as error:
-            raise httpx2.ReadError("the reply broke off in the middle", request=request) from error
-        except aiohttp.ServerDisconnectedError as error:
-            raise httpx2.ReadError("the connection was closed without a reply", request=request) from error
-        except aiohttp.ClientConnectorError as error:
-            raise httpx2.ConnectError(_sentence(error.os_error), request=request) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise httpx2.ReadError(_sentence(error), request=request) from error
-
-    async def _read(self, answer: aiohttp.ClientResponse, request: httpx2.Request) -> bytes:
-        body = bytearray()
-        async for chunk in answer.content.iter_any():
-            body += chunk
-            if len(body) > self._max_reply:
-                answer.close()  # the rest is not wanted, so the connection is of no more use
-                raise httpx2.ReadError(f"the reply is over {self._max_reply} bytes", request=request)
-        return bytes(body)
+            )
+        body = _Body(answer, request, self._max_reply)
+        return httpx2.Response(answer.status, headers=answer.raw_headers, stream=body, request=request)
 
     def _proxy_for(self, url: httpx2.URL) -> str | None:
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
@@ -106,6 +88,44 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
         traceback: TracebackType | None = None,
     ) -> None:
         """The pool outlives the client."""
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The bytes of one answer, as the network brings them. Closing it before its end ends the connection."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, request: httpx2.Request, max_reply: int) -> None:
+        self._answer = answer
+        self._request = request
+        self._max_reply = max_reply
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        with _our_errors(self._request):
+            async for chunk in self._answer.content.iter_any():
+                size += len(chunk)
+                if size > self._max_reply:
+                    raise httpx2.ReadError(f"the reply is over {self._max_reply} bytes", request=self._request)
+                yield chunk
+
+    async def aclose(self) -> None:
+        self._answer.release()
+
+
+@contextmanager
+def _our_errors(request: httpx2.Request) -> Iterator[None]:
+    """What aiohttp raises becomes what the SDKs expect of httpx2."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise httpx2.ConnectTimeout(f"no connection within {CONNECT_TIMEOUT:g} s", request=request) from error
+    except aiohttp.ClientPayloadError as error:
+        raise httpx2.ReadError("the reply broke off in the middle", request=request) from error
+    except aiohttp.ServerDisconnectedError as error:
+        raise httpx2.ReadError("the connection was closed without a reply", request=request) from error
+    except aiohttp.ClientConnectorError as error:
+        raise httpx2.ConnectError(_sentence(error.os_error), request=request) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise httpx2.ReadError(_sentence(error), request=request) from error
 
 
 def _sentence(error: Exception) -> str:
