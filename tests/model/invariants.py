@@ -145,7 +145,9 @@ class Invariants:
         if said is None:
             return
         self._expect((said.script, said.turn) == (script, turn), f"{name}: {message['content']!r} in turn {turn}")
-        self._expect(said.message.to_wire() == message, f"{name}: the answer was changed: {message}")
+        used = {"inputTokens": said.usage.input_tokens, "outputTokens": said.usage.output_tokens}
+        whole = {**said.message.to_wire(), "usage": used}
+        self._expect(whole == message, f"{name}: the answer was changed: {message}")
 
     def _observe_tool_messages(self, task: Wire, answer: Wire, added: list[Wire]) -> None:
         name, uid, turn = task["metadata"]["name"], task["metadata"]["uid"], task["status"]["turn"] - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kubechain_common.testing.builders import NOW, build_agent, build_contact_channel, build_llm, build_mcp_server
 from kubechain_task_controller.core.agent_decision import AgentPlan, AgentSnapshot, decide_agent
 from kubechain_task_controller.core.agent_needs import AgentNeeds
+from kubechain_task_controller.core.spent import Spent
 
 
 def decide(agent: Any, **parts: Any) -> AgentPlan:
@@ -107,3 +109,35 @@ def test_channels_and_sub_agents_are_listed_once_all_are_ready() -> None:
     assert degraded.status.status_detail == 'Waiting for sub-agent "helper" to exist'
     assert degraded.status.valid_human_contact_channels == []
     assert degraded.status.valid_sub_agents == []
+
+
+USED = Spent(2, 100, 20, 120, 40, {"USD": Decimal("0.5"), "EUR": Decimal(3)})
+GONE = Spent(1, 10, 2, 12, 0, {"USD": Decimal("0.1")})
+
+
+def test_an_agent_shows_what_its_tasks_used_without_an_event() -> None:
+    agent = build_agent(ready=False)
+    ready = decide(agent, llm=build_llm()).status
+    agent = agent.model_copy(update={"status": ready})
+    plan = decide_agent(AgentSnapshot(AgentNeeds(agent, build_llm()), NOW, spent=USED, spent_by_deleted=GONE))
+    assert plan.status is not None
+    assert plan.events == ()
+    assert plan.status.to_wire()["usage"] == {
+        "tasks": 2,
+        "tokenUsage": {"inputTokens": 100, "outputTokens": 20, "totalTokens": 120, "cachedInputTokens": 40},
+        "cost": "0.5",
+        "currency": "USD",
+    }
+    assert plan.status.to_wire()["usageOfDeleted"]["cost"] == "0.1"
+    agent = agent.model_copy(update={"status": plan.status})
+    same = AgentSnapshot(AgentNeeds(agent, build_llm()), NOW, spent=USED, spent_by_deleted=GONE)
+    assert decide_agent(same) == AgentPlan()
+
+
+def test_the_cost_of_an_agent_is_in_the_currency_of_its_llm() -> None:
+    prices = {"currency": "EUR", "inputPerMillion": "1", "outputPerMillion": "2"}
+    snapshot = AgentSnapshot(AgentNeeds(build_agent(), build_llm(prices=prices)), NOW, spent=USED)
+    status = decide_agent(snapshot).status
+    assert status is not None
+    assert status.usage is not None
+    assert (status.usage.cost, status.usage.currency) == ("3", "EUR")

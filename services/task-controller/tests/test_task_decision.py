@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from kubechain_common.api.v1alpha1 import Task
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
+from kubechain_common.api.v1alpha1.conversation import (
+    Message,
+    MessageToolCall,
+    MessageUsage,
+    TokenUsage,
+    ToolCallFunction,
+)
+from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
@@ -235,6 +242,49 @@ def test_a_final_answer_ends_the_task() -> None:
     assert [(c.type, c.status) for c in status.conditions] == [("Complete", "True")]
     assert [(e.reason, e.message) for e in plan.events] == [("LLMFinalAnswer", "LLM response received successfully")]
     assert plan.consumed
+
+
+PRICES = LLMPrices(input_per_million="2.50", cached_input_per_million="1.25", output_per_million="10")
+
+
+def test_an_answer_is_priced_when_it_is_applied() -> None:
+    first = decide_task(snapshot(started(), result=answer("fetch__fetch"), prices=PRICES))
+    assert first.status is not None
+    assert (first.status.cost, first.status.currency) == ("0.000075", "USD")
+    assert first.answered is not None
+    assert str(first.answered.cost) == "0.000075 USD"
+    task = carried_out(started(), first)
+    task = task.model_copy(update={"status": task.status.model_copy(update={"phase": "SendContextWindowToLLM"})})
+    dearer = PRICES.model_copy(update={"output_per_million": "10.000001"})
+    second = decide_task(snapshot(task, result=answer(content="done"), prices=dearer))
+    assert second.status is not None
+    assert second.status.cost == "0.000150000005"
+    assert reasons(second) == ["LLMFinalAnswer"]
+
+
+def test_a_turn_in_another_currency_is_told_of_and_not_added() -> None:
+    task = started()
+    task.status.cost, task.status.currency = "1.5", "EUR"
+    plan = decide_task(snapshot(task, result=answer(content="done"), prices=PRICES))
+    assert plan.status is not None
+    assert (plan.status.cost, plan.status.currency) == ("1.5", "EUR")
+    assert [(e.type, e.reason) for e in plan.events][-1] == ("Warning", "CostNotAdded")
+    assert plan.events[-1].message.startswith("0.000075 USD are not added to status.cost, which is in EUR")
+
+
+def test_an_llm_without_prices_costs_nothing_that_is_known() -> None:
+    plan = decide_task(snapshot(started(), result=answer(content="done")))
+    assert plan.status is not None
+    assert plan.status.cost is None
+
+
+def test_an_answer_says_what_it_used_and_one_of_another_task_does_not() -> None:
+    task = with_tool_calls("fetch__fetch")
+    assert task.status.context_window[-1].usage == MessageUsage(input_tokens=10, output_tokens=5)
+    source = finished_source()
+    plan = decide_task(snapshot(going_on(), source=Source(source, source.status.context_window)))
+    assert plan.status is not None
+    assert [m.usage for m in plan.status.context_window] == [None] * 4
 
 
 def test_a_result_of_an_earlier_turn_is_dropped() -> None:

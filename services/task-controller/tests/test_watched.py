@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.conversation import TokenUsage
 from kubechain_common.kube.client import KubeClient
+from kubechain_task_controller.core.spent import Spent
 from kubechain_task_controller.watched import Watched, strip_finished, strip_raw
 
 CALL = ("ns", "task-1")
@@ -128,3 +130,50 @@ def test_a_task_without_a_status_is_left_as_it_is() -> None:
     raw = {"spec": {"userMessage": "hello"}}
     strip_raw(raw)
     assert raw == {"spec": {"userMessage": "hello"}}
+
+
+def build_spender(name: str, tokens: int, *, version: int = 1, phase: str = "FinalAnswer") -> Task:
+    task = build_task(phase, version=version, uid=f"uid-{name}")
+    task.metadata.name = name
+    task.status.token_usage = TokenUsage(input_tokens=tokens, total_tokens=tokens)
+    return task
+
+
+def build_agent_status(version: int, **status: Any) -> Agent:
+    metadata = {"namespace": "ns", "name": "agent", "uid": "a", "resourceVersion": str(version), "generation": 1}
+    spec = {"llmRef": {"name": "llm"}, "system": "s"}
+    return Agent.model_validate({"metadata": metadata, "spec": spec, "status": status})
+
+
+def test_the_usage_of_an_agent_is_that_of_its_tasks_those_that_are_gone_included() -> None:
+    watched = build_watched()
+    spent, key = watched.spent_by_agent, ("ns", "agent")
+    watched.tasks.observe(build_spender("one", 5))
+    watched.tasks.observe(build_spender("two", 7))
+    watched.tasks.observe(build_spender("two", 9, version=2))
+    spent.resume(key, Spent(), Spent())
+    assert spent.total(key).total == 14
+    watched.tasks._notify(watched.tasks._store.delete(("ns", "one"), 3))
+    assert (spent.total(key).total, spent.carried(key).total, spent.total(key).tasks) == (14, 5, 2)
+
+
+def test_an_agents_usage_is_written_down_at_the_end_of_a_task_and_wakes_nobody() -> None:
+    watched = build_watched()
+    agents: list[tuple[str, str]] = []
+    tasks: list[tuple[str, str]] = []
+    usage: list[tuple[str, str]] = []
+    watched.tasks.observe(build_spender("one", 5, phase="ToolCallsPending"))
+    watched.agents.observe(build_agent_status(1, ready=True))
+    watched.wake_for_usage(usage.append)
+    assert usage == []
+    watched.tasks.observe(build_spender("one", 7, version=2))
+    assert usage == [("ns", "agent")]
+    watched.tasks.observe(build_spender("other", 7, phase="ToolCallsPending"))
+    watched.wake_agents(agents.append)
+    watched.wake_tasks(tasks.append)
+    agents.clear()
+    tasks.clear()
+    watched.agents.observe(build_agent_status(2, ready=True, usage={"tasks": 1}))
+    assert (agents, tasks) == ([], [])
+    watched.agents.observe(build_agent_status(3, ready=False, usage={"tasks": 2}))
+    assert (agents, tasks) == ([("ns", "agent")], [("ns", "other")])

@@ -15,8 +15,11 @@ from kubechain_common.crdgen.schema import Schema
 # What `kubectl get` prints after NAME, and what `-o wide` adds.
 COLUMNS = {
     "llms": (["Provider", "Ready", "Status"], ["Detail"]),
-    "agents": (["Ready", "Status"], ["Detail"]),
-    "tasks": (["Ready", "Status", "Phase", "Preview", "Output"], ["Detail", "Error", "Started", "Completed"]),
+    "agents": (["Ready", "Status"], ["Detail", "Tokens", "Cost"]),
+    "tasks": (
+        ["Ready", "Status", "Phase", "Preview", "Output"],
+        ["Detail", "Error", "Started", "Completed", "Tokens", "Cost"],
+    ),
     "taskruntoolcalls": (["Phase", "TaskRun", "Tool"], ["Status", "Detail", "Started", "Completed", "Error"]),
     "mcpservers": (["Ready", "Status"], ["Detail"]),
     "contactchannels": (["Type", "Ready", "Status"], ["Detail"]),

@@ -25,6 +25,8 @@ from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
 
 NAME = "task-controller"
+USAGE_DELAY = 3.0
+"""Seconds until an Agent's usage is written down: of all Tasks that end meanwhile, at once."""
 
 
 class TaskTerm:
@@ -50,6 +52,7 @@ class TaskTerm:
 
     async def run(self) -> None:
         """Looks once at everything that may need something, then at whatever changes."""
+        self._watched.spent_by_agent.begin_term()
         for agent in self._watched.agents.list():
             self.agents.queue.add(agent.key)
         for key in self._watched.tasks_to_look_at():
@@ -101,6 +104,7 @@ async def start(context: ServiceContext) -> None:
 
     watched.wake_tasks(lambda key: leadership.tell(lambda term: term.tasks.queue.add(key)))
     watched.wake_agents(lambda key: leadership.tell(lambda term: term.agents.queue.add(key)))
+    watched.wake_for_usage(lambda key: leadership.tell(lambda term: term.agents.queue.add_after(key, USAGE_DELAY)))
     watched.tasks.add_handler(handle_deleted)
     await leadership.run()
 

@@ -47,6 +47,7 @@ from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import calls_to_forbid
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
+from kubechain_task_controller.metrics import count_turn
 from kubechain_task_controller.watched import Watched
 
 _TEXTS_AT_HAND = 256 * 1024
@@ -154,6 +155,7 @@ class TaskReconciler:
             now=now(),
             agent=agent,
             llm=ObjectRef.of(llm) if llm else None,
+            prices=llm.spec.prices if llm else None,
             catalog=self._build_catalog(agent) if agent else ToolCatalog(),
             children=self._watched.calls_of(task),
             refused=self._refused.get(task.uid, {}),
@@ -205,6 +207,8 @@ class TaskReconciler:
         if plan.status is not None:
             await self._store_texts(task, plan.stored)
             task = await write_status(self._kube, self._watched.tasks, task, plan.status)
+        if plan.answered is not None:
+            count_turn(task, snapshot.llm.name if snapshot.llm else "", plan.answered)
         more = self._settle(task, plan, parked)
         # Children that are missing later on may have gone because their Task did, of which we have not heard yet.
         if plan.status is not None or not plan.children or await self._is_there(task):

@@ -7,7 +7,7 @@ nothing of what was said in them, so that thousands of them cost little memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer, Resource, Task, TaskRunToolCall
@@ -16,7 +16,9 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
 from kubechain_common.messages import ObjectRef
 from kubechain_task_controller.core.agent_needs import AgentNeeds
+from kubechain_task_controller.core.agent_usage import AgentKey, count_for_agent
 from kubechain_task_controller.core.sub_agents import names_of_sub_agents
+from kubechain_task_controller.core.tally import Tally
 from kubechain_task_controller.core.tool_calls import pending_names
 
 Enqueue = Callable[[Key], None]
@@ -35,7 +37,7 @@ BY_SUB_AGENT = "sub-agent"
 
 @dataclass(frozen=True)
 class Watched:
-    """The informers of this service."""
+    """The informers of this service, and the sums over what they hold."""
 
     tasks: Informer[Task]
     agents: Informer[Agent]
@@ -43,6 +45,7 @@ class Watched:
     servers: Informer[MCPServer]
     channels: Informer[ContactChannel]
     calls: Informer[TaskRunToolCall]
+    spent_by_agent: Tally[AgentKey] = field(default_factory=lambda: Tally(count_for_agent))
 
     @classmethod
     def build(cls, kube: KubeClient, namespace: str) -> Watched:
@@ -73,6 +76,7 @@ class Watched:
             calls=Informer(kube, TaskRunToolCall, namespace=namespace, pack_after=IDLE_SECONDS),
         )
         watched._thin_out_calls()
+        watched._count_usage()
         return watched
 
     def all(self) -> tuple[Informer[Any], ...]:
@@ -141,6 +145,17 @@ class Watched:
         self.tasks.add_handler(task_changed)
         self.calls.add_handler(call_changed)
 
+    def _count_usage(self) -> None:
+        def task_changed(change: Change[Task]) -> None:
+            self.spent_by_agent.note(change.old, change.new)
+
+        def agent_changed(change: Change[Agent]) -> None:
+            if change.new is None:  # one of its name that is made later has used nothing yet
+                self.spent_by_agent.forget(change.obj.key)
+
+        self.tasks.add_handler(task_changed)
+        self.agents.add_handler(agent_changed)
+
     def _thin_out(self, call: TaskRunToolCall) -> None:
         if call.finished and (call.status.result or call.status.error or call.spec.arguments):
             self.calls.thin_out(_strip_call(call))
@@ -156,7 +171,8 @@ class Watched:
 
         def agent_changed(change: Change[Agent]) -> None:
             agent = change.obj
-            _enqueue_all(enqueue, self.tasks.by_index(BY_AGENT, _index_key(agent.namespace, agent.name)))
+            if not _is_about_usage_only(change):
+                _enqueue_all(enqueue, self.tasks.by_index(BY_AGENT, _index_key(agent.namespace, agent.name)))
 
         def call_changed(change: Change[TaskRunToolCall]) -> None:
             call = change.obj
@@ -177,6 +193,17 @@ class Watched:
         self.agents.add_handler(agent_changed)
         self.calls.add_handler(call_changed)
 
+    def wake_for_usage(self, enqueue: Enqueue) -> None:
+        """Enqueues the Agent of every Task that ends or goes: the sums of its usage may be written down."""
+
+        def task_changed(change: Change[Task]) -> None:
+            task, old = change.obj, change.old
+            ends = task.finished and (old is None or not old.finished)
+            if ends or change.new is None:
+                enqueue((task.namespace, task.spec.agent_ref.name))
+
+        self.tasks.add_handler(task_changed)
+
     def wake_agents(self, enqueue: Enqueue) -> None:
         """Every change that can make an Agent ready or unready enqueues it.
 
@@ -186,6 +213,8 @@ class Watched:
 
         def agent_changed(change: Change[Agent]) -> None:
             agent = change.obj
+            if _is_about_usage_only(change):
+                return
             enqueue(agent.key)
             _enqueue_all(enqueue, self.agents.by_index(BY_SUB_AGENT, _index_key(agent.namespace, agent.name)))
 
@@ -210,6 +239,20 @@ class Watched:
 def _enqueue_all(enqueue: Enqueue, objects: Iterable[Resource]) -> None:
     for obj in objects:
         enqueue(obj.key)
+
+
+def _is_about_usage_only(change: Change[Agent]) -> bool:
+    """Whether nothing differs that anybody else acts upon: with many Tasks it would wake them all every few seconds."""
+    old, new = change.old, change.new
+    if old is None or new is None or change.kind != "modified":
+        return False
+    nothing = {"usage": None, "usage_of_deleted": None}
+    return (
+        old.metadata.generation == new.metadata.generation
+        and old.metadata.deleting == new.metadata.deleting
+        and old.status != new.status
+        and old.status.model_copy(update=nothing) == new.status.model_copy(update=nothing)
+    )
 
 
 def _index_key(namespace: str, name: str) -> str:

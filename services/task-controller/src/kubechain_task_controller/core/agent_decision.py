@@ -12,7 +12,9 @@ from datetime import datetime
 from kubechain_common.api.v1alpha1.agent import Agent, AgentStatus, ValidContactChannel, ValidMCPServer
 from kubechain_common.api.v1alpha1.meta import Ref
 from kubechain_task_controller.core.agent_needs import AgentNeeds, find_missing
+from kubechain_task_controller.core.agent_usage import build_usage, find_currency
 from kubechain_task_controller.core.plan import PlannedEvent
+from kubechain_task_controller.core.spent import Spent
 from kubechain_task_controller.core.sub_agents import find_missing_sub_agents, names_of_sub_agents
 from kubechain_task_controller.core.tool_catalog import select_tools
 
@@ -21,11 +23,16 @@ VALIDATED = "All dependencies validated successfully"
 
 @dataclass(frozen=True)
 class AgentSnapshot:
-    """``reachable`` are the other Agents that delegation can reach from this one, by name."""
+    """``reachable`` are the other Agents that delegation can reach from this one, by name.
+
+    ``spent`` is what all its Tasks used, ``spent_by_deleted`` the part of those that are gone.
+    """
 
     needs: AgentNeeds
     now: datetime
     reachable: Mapping[str, AgentNeeds] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
+    spent_by_deleted: Spent = field(default_factory=Spent)
 
     @property
     def agent(self) -> Agent:
@@ -45,14 +52,15 @@ def decide_agent(snapshot: AgentSnapshot) -> AgentPlan:
         return AgentPlan()
     missing = find_missing(snapshot.needs) + find_missing_sub_agents(agent, snapshot.reachable)
     status = _build_status(snapshot, missing)
+    counted = _with_usage(status, snapshot)
     if status == agent.status:
-        return AgentPlan()
+        return AgentPlan(counted if counted != agent.status else None)
     events = [] if agent.status.status else [PlannedEvent("Normal", "Initializing", "Starting validation")]
     if missing:
         events.append(PlannedEvent("Normal", "Waiting", status.status_detail))
     else:
         events.append(PlannedEvent("Normal", "ValidationSucceeded", VALIDATED))
-    return AgentPlan(status, tuple(events))
+    return AgentPlan(counted, tuple(events))
 
 
 def _build_status(snapshot: AgentSnapshot, missing: list[str]) -> AgentStatus:
@@ -73,6 +81,17 @@ def _build_status(snapshot: AgentSnapshot, missing: list[str]) -> AgentStatus:
         for ref in agent.spec.human_contact_channels
     ]
     return _with_valid(status, servers, channels, [Ref(name=name) for name in names_of_sub_agents(agent)])
+
+
+def _with_usage(status: AgentStatus, snapshot: AgentSnapshot) -> AgentStatus:
+    currency = find_currency(snapshot.agent, snapshot.needs.llm)
+    usage, of_deleted = build_usage(snapshot.spent, currency), build_usage(snapshot.spent_by_deleted, currency)
+    update: dict[str, object] = {}
+    if usage != status.usage:
+        update["usage"] = usage
+    if of_deleted != status.usage_of_deleted:
+        update["usage_of_deleted"] = of_deleted
+    return status.model_copy(update=update)
 
 
 def _with_valid(

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubechain_common.api.v1alpha1.agent import Agent
-from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
+from kubechain_common.api.v1alpha1.conversation import (
+    Message,
+    MessageToolCall,
+    MessageUsage,
+    TokenUsage,
+    ToolCallFunction,
+)
 from kubechain_common.api.v1alpha1.task import Task
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall, tool_text
 from kubechain_task_controller.core.source import Source
@@ -23,17 +29,22 @@ def build_initial_window(task: Task, agent: Agent, source: Source | None) -> lis
     """
     spec = task.spec
     if spec.context_window is not None:
-        given: list[Message] = list(spec.context_window)
+        given: list[Message] = [_of_another_task(m) for m in spec.context_window]
         return given if given[0].role == "system" else [Message(role="system", content=agent.spec.system), *given]
     earlier: list[Message] = []
     if source is not None and spec.context_window_from is not None:
         said = _until_turn(source, spec.context_window_from.turn)
-        earlier = _answer_open_calls([_without_images(m) for m in said if m.role != "system"])
+        earlier = _answer_open_calls([_of_another_task(m) for m in said if m.role != "system"])
     return [
         Message(role="system", content=agent.spec.system),
         *earlier,
         Message(role="user", content=spec.user_message or ""),
     ]
+
+
+def _of_another_task(message: Message) -> Message:
+    """Without what it used, which counted there, and without images, which belong there; its text still names them."""
+    return message.model_copy(update={"usage": None, "images": None}) if message.usage or message.images else message
 
 
 def _until_turn(source: Source, turn: int | None) -> list[Message]:
@@ -47,11 +58,6 @@ def _until_turn(source: Source, turn: int | None) -> list[Message]:
     answers = [i for i, m in enumerate(window) if m.role == "assistant"]
     own = answers[-last:]
     return list(window[: own[turn]]) if turn < len(own) else list(window)
-
-
-def _without_images(message: Message) -> Message:
-    """An image belongs to the Task that it was made in; its text still names it."""
-    return message.model_copy(update={"images": None}) if message.images else message
 
 
 def _answer_open_calls(messages: list[Message]) -> list[Message]:
@@ -87,10 +93,15 @@ def preview_of(window: list[Message]) -> str:
     return said if len(said) <= _PREVIEW_LIMIT else said[:_PREVIEW_CUT] + "..."
 
 
-def normalise_answer(message: Message, turn: int) -> Message:
-    """The model's answer, with an id of its own for every tool call: results are matched to calls by id."""
+def normalise_answer(message: Message, turn: int, usage: TokenUsage | None) -> Message:
+    """The model's answer with what it used.
+
+    Every tool call has an id of its own: results are matched to calls by id.
+    """
+    used = MessageUsage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens) if usage else None
+    update: dict[str, object] = {"usage": used} if used is not None or message.usage is not None else {}
     if not message.tool_calls:
-        return message.model_copy(update={"tool_calls": None})
+        return message.model_copy(update={**update, "tool_calls": None})
     seen: set[str] = set()
     calls = []
     for index, call in enumerate(message.tool_calls, start=1):
@@ -98,7 +109,7 @@ def normalise_answer(message: Message, turn: int) -> Message:
         seen.add(call_id)
         function = ToolCallFunction(name=call.function.name, arguments=call.function.arguments)
         calls.append(MessageToolCall(id=call_id, type=call.type, function=function))
-    return message.model_copy(update={"tool_calls": calls})
+    return message.model_copy(update={**update, "tool_calls": calls})
 
 
 def build_tool_message(call: MessageToolCall, child: TaskRunToolCall | None, refusal: str | None) -> Message:

@@ -15,11 +15,14 @@ from typing import Literal
 
 from kubechain_common.api.stored_text import StoredText
 from kubechain_common.api.v1alpha1.agent import Agent
+from kubechain_common.api.v1alpha1.conversation import TokenUsage
+from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import Task, TaskStatus
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_task_controller.core.source import Source
+from kubechain_task_controller.core.spent import Money
 from kubechain_task_controller.core.tool_catalog import ToolCatalog
 
 
@@ -44,6 +47,7 @@ class TaskSnapshot:
     now: datetime
     agent: Agent | None = None
     llm: ObjectRef | None = None
+    prices: LLMPrices | None = None
     catalog: ToolCatalog = field(default_factory=ToolCatalog)
     children: Mapping[str, TaskRunToolCall] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -66,6 +70,14 @@ class TaskSnapshot:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A turn that was answered: what it used, and what that costs where the LLM has prices."""
+
+    usage: TokenUsage
+    cost: Money | None = None
+
+
+@dataclass(frozen=True)
 class TaskPlan:
     """The next step of a Task.
 
@@ -76,7 +88,8 @@ class TaskPlan:
 
     ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with
     this plan. ``consumed`` says that the snapshot's result is done with once the status is written. ``stored`` are the
-    texts that the status points at; ``texts`` go with the request, because they are at hand.
+    texts that the status points at; ``texts`` go with the request, because they are at hand. ``answered`` is for the
+    metrics.
     """
 
     status: TaskStatus | None = None
@@ -92,6 +105,7 @@ class TaskPlan:
     cancel: tuple[str, ...] = ()
     stored: tuple[StoredText, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
+    answered: Turn | None = None
 
 
 NOTHING = TaskPlan()

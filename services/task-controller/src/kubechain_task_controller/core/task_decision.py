@@ -38,7 +38,8 @@ from kubechain_task_controller.core.ending import (
     seconds_left,
 )
 from kubechain_task_controller.core.offload import offload_answer, offload_results, offload_start
-from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot, Turn
+from kubechain_task_controller.core.spent import add_cost, price
 from kubechain_task_controller.core.tool_calls import build_tool_call, calls_to_forbid, child_names
 
 SENDING = "Sending context window to LLM"
@@ -253,15 +254,22 @@ def _fail_request(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
 
 def _apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
     task = snapshot.task
-    answer = normalise_answer(result.message or Message(role="assistant"), result.turn)
-    usage = (task.status.token_usage or TokenUsage()) + (result.usage or TokenUsage())
+    turn = Turn(result.usage or TokenUsage(), price(result.usage or TokenUsage(), snapshot.prices))
+    answer = normalise_answer(result.message or Message(role="assistant"), result.turn, result.usage)
     offloaded = offload_answer(task, task.status.context_window, answer)
-    update = {**_window(offloaded.window, task.status.message_count + 1), "token_usage": usage}
+    cost, not_added = add_cost(task.status, turn.cost)
+    update = {
+        **_window(offloaded.window, task.status.message_count + 1),
+        "token_usage": (task.status.token_usage or TokenUsage()) + turn.usage,
+        **cost,
+    }
     if answer.tool_calls:
         plan = _begin_tool_calls(snapshot, answer.tool_calls, update)
     else:
         plan = _finish_with(snapshot, answer, update, result.incomplete)
-    return replace(plan, stored=offloaded.stored)
+    if not_added:
+        plan = replace(plan, events=(*plan.events, PlannedEvent("Warning", "CostNotAdded", not_added)))
+    return replace(plan, stored=offloaded.stored, answered=turn)
 
 
 def _finish_with(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], incomplete: str) -> TaskPlan:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from kubechain_common.api.v1alpha1.conversation import TokenUsage
 from kubechain_common.api.v1alpha1.meta import (
     CRDInfo,
     KubeModel,
@@ -16,6 +17,7 @@ from kubechain_common.api.v1alpha1.meta import (
     names_an_object,
     refers_to,
 )
+from kubechain_common.api.v1alpha1.money import Currency, Sum
 from kubechain_common.api.v1alpha1.rules import cel, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
@@ -96,12 +98,41 @@ class ValidContactChannel(KubeModel):
     type: str
 
 
+class AgentUsage(KubeModel):
+    """What Tasks used, all together; the cost is of those that have theirs in this currency."""
+
+    tasks: int = 0
+    token_usage: TokenUsage = Field(default_factory=TokenUsage)
+    cost: Sum | None = None
+    currency: Currency | None = None
+
+
 class AgentStatus(ReadinessStatus):
     """Ready once everything that the spec names exists and is ready."""
 
     valid_mcp_servers: list[ValidMCPServer] = Field(default_factory=list, alias="validMCPServers")
     valid_human_contact_channels: list[ValidContactChannel] = Field(default_factory=list)
     valid_sub_agents: list[Ref] = Field(default_factory=list)
+    usage: (
+        Annotated[
+            AgentUsage,
+            Field(
+                description="What its Tasks used: those that exist, and those that were deleted. Written a few seconds"
+                " after a Task has ended. Tasks of sub-agents count for the sub-agent."
+            ),
+        ]
+        | None
+    ) = None
+    usage_of_deleted: (
+        Annotated[
+            AgentUsage,
+            Field(
+                description="The part of usage whose Tasks are gone. A Task that is deleted within seconds of its last"
+                " turn, just before all controllers stop, may be missing."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Agent(Resource):
@@ -116,6 +147,8 @@ class Agent(Resource):
             PrinterColumn("Ready", ".status.ready", "boolean"),
             PrinterColumn("Status", ".status.status"),
             PrinterColumn("Detail", ".status.statusDetail", priority=1),
+            PrinterColumn("Tokens", ".status.usage.tokenUsage.totalTokens", "integer", priority=1),
+            PrinterColumn("Cost", ".status.usage.cost", priority=1),
         ),
     )
 

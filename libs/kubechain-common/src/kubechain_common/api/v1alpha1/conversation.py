@@ -76,6 +76,13 @@ class ShownImage(ImageSource):
     data: str
 
 
+class MessageUsage(KubeModel):
+    """What one turn used: tokens that the model read, and wrote."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
 class Message(KubeModel):
     """One message; ``providerData`` is opaque and goes back to the provider that wrote it, untouched."""
 
@@ -87,6 +94,7 @@ class Message(KubeModel):
     name: Annotated[str, Field(max_length=253)] | None = None
     images: Annotated[list[ImageSource], Field(max_length=MAX_IMAGES)] | None = None
     provider_data: dict[str, Any] | None = None
+    usage: Annotated[MessageUsage, Field(description="Of an answer: the tokens of its turn.")] | None = None
 
 
 class GivenMessage(Message):

@@ -14,6 +14,7 @@ from kubechain_common.api.v1alpha1.meta import (
     Resource,
     SecretSource,
 )
+from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.rules import cel, cel_matches, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
@@ -111,6 +112,13 @@ class LLMSpec(KubeModel):
         Annotated[
             bool,
             Field(description="The model takes images: it sees those that tools return. Absent: it reads of them."),
+        ]
+        | None
+    ) = None
+    prices: (
+        Annotated[
+            LLMPrices,
+            Field(description="What its tokens cost. A turn is priced with the prices at the time of its answer."),
         ]
         | None
     ) = None

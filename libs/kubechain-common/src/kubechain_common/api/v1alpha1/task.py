@@ -17,6 +17,7 @@ from kubechain_common.api.v1alpha1.meta import (
     Timestamp,
     refers_to,
 )
+from kubechain_common.api.v1alpha1.money import Currency, Sum
 from kubechain_common.api.v1alpha1.rules import (
     Rule,
     at_creation,
@@ -161,6 +162,11 @@ class TaskStatus(KubeModel):
     completion_time: Timestamp | None = None
     message_count: int = 0
     token_usage: TokenUsage | None = None
+    cost: (
+        Annotated[Sum, Field(description="What its turns cost so far, by spec.prices of the LLM. Absent: no prices.")]
+        | None
+    ) = None
+    currency: Annotated[Currency, Field(description="Of cost.")] | None = None
     user_msg_preview: Annotated[str, Field(max_length=256)] = ""
     output: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
     error: Annotated[str, Field(max_length=32768)] = ""
@@ -201,6 +207,8 @@ class Task(Resource):
             PrinterColumn("Error", ".status.error", priority=1),
             PrinterColumn("Started", ".status.startTime", "date", priority=1),
             PrinterColumn("Completed", ".status.completionTime", "date", priority=1),
+            PrinterColumn("Tokens", ".status.tokenUsage.totalTokens", "integer", priority=1),
+            PrinterColumn("Cost", ".status.cost", priority=1),
         ),
     )
 

@@ -1,0 +1,53 @@
+"""What all Tasks of an Agent used, as its status shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kubechain_common.api.v1alpha1.agent import Agent, AgentUsage
+from kubechain_common.api.v1alpha1.conversation import TokenUsage
+from kubechain_common.api.v1alpha1.llm import LLM
+from kubechain_common.api.v1alpha1.money import DEFAULT_CURRENCY
+from kubechain_common.api.v1alpha1.task import Task
+from kubechain_task_controller.core.spent import Spent, spent_by, write_amount
+
+AgentKey = tuple[str, str]
+"""(namespace, name)"""
+
+
+def count_for_agent(task: Task) -> Mapping[AgentKey, Spent]:
+    """Under which Agent a Task counts."""
+    spent = spent_by(task.status)
+    return {(task.namespace, task.spec.agent_ref.name): spent} if spent else {}
+
+
+def read_usage(usage: AgentUsage | None) -> Spent:
+    if usage is None:
+        return Spent()
+    return Spent.of(usage.token_usage, usage.cost, usage.currency, tasks=usage.tasks)
+
+
+def build_usage(spent: Spent, currency: str) -> AgentUsage | None:
+    """None for nothing at all, which would be lines in every ``kubectl describe``."""
+    if not spent:
+        return None
+    cost = spent.costs.get(currency)
+    return AgentUsage(
+        tasks=spent.tasks,
+        token_usage=TokenUsage(
+            input_tokens=spent.input,
+            output_tokens=spent.output,
+            total_tokens=spent.total,
+            cached_input_tokens=spent.cached or None,
+        ),
+        cost=write_amount(cost) if cost is not None else None,
+        currency=currency if cost is not None else None,
+    )
+
+
+def find_currency(agent: Agent, llm: LLM | None) -> str:
+    """That of the LLM's prices; without any, the one that is shown already."""
+    if llm is not None and llm.spec.prices is not None:
+        return llm.spec.prices.currency or DEFAULT_CURRENCY
+    shown = agent.status.usage.currency if agent.status.usage else None
+    return shown or DEFAULT_CURRENCY
