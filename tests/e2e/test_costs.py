@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from tests.e2e.support import manifests
+from tests.e2e.support.failures import assert_told
 from tests.e2e.support.scripts import calls, in_turns
-from tests.e2e.support.workspace import Workspace
+from tests.e2e.support.witness import Witness
+from tests.e2e.support.workspace import Workspace, reason_of
 
-from kubechain_cli.scripted_llm import Reply, Script
+from kubechain_cli.scripted_llm import ChatMessage, Reply, Script, ToolSpec
 from kubechain_cli.scripted_llm.script import Usage
 from kubechain_common.testing.eventually import eventually
 
@@ -66,3 +69,59 @@ def test_an_agents_usage_outlives_its_tasks_and_the_controller(workspace: Worksp
     workspace.kill("task-controller")
     workspace.run_task("three", "go")
     eventually(lambda: usage_of_agent(workspace) == (3, 3300, "0.0105"), SOON, what="the Agent's usage")
+
+
+@pytest.mark.failure("budget-task")
+def test_a_task_ends_before_it_asks_beyond_its_budget(workspace: Workspace, witness: Witness) -> None:
+    apply_priced_agent(workspace, call_nobody(turns=9))
+    budget = {"tokens": 2000}
+    workspace.kubectl.apply(manifests.task("bounded", "go", budget=budget))
+    task = workspace.kubectl.finish("bounded", "Failed")
+    assert (reason_of(task), task["status"]["turn"]) == ("BudgetExceeded", 2)
+    assert task["status"]["tokenUsage"]["totalTokens"] == 2200
+    assert len(workspace.calls_of("bounded")) == 1
+    assert_told("budget-task", witness, "bounded")
+    workspace.kubectl.apply(manifests.task("frugal", "go", budget={"cost": "0.0036"}))
+    task = workspace.kubectl.finish("frugal", "Failed")
+    assert task["status"]["error"] == "The Task used 0.007 USD of its budget of 0.0036 USD"
+    changed = workspace.kubectl.try_run(
+        "patch", "task", "frugal", "--type=merge", "-p", '{"spec":{"budget":{"tokens":9}}}'
+    )
+    assert "budget is immutable: create a new Task instead" in changed.stderr
+
+
+def delegate_and_burn(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> Reply:
+    """The boss asks its helper; the helper calls nobody for ever."""
+    offered = [tool.name for tool in tools if tool.name.startswith("delegate_to_agent__")]
+    call = (offered[0], {"message": "burn"}) if offered else ("nobody__nothing", {})
+    return Reply(tool_calls=calls(call).tool_calls, usage=EACH_TURN)
+
+
+@pytest.mark.failure("budget-tree")
+def test_what_sub_agents_use_counts_for_the_task_that_they_work_for(workspace: Workspace, witness: Witness) -> None:
+    workspace.kubectl.apply(manifests.agent("helper"))
+    apply_priced_agent(workspace, delegate_and_burn, subAgents=[{"name": "helper"}])
+    workspace.kubectl.apply(manifests.task("boss", "go", budget={"tokens": 4000}))
+    task = workspace.kubectl.finish("boss", "Failed")
+    assert reason_of(task) == "BudgetExceeded"
+    assert task["status"]["tokenUsage"]["totalTokens"] == 1100
+    tasks = {t["metadata"]["name"]: t for t in workspace.kubectl.list("task")}
+    (helper,) = [name for name in tasks if name != "boss"]
+    assert (reason_of(tasks[helper]), tasks[helper]["status"]["tokenUsage"]["totalTokens"]) == ("BudgetExceeded", 3300)
+    assert_told("budget-tree", witness, "boss", helper)
+
+
+@pytest.mark.failure("budget-no-prices")
+def test_a_budget_in_money_waits_for_prices(workspace: Workspace, witness: Witness) -> None:
+    apply_priced_agent(workspace, call_nobody(turns=0), prices=None)
+    workspace.kubectl.apply(manifests.task("careful", "go", budget={"cost": "0.01"}))
+
+    def waits() -> bool:
+        return "to have prices" in workspace.kubectl.get("task", "careful").get("status", {}).get("statusDetail", "")
+
+    eventually(waits, SOON, what="the Task's wait for prices")
+    prices = '{"spec": {"prices": {"inputPerMillion": "2.50", "outputPerMillion": "10"}}}'
+    workspace.kubectl("patch", "llm", "gpt-4o", "--type=merge", "-p", prices)
+    task = workspace.kubectl.finish("careful")
+    assert task["status"]["cost"] == "0.0035"
+    assert_told("budget-no-prices", witness, "careful")

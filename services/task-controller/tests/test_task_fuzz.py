@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging import codec
@@ -16,9 +17,10 @@ from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
 from kubechain_task_controller.core.agent_needs import AgentNeeds
-from kubechain_task_controller.core.plan import TaskSnapshot
+from kubechain_task_controller.core.plan import Above, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_refused
 from kubechain_task_controller.core.source import Source
+from kubechain_task_controller.core.spent import Spent, spent_by
 from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
@@ -66,6 +68,9 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
         result=draw(st.none() | results),
         request_on_its_way=draw(st.booleans()),
         source=draw(st.none() | sources),
+        prices=draw(st.none() | models(LLMPrices)),
+        spent_below=Spent(total=draw(st.integers(0, 9))),
+        above=draw(st.lists(tasks.map(lambda above: Above(above, spent_by(above.status))), max_size=1).map(tuple)),
     )
 
 

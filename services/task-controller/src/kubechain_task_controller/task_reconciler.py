@@ -44,9 +44,11 @@ from kubechain_common.telemetry.tracing import emit_span, new_span_context
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
 from kubechain_task_controller.core.source import Source
+from kubechain_task_controller.core.spent import Spent
 from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import calls_to_forbid
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
+from kubechain_task_controller.delegation_tree import DelegationTree
 from kubechain_task_controller.metrics import count_turn
 from kubechain_task_controller.watched import Watched
 
@@ -78,6 +80,7 @@ class TaskReconciler:
     ) -> None:
         self._kube = kube
         self._watched = watched
+        self._tree = DelegationTree(watched)
         self._dispatcher = dispatcher
         self._started_calls = started_calls
         self._inbox = inbox
@@ -156,6 +159,8 @@ class TaskReconciler:
             agent=agent,
             llm=ObjectRef.of(llm) if llm else None,
             prices=llm.spec.prices if llm else None,
+            spent_below=self._tree.spent_below(task) if task.spec.budget else Spent(),
+            above=self._tree.find_budgets_above(task),
             catalog=self._build_catalog(agent) if agent else ToolCatalog(),
             children=self._watched.calls_of(task),
             refused=self._refused.get(task.uid, {}),

@@ -33,6 +33,7 @@ BY_LLM = "llm"
 BY_SERVER = "server"
 BY_CHANNEL = "channel"
 BY_SUB_AGENT = "sub-agent"
+BY_DELEGATING_TASK = "delegating-task"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,13 @@ class Watched:
             llms=Informer(kube, LLM, namespace=namespace),
             servers=Informer(kube, MCPServer, namespace=namespace),
             channels=Informer(kube, ContactChannel, namespace=namespace),
-            calls=Informer(kube, TaskRunToolCall, namespace=namespace, pack_after=IDLE_SECONDS),
+            calls=Informer(
+                kube,
+                TaskRunToolCall,
+                namespace=namespace,
+                indexers={BY_DELEGATING_TASK: _delegating_task_of},
+                pack_after=IDLE_SECONDS,
+            ),
         )
         watched._thin_out_calls()
         watched._count_usage()
@@ -112,7 +119,7 @@ class Watched:
         if task.finished:
             return {call.name: call for call in self.calls.by_owner(task.uid) if not call.finished}
         found = ((name, self.calls.get(task.namespace, name)) for name in pending_names(task))
-        return {name: call for name, call in found if call is not None and _is_owner(task, call)}
+        return {name: call for name, call in found if call is not None and is_owner(task, call)}
 
     def tasks_to_look_at(self) -> list[Key]:
         """Those that a new leader has work with: of the finished ones, which may be thousands, it has with few."""
@@ -139,7 +146,7 @@ class Watched:
             call = change.new
             owner = self.tasks.get(call.namespace, call.spec.task_run_ref.name) if call else None
             # Another Task may have had this name before.
-            if call is not None and owner is not None and owner.finished and _is_owner(owner, call):
+            if call is not None and owner is not None and owner.finished and is_owner(owner, call):
                 self._thin_out(call)
 
         self.tasks.add_handler(task_changed)
@@ -183,8 +190,9 @@ class Watched:
                 enqueue(key)
 
         def llm_changed(change: Change[LLM]) -> None:
-            # An LLM that was made anew under its name leaves its Agents as they are, but not the requests.
-            if change.kind != "modified":
+            # An LLM that was made anew under its name leaves its Agents as they are, but not the requests; and a Task
+            # with a budget may wait for prices.
+            if change.old is None or change.new is None or change.old.spec.prices != change.new.spec.prices:
                 for agent in self.agents.by_index(BY_LLM, _index_key(change.obj.namespace, change.obj.name)):
                     _enqueue_all(enqueue, self.tasks.by_index(BY_AGENT, _index_key(agent.namespace, agent.name)))
 
@@ -290,7 +298,13 @@ def _sub_agents_of(agent: Agent) -> list[str]:
     return [_index_key(agent.namespace, name) for name in names_of_sub_agents(agent)]
 
 
-def _is_owner(task: Task, call: TaskRunToolCall) -> bool:
+def _delegating_task_of(call: TaskRunToolCall) -> list[str]:
+    if call.spec.tool_type != "DelegateToAgent":
+        return []
+    return [owner.uid for owner in call.metadata.owner_references]
+
+
+def is_owner(task: Task, call: TaskRunToolCall) -> bool:
     return any(owner.uid == task.uid for owner in call.metadata.owner_references)
 
 

@@ -22,7 +22,7 @@ from kubechain_common.api.v1alpha1.task import Task, TaskStatus
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_task_controller.core.source import Source
-from kubechain_task_controller.core.spent import Money
+from kubechain_task_controller.core.spent import Money, Spent
 from kubechain_task_controller.core.tool_catalog import ToolCatalog
 
 
@@ -36,11 +36,20 @@ class PlannedEvent:
 
 
 @dataclass(frozen=True)
+class Above:
+    """A Task with a budget for which this one works, and what it and all that work for it have used so far."""
+
+    task: Task
+    spent: Spent
+
+
+@dataclass(frozen=True)
 class TaskSnapshot:
     """Everything that the next step of a Task depends on.
 
     ``refused`` holds the children that the API server would not take, with its reason. ``source`` is the Task that
-    ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now.
+    ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now. ``prices`` are those of the LLM,
+    ``spent_below`` is what the Tasks of sub-agents used that work for this one.
     """
 
     task: Task
@@ -48,6 +57,8 @@ class TaskSnapshot:
     agent: Agent | None = None
     llm: ObjectRef | None = None
     prices: LLMPrices | None = None
+    spent_below: Spent = field(default_factory=Spent)
+    above: tuple[Above, ...] = ()
     catalog: ToolCatalog = field(default_factory=ToolCatalog)
     children: Mapping[str, TaskRunToolCall] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)

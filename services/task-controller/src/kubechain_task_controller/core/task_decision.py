@@ -18,9 +18,10 @@ from datetime import datetime
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
 from kubechain_common.api.v1alpha1.status import shorten
-from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, DEFAULT_MAX_TURNS, TaskPhase
+from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
 from kubechain_common.messages import LLMResult
 from kubechain_common.messages.trouble import PREFIX
+from kubechain_task_controller.core.budget import find_exceeded, find_unpriced
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
     build_tool_message,
@@ -45,6 +46,8 @@ from kubechain_task_controller.core.tool_calls import build_tool_call, calls_to_
 SENDING = "Sending context window to LLM"
 ANSWERED = "LLM final response received"
 TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
+
+BUDGET_EXCEEDED = "BudgetExceeded"
 
 _SENDING_EVENT = PlannedEvent("Normal", "SendingContextWindowToLLM", SENDING)
 
@@ -104,9 +107,12 @@ def _with_requeue(plan: TaskPlan, seconds: float) -> TaskPlan:
 
 
 def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
-    waiting_for = _missing_for_start(snapshot)
-    if waiting_for is not None:
+    waiting_for = _missing_for_start(snapshot) or find_unpriced(snapshot)
+    if waiting_for:
         return _wait(snapshot, waiting_for, phase=TaskPhase.PENDING)
+    exceeded = find_exceeded(snapshot)
+    if exceeded:
+        return fail(snapshot, BUDGET_EXCEEDED, exceeded, event=BUDGET_EXCEEDED)
     agent = snapshot.agent
     assert agent is not None  # _missing_for_start says so
     problem = _problem_of_source(snapshot)
@@ -200,6 +206,12 @@ def _decide_send(snapshot: TaskSnapshot) -> TaskPlan:
         return _show_sent(snapshot)
     if not snapshot.agent_ready:
         return _wait_in_flight(snapshot)
+    exceeded = find_exceeded(snapshot)
+    if exceeded:
+        return end_early(snapshot, BUDGET_EXCEEDED, exceeded, event=BUDGET_EXCEEDED)
+    unpriced = find_unpriced(snapshot)
+    if unpriced:
+        return _wait(snapshot, unpriced, phase=TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM)
     status = snapshot.task.status
     if status.status == "Ready":
         return TaskPlan(send=True)
@@ -298,11 +310,19 @@ def _begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], upda
         reached = f"The Task reached its limit of {limit} turns (maxTurns) without a final answer"
         event = PlannedEvent("Warning", "MaxTurnsExceeded", reached)
         return end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
+    exceeded = find_exceeded(snapshot, task.status.model_copy(update=update))
+    if exceeded:  # nobody would read what its calls give
+        return _stop_at_budget(snapshot, exceeded, task.status.model_copy(update=update))
     detail = "LLM response received, tool calls pending"
     status = task.status.model_copy(update={**update, **_in_flight(TaskPhase.TOOL_CALLS_PENDING, detail)})
     children, events = _missing_children(snapshot, calls, requested_at=snapshot.now)
     pending = PlannedEvent("Normal", "ToolCallsPending", detail)
     return TaskPlan(status, consumed=True, children=children, events=(pending, *events))
+
+
+def _stop_at_budget(snapshot: TaskSnapshot, exceeded: str, status: TaskStatus) -> TaskPlan:
+    event = PlannedEvent("Warning", BUDGET_EXCEEDED, exceeded)
+    return end_failed(snapshot, BUDGET_EXCEEDED, exceeded, exceeded, event, status)
 
 
 def _max_turns(snapshot: TaskSnapshot) -> int:
@@ -364,6 +384,10 @@ def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) 
     count = status.message_count + len(messages)
     children = {child.spec.tool_call_id: child for child in snapshot.children.values()}
     offloaded = offload_results(snapshot.task, [*status.context_window, *messages], children, count=count)
+    exceeded = find_exceeded(snapshot)
+    if exceeded:  # by a sub-agent; the turn that is not made has no number
+        whole = status.model_copy(update=_window(offloaded.window, count))
+        return replace(_stop_at_budget(snapshot, exceeded, whole), stored=offloaded.stored)
     updated = status.model_copy(
         update={
             **_in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, TOOLS_DONE),
@@ -373,7 +397,7 @@ def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) 
     )
     done = PlannedEvent("Normal", "AllToolCallsCompleted", TOOLS_DONE)
     plan = TaskPlan(updated, consumed=consumed, events=(done,), stored=offloaded.stored, texts=offloaded.texts)
-    if not snapshot.agent_ready:
+    if not snapshot.agent_ready or find_unpriced(snapshot):
         return plan  # the next reconcile says what it waits for
     return replace(plan, send=True, fresh=True, events=(done, _SENDING_EVENT))
 

@@ -17,7 +17,7 @@ from kubechain_common.api.v1alpha1.meta import (
     Timestamp,
     refers_to,
 )
-from kubechain_common.api.v1alpha1.money import Currency, Sum
+from kubechain_common.api.v1alpha1.money import Currency, CurrencyCode, Sum, amount
 from kubechain_common.api.v1alpha1.rules import (
     Rule,
     at_creation,
@@ -124,11 +124,26 @@ _CHANGES = cel_all(
             "maxTurns",
             "activeDeadlineSeconds",
             "delegatedFrom",
+            "budget",
         )
     ),
     stays_true("cancel", "a cancelled Task stays cancelled"),
     message="only ttlSecondsAfterFinished may change, and cancel be set: create a new Task instead",
 )
+
+
+class TaskBudget(KubeModel):
+    """What a Task may use, the Tasks of its sub-agents included, before it ends instead of asking its model again."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            at_creation(cel("has(self.tokens) || has(self.cost)", "a budget needs tokens, cost or both"))
+        )
+    )
+
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    cost: Annotated[str, amount("cost")] | None = None
+    currency: Annotated[CurrencyCode, Field(description="Of cost. Absent: USD.")] | None = None
 
 
 class TaskSpec(KubeModel):
@@ -149,6 +164,7 @@ class TaskSpec(KubeModel):
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
     delegated_from: DelegatedFrom | None = None
+    budget: TaskBudget | None = None
     cancel: bool | None = None
 
 
