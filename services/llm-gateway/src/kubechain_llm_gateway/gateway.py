@@ -1,7 +1,7 @@
 """The parts of the service and how they hang together.
 
 LLM informer --+--> ValidatedKind (leader)          Secret watch --+--> ValidatedKind (leader)
-               +--> ConsumerSet (every replica)                    +--> LLMAccess: waiting calls look again
+               +--> ConsumerSet: LLMConsumers (every replica)      +--> LLMAccess: waiting calls look again
                +--> ConsumerCleanup (leader)
                +--> SecretWatcher: which Secrets are referred to
 """
@@ -19,10 +19,7 @@ from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.kube.text_cache import TextCache
 from kubechain_common.kube.window_reader import WindowReader
-from kubechain_common.messages import LLMRequest
-from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT, llm_consumer, llm_result_subject
-from kubechain_common.messaging.consumer import Consumer
-from kubechain_common.messaging.delivery import Poison
+from kubechain_common.messages.topology import llm_consumer
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
@@ -30,10 +27,10 @@ from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.runtime.validated_kind import ValidatedKind
 from kubechain_llm_gateway.credentials import secret_of
 from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.llm_consumers import LLMConsumers
 from kubechain_llm_gateway.llm_validation import LLMValidation
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
 from kubechain_llm_gateway.request_worker import RequestWorker
-from kubechain_llm_gateway.results import build_poison_result
 from kubechain_llm_gateway.task_probe import TaskProbe
 
 LEASE = "kubechain-llm-gateway"
@@ -63,9 +60,16 @@ class Gateway:
         self._access = LLMAccess(self._llms, self._secrets, self._registry)
         conversations = WindowReader(ctx.kube, TextCache(CACHED_BYTES))
         self._worker = RequestWorker(ctx.bus, self._access, TaskProbe(ctx.bus, ctx.kube), conversations, ctx.stopping)
-        self._consumers = ConsumerSet(lambda: [llm.uid for llm in self._llms.list()], self._consume)
+        self._requests = LLMConsumers(
+            ctx.bus,
+            self._find_llm,
+            self._registry,
+            self._worker.handle_request,
+            grace=max(0.5, ctx.settings.drain_seconds - _DRAIN_MARGIN),
+        )
+        self._consumers = ConsumerSet(lambda: [llm.uid for llm in self._llms.list()], self._requests.consume)
         self._cleanup = ConsumerCleanup(
-            ctx.bus, lambda uid: [llm_consumer(uid)], lambda uid: bool(self._llms.by_index(_BY_UID, uid))
+            ctx.bus, lambda uid: [llm_consumer(uid)], lambda uid: self._find_llm(uid) is not None
         )
         self._reconciling: Controller | None = None
         self._llms.add_handler(self._handle_llm_change)
@@ -123,6 +127,7 @@ class Gateway:
             secret = secret_of(llm)
             self._secrets.set_references(llm.uid, {secret} if secret else set())
             self._access.notify_changed()
+            self._requests.handle_change(llm)
         if change.kind != "modified":
             self._consumers.notify_changed()
         if self._reconciling is not None:
@@ -134,29 +139,8 @@ class Gateway:
             for llm in self._llms.by_index(_BY_SECRET, _secret_index(namespace, name)):
                 self._reconciling.queue.add(llm.key)
 
-    # --- calls ---
-
-    async def _consume(self, uid: str, stopping: asyncio.Event) -> None:
-        """Takes the requests of one LLM. Its SDK is imported first, so that the first call need not wait for that."""
-        for llm in self._llms.by_index(_BY_UID, uid):
-            await self._registry.preload(llm.spec)
-        consumer = Consumer(
-            self._ctx.bus,
-            llm_consumer(uid),
-            LLMRequest,
-            self._worker.handle_request,
-            concurrency=LLM_MAX_IN_FLIGHT,
-            on_poison=self._handle_poison,
-            confirm_ack=True,
-            grace=max(0.5, self._ctx.settings.drain_seconds - _DRAIN_MARGIN),
-        )
-        await consumer.run(stopping)
-
-    async def _handle_poison(self, poison: Poison) -> None:
-        result = build_poison_result(poison)
-        if result is not None:
-            subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)
-            await self._ctx.bus.publish(subject, result, msg_id=None, trace=poison.trace)
+    def _find_llm(self, uid: str) -> LLM | None:
+        return next(iter(self._llms.by_index(_BY_UID, uid)), None)
 
 
 def _secret_index(namespace: str, name: str) -> str:

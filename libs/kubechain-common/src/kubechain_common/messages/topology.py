@@ -66,6 +66,7 @@ ANY = "*"
 """In place of an LLM's or a server's uid: the requests of one unit of work, to whomever they went."""
 
 LLM_MAX_IN_FLIGHT = 256
+"""Requests to one LLM under way at a time, over all replicas, unless its maxConcurrency says otherwise."""
 RESULTS_MAX_IN_FLIGHT = 1024
 HUMAN_MAX_IN_FLIGHT = 32
 """Requests to one channel under way at a time, over all replicas."""
@@ -131,9 +132,12 @@ def answer_check_subject(channel_uid: str, namespace: str, call_uid: str) -> str
     return f"kubechain.answer.check.{channel_uid}.{namespace}.{call_uid}"
 
 
-def llm_consumer(llm_uid: str) -> ConsumerSpec:
-    """Shared by all gateway replicas, so that one slow provider never holds up another."""
-    return ConsumerSpec(LLM_REQUESTS.name, f"llm-{llm_uid}", f"kubechain.llm.request.{llm_uid}.>", LLM_MAX_IN_FLIGHT)
+def llm_consumer(llm_uid: str, max_concurrency: int = LLM_MAX_IN_FLIGHT) -> ConsumerSpec:
+    """Shared by all gateway replicas, so that one slow provider never holds up another.
+
+    ``max_ack_pending`` is the LLM's maxConcurrency over all replicas.
+    """
+    return ConsumerSpec(LLM_REQUESTS.name, f"llm-{llm_uid}", f"kubechain.llm.request.{llm_uid}.>", max_concurrency)
 
 
 def mcp_consumer(server_uid: str, max_concurrency: int) -> ConsumerSpec:

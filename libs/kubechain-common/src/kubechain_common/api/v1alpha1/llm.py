@@ -122,6 +122,18 @@ class LLMSpec(KubeModel):
         ]
         | None
     ) = None
+    max_concurrency: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=1000,
+                description="At most so many calls of this LLM are made at a time, over all replicas of llm-gateway."
+                " 256 unless set.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class LLMStatus(ReadinessStatus):

@@ -1,0 +1,71 @@
+"""More replicas of a service beside the one of the cluster, as a Deployment would have them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from tests.e2e.support.cluster import Cluster
+
+from kubechain_cli.localcluster.ports import choose_port
+from kubechain_cli.localcluster.services import build_service_env, service_script
+from kubechain_common.testing.eventually import eventually
+
+READY_SECONDS = 60.0
+
+
+@contextmanager
+def more_replicas(cluster: Cluster, service: str, number: int, namespace: str, logs: Path) -> Iterator[list[str]]:
+    """So many more, serving the namespace; the URLs of their health ports. They drain at the end."""
+    taken: set[int] = set()
+    with ExitStack() as stack:
+        urls = []
+        for index in range(1, number + 1):
+            port = choose_port(taken)
+            taken.add(port)
+            log = stack.enter_context((logs / f"{service}-{index}.log").open("wb"))
+            stack.callback(_end, _start(cluster, service, f"{service}-{index}", port, namespace, log))
+            urls.append(f"http://127.0.0.1:{port}")
+        for url in urls:
+            eventually(lambda url=url: _is_ready(url), READY_SECONDS, what=f"a {service} at {url}")  # type: ignore[misc]
+        yield urls
+
+
+def read_metrics(url: str) -> str:
+    """What a process shows to Prometheus."""
+    with urlopen(f"{url}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def _start(
+    cluster: Cluster, service: str, identity: str, port: int, namespace: str, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    nats_url = str(cluster.status()["natsUrl"])
+    env = {
+        **cluster.env,
+        **build_service_env(service, kubeconfig=cluster.kubeconfig, nats_url=nats_url, port=port, base=cluster.env),
+        "KUBECHAIN_POD_NAME": identity,
+        "KUBECHAIN_WATCH_NAMESPACE": namespace,
+    }
+    return subprocess.Popen([str(service_script(service))], env=env, stdout=log, stderr=log)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    finally:
+        process.kill()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
