@@ -4,7 +4,7 @@ The real Connection, Streams, Bus, StartedCalls and Consumer run on top. Mirrore
 
 * a work queue drops a message when it is acknowledged; a key-value stream keeps the last one of each subject;
 * a Nats-Msg-Id counts as a duplicate for 120 s, even when the first message is consumed or purged by then;
-* ``Nats-Expected-Last-Subject-Sequence: 0`` is refused while the subject holds a message;
+* ``Nats-Expected-Last-Subject-Sequence`` is refused when it is not that of the subject's message, or 0 for none;
 * a delivered message comes again, its count raised, when its ack_wait has passed or it was given back; heartbeats
   renew the wait; an acknowledgement names a place in a stream, whatever lies there now;
 * a server that was killed may deliver again, as a first delivery, what was acknowledged a moment ago;
@@ -24,13 +24,13 @@ import nats.js.errors
 from nats.js import api
 from tests.model.effects import PROCESS, Effects, Process
 
-from kubechain_common.messages.topology import withdrawn_subject
+from kubechain_common.messages.topology import shared_subject, withdrawn_subject
 from kubechain_common.messaging.codec import HEADER_EXPECTED_LAST, HEADER_MSG_ID
 from kubechain_common.messaging.errors import WRONG_LAST_SEQUENCE
 
 DUPLICATE_WINDOW = 120.0
 _KEPT_FOR_RESURRECTION = 3
-_WITHDRAWN = withdrawn_subject("")
+_CORE = (withdrawn_subject(""), shared_subject(""))
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ class JetStream:
         if msg_id is not None and self._is_duplicate(stream, msg_id):
             return SimpleNamespace(duplicate=True, seq=0)
         held = stream.on_subject(subject)
-        if headers.get(HEADER_EXPECTED_LAST) == "0" and held:
+        expected = headers.get(HEADER_EXPECTED_LAST)
+        if expected is not None and int(expected) != max((m.sequence for m in held), default=0):
             raise nats.js.errors.BadRequestError(
                 code=400, description="wrong last sequence", err_code=WRONG_LAST_SEQUENCE
             )
@@ -319,7 +320,7 @@ class ModelClient:
     # JetStream
 
     async def publish(self, subject: str, payload: bytes = b"", headers: dict[str, str] | None = None) -> Any:
-        if subject.startswith(_WITHDRAWN):
+        if subject.startswith(_CORE):
             return await self.effects.perform(f"tell {subject}", lambda: self.server.tell(subject))
         return await self._ask(f"publish {subject}", lambda: self.server.publish(subject, payload, headers or {}))
 

@@ -17,7 +17,8 @@ its way:
 All are work queues: a message leaves when it is acknowledged. Nothing here is the record of anything; the CRs are.
 
 A request that was taken back is told on ``kubechain.withdrawn.<request subject>``: core NATS, no stream, for whoever
-is at it. The consumer of a request subject listens there.
+is at it. The consumer of a request subject listens there. That an entry of the shared bucket was written is told on
+``kubechain.shared.<key>``, without its contents.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ STREAMS = (LLM_REQUESTS, LLM_RESULTS, TOOL_REQUESTS, TOOL_RESULTS, HUMAN_REQUEST
 STARTED_CALLS_BUCKET = "KUBECHAIN_STARTED_CALLS"
 """Key-value bucket: a tool call's uid is put here before the tool runs."""
 
+SHARED_BUCKET = "KUBECHAIN_SHARED"
+"""Key-value bucket of what replicas know together about an LLM: ``health.<llm-uid>`` and ``rate.<llm-uid>``."""
+
 CLAIMS_BUCKET = "KUBECHAIN_CLAIMS"
 """Object store of the payloads that are over the server's max_payload."""
 
@@ -99,6 +103,19 @@ def parse_tool_result_subject(subject: str) -> tuple[str, str] | None:
 def withdrawn_subject(request_subject: str) -> str:
     """Where it is told that the request was taken back; wildcards stay what they are."""
     return f"kubechain.withdrawn.{request_subject}"
+
+
+def shared_subject(key: str) -> str:
+    """Where it is told that the entry was written; wildcards stay what they are."""
+    return f"kubechain.shared.{key}"
+
+
+def llm_health_key(llm_uid: str) -> str:
+    return f"health.{llm_uid}"
+
+
+def llm_rate_key(llm_uid: str) -> str:
+    return f"rate.{llm_uid}"
 
 
 def tool_request_subject(server_uid: str, namespace: str, call_uid: str) -> str:

@@ -13,17 +13,20 @@ from typing import Any
 import nats.js.errors
 from nats.js import api
 
-from kubechain_common.messages.topology import CLAIMS_BUCKET, STARTED_CALLS_BUCKET, STREAMS, StreamSpec
+from kubechain_common.messages.topology import CLAIMS_BUCKET, SHARED_BUCKET, STARTED_CALLS_BUCKET, STREAMS, StreamSpec
 from kubechain_common.messaging import errors
 from kubechain_common.telemetry.logging import get_logger
 
 DUPLICATE_WINDOW = 120.0
 BUCKET_TTL = 7 * 24 * 3600.0
 """Seconds after which a started call or an orphaned payload is dropped."""
+SHARED_TTL = 24 * 3600.0
+"""Seconds after which an entry that nobody writes any more is dropped."""
 
 STARTED_CALLS_STREAM = f"KV_{STARTED_CALLS_BUCKET}"
+SHARED_STREAM = f"KV_{SHARED_BUCKET}"
 CLAIMS_STREAM = f"OBJ_{CLAIMS_BUCKET}"
-ALL_STREAMS = (*(spec.name for spec in STREAMS), STARTED_CALLS_STREAM, CLAIMS_STREAM)
+ALL_STREAMS = (*(spec.name for spec in STREAMS), STARTED_CALLS_STREAM, SHARED_STREAM, CLAIMS_STREAM)
 
 _log = get_logger(__name__)
 
@@ -40,15 +43,15 @@ def _work_queue(spec: StreamSpec) -> api.StreamConfig:
     )
 
 
-def _started_calls() -> api.StreamConfig:
-    # A key-value bucket by the conventions of NATS, so that `nats kv` can read it.
+def _key_value(bucket: str, ttl: float) -> api.StreamConfig:
+    # By the conventions of NATS, so that `nats kv` can read it.
     return api.StreamConfig(
-        name=STARTED_CALLS_STREAM,
-        subjects=[f"$KV.{STARTED_CALLS_BUCKET}.>"],
+        name=f"KV_{bucket}",
+        subjects=[f"$KV.{bucket}.>"],
         retention=api.RetentionPolicy.LIMITS,
         storage=api.StorageType.FILE,
         duplicate_window=DUPLICATE_WINDOW,
-        max_age=BUCKET_TTL,
+        max_age=ttl,
         max_msgs_per_subject=1,
         discard=api.DiscardPolicy.NEW,
         allow_rollup_hdrs=True,
@@ -72,6 +75,11 @@ def _claims() -> api.StreamConfig:
     )
 
 
+def _all_configs() -> list[Any]:
+    buckets = (_key_value(STARTED_CALLS_BUCKET, BUCKET_TTL), _key_value(SHARED_BUCKET, SHARED_TTL), _claims())
+    return [*map(_work_queue, STREAMS), *buckets]
+
+
 class Streams:
     """The streams on the server that we are connected to."""
 
@@ -84,7 +92,7 @@ class Streams:
 
         Raises the client's errors, and TopologyError when a stream exists with a configuration that cannot become ours.
         """
-        for config in (*map(_work_queue, STREAMS), _started_calls(), _claims()):
+        for config in _all_configs():
             info = await _ensure_stream(js, config)
             known = self._created.get(config.name)
             self._created[config.name] = info.created
