@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,11 @@ import pytest
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster
+from tests.e2e.support.failures import assert_told
 from tests.e2e.support.kubectl import Kubectl
-from tests.e2e.support.metered_llm import MeteredLLM
+from tests.e2e.support.metered_llm import MeteredLLM, Refusal
 from tests.e2e.support.replicas import more_replicas
+from tests.e2e.support.witness import Witness
 from tests.e2e.support.workspace import Workspace
 
 from kubechain_common.testing.eventually import eventually
@@ -22,6 +27,7 @@ pytestmark = pytest.mark.e2e
 
 SECONDS = 60.0
 REPLICAS = 3
+DOWN_SECONDS = float(os.environ.get("KUBECHAIN_TEST_DOWN_SECONDS", "8"))
 
 
 class Place:
@@ -87,3 +93,68 @@ def test_max_concurrency_holds_over_all_replicas_and_can_be_changed(place: Place
     place.wait_finished("narrow", 24)
     assert llm.take_highest() == 4
     assert len(llm.calls) == 24
+
+
+def test_a_retry_after_is_honoured_by_all_replicas_at_once(place: Place) -> None:
+    """A storm of refusals: 120 Tasks at a provider that takes 30 calls and then asks for four seconds of peace.
+
+    Half of a pause is left to a busy machine, to hear of it and to end what is on its way.
+    """
+    storm = Storm(quota=30, seconds=4.0)
+    llm = place.serve(delay=0.02, rule=storm)
+    place.apply_llm("stormy", llm)
+    place.begin("stormy", 120)
+    place.wait_finished("stormy", 120)
+    refused = [call for call in llm.calls if call.status == 429]
+    assert len([call for call in llm.calls if call.status == 200]) == 120
+    assert refused, "no storm"
+    for begin, end in storm.closed:
+        late = [call for call in refused if (begin + end) / 2 < call.at < end]
+        assert not late, f"{len(late)} calls came in the second half of a pause"
+    assert len(refused) <= 120, "each call is refused about once at most"
+
+
+class Storm:
+    """So many calls are taken, then all are refused for so many seconds, and so on."""
+
+    def __init__(self, quota: int, seconds: float) -> None:
+        self._quota = self._left = quota
+        self._seconds = seconds
+        self._until = 0.0
+        self.closed: list[tuple[float, float]] = []
+
+    def __call__(self, at: float) -> Refusal | None:
+        if at >= self._until and self._left > 0:
+            self._left -= 1
+            return None
+        if at >= self._until:
+            self._until, self._left = at + self._seconds, self._quota
+            self.closed.append((at, self._until))
+        return Refusal(429, "Rate limit reached.", max(0.001, self._until - at))
+
+
+@pytest.mark.failure("llm-down")
+def test_a_provider_that_is_down_loses_nothing_and_is_not_hammered(place: Place, servers: BackgroundLoop) -> None:
+    llm = place.serve(delay=0.05)
+    place.apply_llm("fallen", llm)
+    with Witness(place.kubectl) as witness:
+        servers.run(llm.stop())
+        place.begin("fallen", 40)
+        place.kubectl.wait("llm/fallen", "condition=Ready=False", timeout=SECONDS)
+        place.kubectl.apply(manifests.task("fallen-late", "fallen-late", "fallen"))
+        llm.down = Refusal(503, "Out of order.")
+        servers.run(llm.start())
+        since = time.monotonic()
+        until(lambda: time.monotonic() - since > DOWN_SECONDS, "the time that it is down", 2 * DOWN_SECONDS)
+        assert place.finished("fallen") == 0
+        during = [call for call in llm.calls if call.at > since]
+        probes = [at for at in llm.listed if at > since]
+        llm.down = None
+        place.wait_finished("fallen", 41)
+        place.kubectl.wait("llm/fallen", "condition=Ready=True")
+        assert_told("llm-down", witness, "fallen", "fallen-late", *(f"fallen-{n}" for n in range(40)))
+    answered = [call.message for call in llm.calls if call.status == 200]
+    assert sorted(answered) == sorted({*answered}), "nobody was paid for twice"
+    assert len(answered) == 41
+    assert not during, f"{len(during)} calls while it was down"
+    assert 1 <= len(probes) <= 2 + math.log2(DOWN_SECONDS), "by one replica, ever less often"

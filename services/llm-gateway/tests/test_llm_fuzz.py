@@ -24,8 +24,11 @@ from kubechain_common.messaging import codec
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import PoisonMessage, RetryLater
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
+from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway import anthropic_mapping, openai_mapping, wire_json
+from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem, resolve_credentials
+from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_decision import check_configuration, explain
 from kubechain_llm_gateway.openai_mapping import Dialect
@@ -57,7 +60,10 @@ class World:
         self.stopping.set()  # an LLM that can not be used is not waited for
         access = LLMAccess(cast("Any", self), cast("Any", self), cast("Any", self))
         conversations = WindowReader(self, TextCache(0))
-        self.worker = RequestWorker(cast("Any", self), access, cast("Any", self), conversations, self.stopping)
+        admission = Admission(HealthBoard(InMemoryEntries()), lambda uid: self.llm, self.stopping)
+        self.worker = RequestWorker(
+            cast("Any", self), access, admission, cast("Any", self), conversations, self.stopping
+        )
 
     async def request(self, method: str, path: str) -> dict[str, Any]:
         raise NotFoundError(path)  # whatever a window refers to

@@ -12,7 +12,10 @@ from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.kube.errors import ForbiddenError
 from kubechain_common.messages import ToolDefinition
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
+from kubechain_common.testing.entries import InMemoryEntries
+from kubechain_llm_gateway.circuit import answer_probe, trip
 from kubechain_llm_gateway.credentials import Credentials
+from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_validation import LLMValidation
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
@@ -30,7 +33,8 @@ class World:
         self.outcome: Validation | ProviderError = Validation(OK)
         self.keys: list[str | None] = []
         self.written: list[ReadinessStatus] = []
-        self.validation = LLMValidation(LLMAccess(self, self, self), self.write)
+        self.board = HealthBoard(InMemoryEntries())
+        self.validation = LLMValidation(LLMAccess(self, self, self), self.board, self.write)
 
     async def validate_llm(self, llm: LLM) -> str | Trouble | Verdict:
         credentials = await self.validation.prepare(llm)
@@ -116,6 +120,18 @@ async def test_a_refused_key_is_told(world: World, llm: LLM) -> None:
 async def test_trouble_on_the_way_is_told(world: World, llm: LLM) -> None:
     world.outcome = UnreachableProviderError("cannot reach it", retry_after=7)
     assert await world.validate_llm(llm) == Trouble("OpenAI API validation failed: cannot reach it", True, 7)
+
+
+async def test_a_provider_that_nobody_calls_at_the_moment_is_told_without_asking_it(world: World, llm: LLM) -> None:
+    await world.board.change(llm.uid, lambda health: trip(health, 1, "cannot reach http://x: Connection refused", 1, 2))
+    verdict = await world.validate_llm(llm)
+    sentence = "OpenAI is unavailable: cannot reach http://x: Connection refused. It is asked again every few seconds"
+    assert isinstance(verdict, Verdict)
+    assert (verdict.status, verdict.reason) == ("Error", "ProviderUnavailable")
+    assert verdict.detail.startswith(sentence)
+    assert world.keys == []
+    await world.board.change(llm.uid, lambda health: answer_probe(health, 3))
+    assert await world.validate_llm(llm) == OK
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ from kubechain_common.messages import Envelope, LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
 from kubechain_common.runtime.clock import now
+from kubechain_common.testing.entries import InMemoryEntries
+from kubechain_llm_gateway.admission import Admission
+from kubechain_llm_gateway.circuit import answer_probe, trip
+from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
@@ -54,7 +58,9 @@ class World:
         self.stopping = asyncio.Event()
         self.access = LLMAccess(self, self, self)
         self.conversations = Conversations()
-        self.worker = RequestWorker(self, self.access, self, self.conversations, self.stopping)
+        self.board = HealthBoard(InMemoryEntries())
+        self.admission = Admission(self.board, lambda uid: self.llm, self.stopping)
+        self.worker = RequestWorker(self, self.access, self.admission, self, self.conversations, self.stopping)
 
     def get(self, namespace: str, name: str) -> LLM | None:
         return self.llm
@@ -388,6 +394,49 @@ async def test_a_request_that_waits_for_the_api_server_is_given_back(
         raised = await handling
     assert isinstance(raised, RetryLater)
     assert (raised.delay, world.calls) == (0, [])
+
+
+async def wait_for_the_circuit(world: World, delivery: Delivery[LLMRequest]) -> Callable[[float], Any]:
+    """Opens it; the function that is returned lets the provider answer again."""
+    assert world.llm is not None
+    await world.board.change(world.llm.uid, lambda health: trip(health, 1, "cannot reach it", 1.0, now().timestamp()))
+    return lambda at: world.board.change("llm-uid", lambda health: answer_probe(health, at))
+
+
+async def test_while_the_provider_must_not_be_called_the_request_waits_and_costs_no_attempt(
+    world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    answer = await wait_for_the_circuit(world, build_delivery())
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(world.worker.handle_request(build_delivery()))
+        await until(lambda: bool(world.published))
+        assert world.calls == []
+        await answer(now().timestamp())
+        await handling
+    (subject, notice), (_, result) = world.published
+    assert (subject, notice.outcome, notice.retry_in_seconds) == (f"{RESULT}.retry.1", "Retrying", None)
+    assert notice.error is not None
+    assert notice.error.message.startswith('LLM "gpt-4o": its provider is unavailable (cannot reach it)')
+    assert (result.outcome, result.attempt) == ("Message", 1)
+
+
+async def test_a_request_that_waits_for_its_provider_is_given_back_when_the_process_ends(
+    world: World, build_delivery: BuildDelivery
+) -> None:
+    await wait_for_the_circuit(world, build_delivery())
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(_outcome_of(world.worker.handle_request(build_delivery())))
+        await until(lambda: world.admission.find_block(build_llm_of(world)) is not None)
+        world.stopping.set()
+        raised = await handling
+    assert isinstance(raised, RetryLater)
+    assert (raised.delay, world.calls) == (0, [])
+
+
+def build_llm_of(world: World) -> LLM:
+    assert world.llm is not None
+    return world.llm
 
 
 async def test_clients_are_kept_until_the_key_or_the_spec_changes(

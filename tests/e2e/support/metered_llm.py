@@ -43,13 +43,15 @@ Rule = Callable[[float], Refusal | None]
 class MeteredLLM:
     """Serves Chat Completions on one port, which stays the same over ``close`` and ``open``.
 
-    Each answer takes ``delay`` seconds and costs ``tokens``; ``rule`` may refuse it.
+    Each answer takes ``delay`` seconds and costs ``tokens``; ``rule`` may refuse it. ``down`` refuses everything, also
+    to list the models.
     """
 
     def __init__(self, *, delay: float = 0.0, tokens: int = 2, rule: Rule | None = None) -> None:
         self.delay = delay
         self.tokens = tokens
         self.rule = rule
+        self.down: Refusal | None = None
         self._lock = threading.Lock()
         self._calls: list[Call] = []
         self._open = 0
@@ -109,12 +111,14 @@ class MeteredLLM:
     async def _handle_models(self, request: web.Request) -> web.Response:
         with self._lock:
             self._listed.append(time.monotonic())
+        if self.down is not None:
+            return _refuse(self.down)
         return web.json_response({"data": []})
 
     async def _handle_completion(self, request: web.Request) -> web.Response:
         body = await request.json()
         at = time.monotonic()
-        refusal = self.rule(at) if self.rule is not None else None
+        refusal = self.down or (self.rule(at) if self.rule is not None else None)
         with self._lock:
             self._open += 1
             self._highest = max(self._highest, self._open)

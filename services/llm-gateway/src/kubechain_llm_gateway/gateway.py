@@ -25,10 +25,14 @@ from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.runtime.validated_kind import ValidatedKind
+from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.credentials import secret_of
+from kubechain_llm_gateway.health_board import HealthBoard
+from kubechain_llm_gateway.limit_metrics import forget_metrics, show_health
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_consumers import LLMConsumers
 from kubechain_llm_gateway.llm_validation import LLMValidation
+from kubechain_llm_gateway.probing import Prober
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
 from kubechain_llm_gateway.request_worker import RequestWorker
 from kubechain_llm_gateway.task_probe import TaskProbe
@@ -59,7 +63,12 @@ class Gateway:
         self._registry = ProviderRegistry()
         self._access = LLMAccess(self._llms, self._secrets, self._registry)
         conversations = WindowReader(ctx.kube, TextCache(CACHED_BYTES))
-        self._worker = RequestWorker(ctx.bus, self._access, TaskProbe(ctx.bus, ctx.kube), conversations, ctx.stopping)
+        self._board = HealthBoard(ctx.bus.shared)
+        self._admission = Admission(self._board, self._find_llm, ctx.stopping)
+        self._prober = Prober(self._board, self._find_llm, self._access)
+        self._worker = RequestWorker(
+            ctx.bus, self._access, self._admission, TaskProbe(ctx.bus, ctx.kube), conversations, ctx.stopping
+        )
         self._requests = LLMConsumers(
             ctx.bus,
             self._find_llm,
@@ -73,22 +82,29 @@ class Gateway:
         )
         self._reconciling: Controller | None = None
         self._llms.add_handler(self._handle_llm_change)
+        self._board.add_handler(self._handle_health_change)
         self._secrets.add_handler(self._handle_secret_change)
         ctx.health.add_check("llm-informer", self._llms.has_synced.is_set)
 
     async def run(self) -> None:
         """Serve until the context says stop; calls under way end first."""
         ctx = self._ctx
+        unregister = ctx.bus.on_reconnect(self._board.look_at_all), ctx.bus.on_topology_lost(self._board.look_at_all)
         elector = LeaderElector(ctx.kube, namespace=ctx.settings.namespace, name=LEASE, identity=ctx.identity)
         try:
             async with asyncio.TaskGroup() as watching:
-                watches = [watching.create_task(self._llms.run()), watching.create_task(self._secrets.run())]
+                watches = [
+                    watching.create_task(run())
+                    for run in (self._llms.run, self._secrets.run, self._board.run, self._prober.run)
+                ]
                 async with asyncio.TaskGroup() as working:
                     working.create_task(elector.run(self._lead, ctx.stopping))
                     working.create_task(self._consumers.run(ctx.stopping))
                 for watch in watches:
                     watch.cancel()
         finally:
+            for end in unregister:
+                end()
             await self._registry.aclose()
 
     # --- leading ---
@@ -101,7 +117,7 @@ class Gateway:
 
     async def _reconcile_llms(self) -> None:
         events = self._ctx.recorder.for_component("llm-controller")
-        validation = LLMValidation(self._access, self._write_status)
+        validation = LLMValidation(self._access, self._board, self._write_status)
         reconciler = ValidatedKind(self._llms.get, validation, events, now)
         controller = Controller("llm", reconciler.reconcile)
         for llm in self._llms.list():
@@ -122,14 +138,25 @@ class Gateway:
         if change.kind == "deleted":
             self._secrets.set_references(llm.uid, set())
             self._access.forget(llm.uid)
+            self._admission.forget(llm)
+            forget_metrics(llm)
             self._cleanup.note_deleted(llm.namespace, llm.uid)
         else:
             secret = secret_of(llm)
             self._secrets.set_references(llm.uid, {secret} if secret else set())
             self._access.notify_changed()
             self._requests.handle_change(llm)
+            self._admission.handle_change(llm)
         if change.kind != "modified":
             self._consumers.notify_changed()
+        if self._reconciling is not None:
+            self._reconciling.queue.add(llm.key)
+
+    def _handle_health_change(self, uid: str) -> None:
+        llm = self._find_llm(uid)
+        if llm is None:
+            return
+        show_health(llm, self._board.get(uid))
         if self._reconciling is not None:
             self._reconciling.queue.add(llm.key)
 

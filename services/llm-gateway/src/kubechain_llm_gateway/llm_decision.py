@@ -58,3 +58,12 @@ def explain(llm: LLM, error: ProviderError) -> str:
     if isinstance(error, KeyRefusedError):
         return f"{title} refused the API key ({answer})"
     return f"{title} API validation failed: {answer}"
+
+
+def explain_unavailable(llm: LLM, reason: str) -> str:
+    """Why nobody calls the provider at the moment. The same for as long as that lasts: each change is a write."""
+    title = PROVIDER_TITLES.get(llm.spec.provider, llm.spec.provider)
+    return (
+        f"{title} is unavailable: {reason.removesuffix('.')}. It is asked again every few seconds, "
+        "and calls wait until it answers"
+    )

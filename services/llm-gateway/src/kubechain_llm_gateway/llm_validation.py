@@ -8,9 +8,11 @@ from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_common.telemetry.logging import get_logger
+from kubechain_llm_gateway.circuit import Circuit, circuit_of
 from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem
+from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.llm_decision import check_configuration, explain
+from kubechain_llm_gateway.llm_decision import check_configuration, explain, explain_unavailable
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.retry_policy import RetryPolicy
 
@@ -24,8 +26,9 @@ StatusWriter = Callable[[LLM, ReadinessStatus], Awaitable[LLM]]
 class LLMValidation:
     """Asks the provider with the very client that calls are made with."""
 
-    def __init__(self, access: LLMAccess, write: StatusWriter) -> None:
+    def __init__(self, access: LLMAccess, board: HealthBoard, write: StatusWriter) -> None:
         self._access = access
+        self._board = board
         self._write = write
 
     async def prepare(self, llm: LLM) -> Credentials | Verdict:
@@ -35,6 +38,9 @@ class LLMValidation:
         credentials = await self._access.read_credentials(llm)
         if isinstance(credentials, CredentialsProblem):
             return Verdict("Error", "SecretValidationFailed", credentials.detail)
+        health = self._board.get(llm.uid)
+        if circuit_of(health, llm.metadata.generation) is Circuit.OPEN:
+            return Verdict("Error", "ProviderUnavailable", explain_unavailable(llm, health.reason))
         return credentials
 
     async def ask(self, llm: LLM, secrets: Credentials) -> str | Trouble:

@@ -4,6 +4,8 @@
     it never will (4xx, empty)   -> result Error with the provider's sentence
     it may later (429, 5xx, ..)  -> notice Retrying, and delivered again after a back-off; gives up in the end
     the LLM is not usable        -> notice Retrying, and waits here until the LLM or its Secret changes
+    its provider is not to be    -> notice Retrying, and waits here until it is: see ``admission``
+    called now
     a text of the conversation   -> result Error if it is gone for good
     the API server is away       -> notice Retrying, and waits here until the conversation and the Secret can be read
 
@@ -36,6 +38,7 @@ from kubechain_common.messaging.errors import MessagingError, RetryLater
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.waiting import wait_any
 from kubechain_common.telemetry.logging import bound, get_logger
+from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.instrumentation import observe_call
 from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
 from kubechain_llm_gateway.providers.base import Completion, Provider
@@ -110,6 +113,7 @@ class RequestWorker:
         self,
         bus: ResultBus,
         access: LLMAccess,
+        admission: Admission,
         probe: Wanted,
         conversations: Conversations,
         stopping: asyncio.Event,
@@ -117,6 +121,7 @@ class RequestWorker:
     ) -> None:
         self._bus = bus
         self._access = access
+        self._admission = admission
         self._probe = probe
         self._conversations = conversations
         self._stopping = stopping
@@ -159,7 +164,7 @@ class RequestWorker:
                 continue
 
     async def _answer(self, delivery: _Delivery) -> None:
-        llm, provider = await self._open(delivery)
+        llm, _ = await self._open(delivery)
         try:
             messages = await self._read_conversation(delivery, llm)
         except ContentLostError as error:
@@ -168,9 +173,13 @@ class RequestWorker:
             await self._publish_result(delivery, build_failure(delivery, problem))
             return
         try:
-            completion = await observe_call(
-                llm, delivery.trace, lambda: _call(provider, llm, delivery.message, messages)
+            completion = await self._admission.run(
+                llm,
+                lambda reason: self._publish_waiting(delivery, reason),
+                lambda waited: self._call(delivery, messages, waited),
             )
+        except (RetryLater, MessagingError):
+            raise
         except ProviderError as error:
             await self._handle_failure(delivery, error)
         except Exception as error:
@@ -180,6 +189,15 @@ class RequestWorker:
             )
         else:
             await self._publish_result(delivery, build_answer(delivery, completion))
+
+    async def _call(self, delivery: _Delivery, messages: Sequence[Message], waited: float) -> Completion:
+        """Raises ProviderError, and RetryLater when the answer is not wanted any more."""
+        request = delivery.message
+        if waited > _FRESH.total_seconds() and not await self._is_wanted(request):
+            raise RetryLater(0)
+        llm, provider = await self._open(delivery)  # as they are now: the key may have changed meanwhile
+        parameters = llm.spec.parameters or LLMParameters()
+        return await observe_call(llm, delivery.trace, lambda: provider.complete(messages, request.tools, parameters))
 
     async def _read_conversation(self, delivery: _Delivery, llm: LLM) -> list[Message]:
         """The messages in full; waits while the API server does not answer. Raises ContentLostError."""
@@ -259,6 +277,10 @@ class RequestWorker:
         if len(self._answered) > _REMEMBERED:
             self._answered.popitem(last=False)
 
+    async def _publish_waiting(self, delivery: _Delivery, reason: str) -> None:
+        problem = f'LLM "{delivery.message.llm.name}": {reason}'
+        await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), None)
+
     async def _publish_notice(self, delivery: _Delivery, problem: LLMCallError, retry_in: float | None) -> None:
         """Best effort: a notice informs, nothing depends on it."""
         notice = build_notice(delivery, problem, retry_in)
@@ -266,10 +288,6 @@ class RequestWorker:
             await self._bus.publish(notice_subject(notice), notice, msg_id=None, trace=delivery.trace)
         except MessagingError as error:
             log.warning("cannot publish a retry notice", error=str(error))
-
-
-async def _call(provider: Provider, llm: LLM, request: LLMRequest, messages: Sequence[Message]) -> Completion:
-    return await provider.complete(messages, request.tools, llm.spec.parameters or LLMParameters())
 
 
 def _delay(backoff: Backoff, error: KubeError) -> float:

@@ -1,0 +1,183 @@
+"""Lets the calls of LLMs out to their providers: all that may hold a call back on its way is asked here.
+
+The health of the provider as all replicas know it (``circuit``), and the order of those that wait (``gate``). What
+comes of the call is reported back and decides about the next ones. A call that nothing holds back costs no round trip.
+
+A call that waits costs no attempt. What it waits for is told once it has waited for some seconds, and again when that
+changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.messaging.errors import RetryLater
+from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.waiting import wait_any
+from kubechain_common.telemetry.logging import get_logger
+from kubechain_llm_gateway.circuit import (
+    TRIP_AFTER,
+    Block,
+    Circuit,
+    Sign,
+    circuit_of,
+    find_block,
+    pause,
+    read_pause,
+    read_sign,
+    recover,
+    trip,
+)
+from kubechain_llm_gateway.gate import Gate, Waiter
+from kubechain_llm_gateway.health_board import HealthBoard
+from kubechain_llm_gateway.limit_metrics import WAITING
+from kubechain_llm_gateway.providers.errors import ProviderError
+
+log = get_logger(__name__)
+
+PATIENCE = 2.0
+"""Seconds that a call waits before its Task is told."""
+
+_RESTARTING = "its provider answers again; calls start one by one"
+_ORDERLY = "others of its calls come first"
+
+Tell = Callable[[str], Awaitable[None]]
+"""Tells what a call waits for, in the rest of a sentence about the LLM."""
+
+R = TypeVar("R")
+
+
+class Admission:
+    """Of this replica."""
+
+    def __init__(self, board: HealthBoard, find: Callable[[str], LLM | None], stopping: asyncio.Event) -> None:
+        self._board = board
+        self._find = find
+        self._stopping = stopping
+        self._gates: dict[str, Gate] = {}
+        self._failures: defaultdict[str, int] = defaultdict(int)
+        board.add_handler(self._look)
+
+    async def run(self, llm: LLM, tell: Tell, call: Callable[[float], Awaitable[R]]) -> R:
+        """Make the call, which is told how many seconds it waited, once nothing stands in its way.
+
+        Raises:
+            RetryLater: this process is to end, and the call was not made.
+            ProviderError, and whatever else the call raises.
+        """
+        gate = self._gate_of(llm)
+        waited = await self._enter(llm, gate, tell)
+        began = _epoch()
+        try:
+            result = await call(waited)
+            await self._learn(llm, None, began)
+        except ProviderError as error:
+            await self._learn(llm, error, began)
+            raise
+        finally:
+            gate.leave()
+        return result
+
+    def find_block(self, llm: LLM) -> Block | None:
+        """Why no call of the LLM may be made now."""
+        return find_block(self._board.get(llm.uid), llm.metadata.generation, _epoch())
+
+    async def _learn(self, llm: LLM, error: ProviderError | None, began: float) -> None:
+        """What a call's end says about the provider."""
+        uid, generation = llm.uid, llm.metadata.generation
+        match read_sign(error):
+            case Sign.ALIVE:
+                self._failures.pop(uid, None)
+                if self._board.get(uid).circuit is not Circuit.CLOSED:
+                    await self._board.change(uid, lambda health: recover(health, _epoch()))
+            case Sign.DEAD:
+                self._failures[uid] += 1
+                on_trial = circuit_of(self._board.get(uid), generation) is Circuit.TRIAL
+                if on_trial or self._failures[uid] >= TRIP_AFTER:
+                    reason = error.message if error is not None else ""
+                    await self._board.change(uid, lambda health: trip(health, generation, reason, began, _epoch()))
+        seconds = read_pause(error)
+        if error is None:
+            self._gate_of(llm).widen()
+        elif seconds is not None:
+            words = error.message
+            await self._board.change(uid, lambda health: pause(health, generation, seconds, words, _epoch()))
+
+    def forget(self, llm: LLM) -> None:
+        """The LLM is gone; calls that still wait for it are looked at once more."""
+        gate = self._gates.get(llm.uid)
+        self._failures.pop(llm.uid, None)
+        self._board.forget(llm.uid)
+        if gate is not None:
+            gate.look()
+
+    def handle_change(self, llm: LLM) -> None:
+        """An edited LLM may have another provider."""
+        self._look(llm.uid)
+
+    async def _enter(self, llm: LLM, gate: Gate, tell: Tell) -> float:
+        """Returns the seconds that it took. Raises RetryLater."""
+        if gate.try_enter():
+            return 0.0
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        waiter = gate.queue()
+        try:
+            with WAITING.labels(llm.namespace, llm.name).track_inprogress():
+                await self._wait(llm, gate, waiter, tell)
+        except BaseException:
+            gate.give_up(waiter)
+            raise
+        return loop.time() - began
+
+    async def _wait(self, llm: LLM, gate: Gate, waiter: Waiter, tell: Tell) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await wait_any(waiter.going, self._stopping)
+        told = ""
+        while not waiter.going.is_set():
+            if self._stopping.is_set():
+                raise RetryLater(0)
+            changed = gate.changed  # taken before the look, so that no change falls in between
+            reason = self._explain(llm)
+            if reason != told:
+                log.info("llm call waits", reason=reason)
+                await tell(reason)
+                told = reason
+            await wait_any(waiter.going, changed, self._stopping)
+
+    def _explain(self, llm: LLM) -> str:
+        block = self.find_block(llm)
+        if block is not None:
+            return block.sentence
+        return (
+            _RESTARTING if circuit_of(self._board.get(llm.uid), llm.metadata.generation) is Circuit.TRIAL else _ORDERLY
+        )
+
+    def _gate_of(self, llm: LLM) -> Gate:
+        gate = self._gates.get(llm.uid)
+        if gate is None:
+            gate = self._gates[llm.uid] = Gate(lambda: self._find_block_of(llm), _epoch)
+            if circuit_of(self._board.get(llm.uid), llm.metadata.generation) is Circuit.TRIAL:
+                gate.narrow()
+        return gate
+
+    def _find_block_of(self, llm: LLM) -> Block | None:
+        """Of the LLM as it is now, not as it was when its gate was made."""
+        return self.find_block(self._find(llm.uid) or llm)
+
+    def _look(self, uid: str) -> None:
+        gate, llm = self._gates.get(uid), self._find(uid)
+        if gate is not None:
+            if llm is not None and self.find_block(llm) is not None:
+                gate.narrow()
+            gate.look()
+
+
+def _epoch() -> float:
+    return now().timestamp()

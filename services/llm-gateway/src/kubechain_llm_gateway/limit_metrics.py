@@ -1,0 +1,33 @@
+"""What holds calls back, on /metrics."""
+
+from __future__ import annotations
+
+import contextlib
+
+from prometheus_client import Gauge
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_llm_gateway.circuit import Circuit, Health, circuit_of
+
+WAITING = Gauge(
+    "kubechain_llm_requests_waiting", "Requests that wait for their LLM's provider or limits.", ["namespace", "llm"]
+)
+CIRCUIT = Gauge("kubechain_llm_circuit", "0 closed, 1 on trial, 2 open: no calls but probes.", ["namespace", "llm"])
+PAUSED = Gauge(
+    "kubechain_llm_paused_until_seconds", "Until when the provider asks to be left alone; 0: not.", ["namespace", "llm"]
+)
+
+_NUMBERS = {Circuit.CLOSED: 0, Circuit.TRIAL: 1, Circuit.OPEN: 2}
+
+
+def show_health(llm: LLM, health: Health) -> None:
+    """As all replicas know it."""
+    CIRCUIT.labels(llm.namespace, llm.name).set(_NUMBERS[circuit_of(health, llm.metadata.generation)])
+    PAUSED.labels(llm.namespace, llm.name).set(health.paused_until)
+
+
+def forget_metrics(llm: LLM) -> None:
+    """The LLM is gone; calls that still wait for it keep their own."""
+    for gauge in (CIRCUIT, PAUSED):
+        with contextlib.suppress(KeyError):
+            gauge.remove(llm.namespace, llm.name)
