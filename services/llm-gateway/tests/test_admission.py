@@ -22,7 +22,7 @@ from kubechain_llm_gateway.circuit import TRIP_AFTER, Circuit, Obstacle, trip
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.probing import Prober
-from kubechain_llm_gateway.providers.base import Completion, Validation
+from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
     KeyRefusedError,
     ProviderError,
@@ -98,7 +98,11 @@ class World:
         return self
 
     async def complete(
-        self, messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolDefinition],
+        parameters: LLMParameters,
+        on_delta: OnDelta | None = None,
     ) -> Completion:
         raise AssertionError("a probe must not pay for a completion")
 
