@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -98,3 +99,32 @@ async def test_as_a_process_it_tells_its_url_logs_requests_and_ends_on_sigterm(t
     assert entry["body"] == BODY
     assert set(entry) == {"time", "path", "digest", "key_fingerprint", "body"}
     assert "sk-secret" not in log.read_text()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_a_reply_can_break_off_in_the_middle(path: str) -> None:
+    async with ScriptedServer(lambda _, __: Reply("one two three", cut_after=3)) as server:
+        body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+        for stream in (True, False):
+            async with (
+                aiohttp.ClientSession() as client,
+                client.post(server.anthropic_url + path, json={**body, "stream": stream}) as response,
+            ):
+                arrived = bytearray()
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await _read_into(arrived, response)
+                assert (arrived.count(b"data: ") == 3) is stream
+
+
+async def test_a_stream_can_pause_between_its_events() -> None:
+    async with ScriptedServer(lambda _, __: Reply("one two", pause=0.05)) as server, aiohttp.ClientSession() as client:
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        began = time.monotonic()
+        async with client.post(f"{server.url}/chat/completions", json=body) as response:
+            events = (await response.text()).count("data: ")
+        assert time.monotonic() - began >= 0.05 * (events - 1)
+
+
+async def _read_into(arrived: bytearray, response: aiohttp.ClientResponse) -> None:
+    async for chunk in response.content.iter_any():
+        arrived += chunk

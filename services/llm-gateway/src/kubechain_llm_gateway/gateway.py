@@ -19,7 +19,7 @@ from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.kube.text_cache import TextCache
 from kubechain_common.kube.window_reader import WindowReader
-from kubechain_common.messages.topology import llm_consumer
+from kubechain_common.messages.topology import ANY, llm_consumer, llm_listening_subject
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
@@ -27,6 +27,7 @@ from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.runtime.validated_kind import ValidatedKind
 from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.credentials import secret_of
+from kubechain_llm_gateway.deltas import DeltaFeed
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.limit_metrics import forget_metrics, show_health
 from kubechain_llm_gateway.llm_access import LLMAccess
@@ -66,8 +67,15 @@ class Gateway:
         self._board = HealthBoard(ctx.bus.shared)
         self._admission = Admission(self._board, self._find_llm, ctx.stopping)
         self._prober = Prober(self._board, self._find_llm, self._access)
+        self._deltas = DeltaFeed(ctx.bus.live)
         self._worker = RequestWorker(
-            ctx.bus, self._access, self._admission, TaskProbe(ctx.bus, ctx.kube), conversations, ctx.stopping
+            ctx.bus,
+            self._access,
+            self._admission,
+            TaskProbe(ctx.bus, ctx.kube),
+            conversations,
+            ctx.stopping,
+            drafts=self._deltas,
         )
         self._requests = LLMConsumers(
             ctx.bus,
@@ -95,7 +103,7 @@ class Gateway:
             async with asyncio.TaskGroup() as watching:
                 watches = [
                     watching.create_task(run())
-                    for run in (self._llms.run, self._secrets.run, self._board.run, self._prober.run)
+                    for run in (self._llms.run, self._secrets.run, self._board.run, self._prober.run, self._tell_deltas)
                 ]
                 async with asyncio.TaskGroup() as working:
                     working.create_task(elector.run(self._lead, ctx.stopping))
@@ -168,6 +176,10 @@ class Gateway:
 
     def _find_llm(self, uid: str) -> LLM | None:
         return next(iter(self._llms.by_index(_BY_UID, uid)), None)
+
+    async def _tell_deltas(self) -> None:
+        async with self._ctx.bus.live.hear(llm_listening_subject(ANY, ANY), self._deltas.handle_listening):
+            await self._deltas.run()
 
 
 def _secret_index(namespace: str, name: str) -> str:

@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -41,7 +42,7 @@ from kubechain_common.telemetry.logging import bound, get_logger
 from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.instrumentation import observe_call
 from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
-from kubechain_llm_gateway.providers.base import Completion, Provider
+from kubechain_llm_gateway.providers.base import Completion, OnDelta, Provider
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.results import build_answer, build_failure, build_notice, notice_subject
 from kubechain_llm_gateway.retry_policy import RetryPolicy
@@ -100,6 +101,17 @@ class Conversations(Protocol):
     async def show_images(self, task: ObjectRef, messages: Sequence[Message], limit: int) -> list[Message]: ...
 
 
+class Drafts(Protocol):
+    """See ``deltas``."""
+
+    def open(self, request: LLMRequest, attempt: int) -> AbstractContextManager[OnDelta | None]: ...
+
+
+class _NoDrafts:
+    def open(self, request: LLMRequest, attempt: int) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
 class _UnexpectedError(ProviderError):
     """A defect of our own; tried again, and visible in the Task in the end."""
 
@@ -118,6 +130,7 @@ class RequestWorker:
         conversations: Conversations,
         stopping: asyncio.Event,
         policy: RetryPolicy | None = None,
+        drafts: Drafts | None = None,
     ) -> None:
         self._bus = bus
         self._access = access
@@ -126,6 +139,7 @@ class RequestWorker:
         self._conversations = conversations
         self._stopping = stopping
         self._policy = policy or RetryPolicy()
+        self._drafts = drafts or _NoDrafts()
         self._answered: OrderedDict[tuple[str, datetime], None] = OrderedDict()
 
     async def handle_request(self, delivery: _Delivery) -> None:
@@ -197,7 +211,10 @@ class RequestWorker:
             raise RetryLater(0)
         llm, provider = await self._open(delivery)  # as they are now: the key may have changed meanwhile
         parameters = llm.spec.parameters or LLMParameters()
-        return await observe_call(llm, delivery.trace, lambda: provider.complete(messages, request.tools, parameters))
+        with self._drafts.open(request, delivery.attempt) as draft:
+            return await observe_call(
+                llm, delivery.trace, lambda: provider.complete(messages, request.tools, parameters, draft)
+            )
 
     async def _read_conversation(self, delivery: _Delivery, llm: LLM) -> list[Message]:
         """The messages in full; waits while the API server does not answer. Raises ContentLostError."""

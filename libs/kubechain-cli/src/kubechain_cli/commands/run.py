@@ -19,17 +19,19 @@ from rich.console import Console
 
 from kubechain_cli.console import print_error
 from kubechain_cli.localcluster.layout import Layout
-from kubechain_cli.taskrun.cluster import use_local_cluster
+from kubechain_cli.taskrun.cluster import find_nats_url, use_local_cluster
 from kubechain_cli.taskrun.errors import RunError, TaskTimeoutError, UsageError
-from kubechain_cli.taskrun.following import follow_task
+from kubechain_cli.taskrun.following import LiveText, follow_task
 from kubechain_cli.taskrun.naming import build_task, build_task_name, new_suffix
 from kubechain_cli.taskrun.steps import Step, failure_of
-from kubechain_cli.taskrun.terminal import new_literal_console, printable, render_step, write_answer
+from kubechain_cli.taskrun.terminal import Screen, new_literal_console, printable, render_step, write_answer
+from kubechain_cli.taskrun.transcript import Transcript
 from kubechain_common.api.v1alpha1 import Agent, Task
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import AlreadyExistsError, InvalidError, KubeError, NotFoundError
 from kubechain_common.kube.paths import resource_path
+from kubechain_common.messages.live import LLMDelta
 
 INTERRUPTED = 130
 
@@ -52,7 +54,9 @@ def run(
     agent: Annotated[str, typer.Argument(help="Name of the Agent.")],
     message: Annotated[str, typer.Argument(help="What to ask of it; - reads it from standard input.")],
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where Agent and Task live.")] = "default",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show each step on standard error.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Show each step, and the text as it is written, on standard error.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name of the Task.", show_default="AGENT-xxxxxx")] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Wait at most this many seconds.")] = None,
     ttl: Annotated[
@@ -62,15 +66,17 @@ def run(
 ) -> None:
     """Ask an Agent, and print its answer.
 
-    Talks to the cluster of KUBECONFIG, else to the local one. Exit code 0: answered; 1: failed; 2: no such Agent;
+    Talks to the cluster of KUBECONFIG, else to the local one; KUBECHAIN_NATS_URL says where the NATS of the former is,
+    by which --follow hears of the text. Exit code 0: answered; 1: failed; 2: no such Agent;
     124: time-out; 130: Ctrl-C.
     """
     console = new_literal_console()
     if message == "-":
         message = sys.stdin.read()
     options = RunOptions(agent, message, namespace, name, follow, timeout, ttl, rm)
-    use_local_cluster(Layout.at(None), os.environ)
-    session = Session(options, console)
+    layout = Layout.at(None)
+    use_local_cluster(layout, os.environ)
+    session = Session(options, console, find_nats_url(layout, os.environ) if follow else None)
     try:
         asyncio.run(session.run())
     except RunError as error:
@@ -87,9 +93,11 @@ def run(
 class Session:
     """One run; knows the Task it created, so that an interrupted run can say how to see it."""
 
-    def __init__(self, options: RunOptions, console: Console) -> None:
+    def __init__(self, options: RunOptions, console: Console, nats_url: str | None) -> None:
         self._options = options
-        self._console = console
+        self._screen = Screen(console)
+        self._nats_url = nats_url
+        self._transcript = Transcript()
         self._task: Task | None = None
         self._began = time.monotonic()
 
@@ -99,16 +107,19 @@ class Session:
             self._task = await create_task(kube, self._options)
             self._began = time.monotonic()
             if self._options.follow:
-                self._console.print(f"task {self._task.name} created in namespace {self._task.namespace}")
+                self._screen.show(f"task {self._task.name} created in namespace {self._task.namespace}")
+            live = LiveText(self._nats_url, self._take) if self._options.follow else None
             try:
                 async with asyncio.timeout(self._options.timeout):
-                    finished = await follow_task(kube, self._task, self._show)
+                    finished = await follow_task(kube, self._task, self._show, live)
             except TimeoutError:
                 raise TaskTimeoutError(
                     f"no answer within {self._options.timeout:g} s. {self.describe_rest()}"
                 ) from None
+            finally:
+                self._screen.end_line()
             try:
-                conclude(finished)
+                conclude(finished, shown=self._transcript.text if self._screen.is_terminal else "")
             finally:
                 if self._options.remove:
                     await kube.delete(Task, finished.namespace, finished.name, uid=finished.uid)
@@ -123,7 +134,17 @@ class Session:
     def _show(self, step: Step) -> None:
         # What waits for somebody is shown in any case: silence would look like a hang.
         if self._options.follow or step.kind == "waiting":
-            self._console.print(render_step(step, time.monotonic() - self._began))
+            self._screen.show(render_step(step, time.monotonic() - self._began))
+
+    def _take(self, delta: LLMDelta) -> None:
+        growth = self._transcript.take(delta)
+        if growth is None:
+            return
+        if growth.retry:
+            self._show(Step("progress", f"the text begins anew (attempt {growth.attempt})"))
+        elif growth.begins:
+            self._screen.end_line()
+        self._screen.write(growth.text)
 
 
 async def create_task(kube: KubeClient, options: RunOptions) -> Task:
@@ -166,8 +187,9 @@ def describe_missing_agent(options: RunOptions, present: list[str]) -> str:
     return f"Agent {options.agent!r} not found in namespace {options.namespace!r}. {there}"
 
 
-def conclude(task: Task) -> None:
-    """Print the answer; raises `RunError` with the reason when there is none."""
+def conclude(task: Task, shown: str = "") -> None:
+    """Print the answer, unless the same terminal has ``shown`` it; raises `RunError` when there is none."""
     if task.status.phase != TaskPhase.FINAL_ANSWER:
         raise RunError(f"Task {task.name} failed: {failure_of(task)}")
-    write_answer(task.status.output, sys.stdout)
+    if not (shown == task.status.output and sys.stdout.isatty()):
+        write_answer(task.status.output, sys.stdout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -131,8 +132,11 @@ class ScriptedServer:
         identity = hashlib.sha256(f"{logged.digest}{logged.time}".encode()).hexdigest()[:24]
         if body.get("stream"):
             events = wire.render_stream(identity, body["model"], reply, usage, body)
-            return await _send_events(request, events, reply.headers)
-        return _json(wire.render_reply(identity, body["model"], reply, usage), headers=reply.headers)
+            return await _send_events(request, events, reply)
+        whole = wire.render_reply(identity, body["model"], reply, usage)
+        if reply.cut_after is not None:
+            return await _send_half(request, whole)
+        return _json(whole, headers=reply.headers)
 
     async def _handle_models(self, request: web.Request) -> web.StreamResponse:
         wire = _wire_of(request.headers)
@@ -176,13 +180,32 @@ def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = No
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
-async def _send_events(request: web.Request, events: Iterator[bytes], headers: Mapping[str, str]) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+async def _send_events(request: web.Request, events: Iterator[bytes], reply: Reply) -> web.StreamResponse:
+    headers = {**reply.headers, "Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    response = web.StreamResponse(headers=headers)
     await response.prepare(request)
-    for event in events:
+    for event in itertools.islice(events, reply.cut_after):
         await response.write(event)
-    await response.write_eof()
+        if reply.pause > 0:
+            await asyncio.sleep(reply.pause)
+    if reply.cut_after is not None:
+        _hang_up(request)
+    else:
+        await response.write_eof()
     return response
+
+
+async def _send_half(request: web.Request, whole: bytes) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(whole))})
+    await response.prepare(request)
+    await response.write(whole[: len(whole) // 2])
+    _hang_up(request)
+    return response
+
+
+def _hang_up(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.close()
 
 
 async def _add_marker_header(request: web.Request, response: web.StreamResponse) -> None:

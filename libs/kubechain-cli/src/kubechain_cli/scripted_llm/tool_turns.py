@@ -1,6 +1,6 @@
 """The script for tests and benchmarks: the user message itself says, in JSON, how many tool turns the run shall take.
 
-    {"turns": 3, "tool": "echo__echo", "arguments": {"message": "hi"}, "parallel": 1, "delay_ms": 0}
+    {"turns": 3, "tool": "echo__echo", "arguments": {"message": "hi"}, "parallel": 1, "delay_ms": 0, "pause_ms": 0}
 
 The turns done so far are counted from the conversation, so a run goes on where it was after any restart. Only the
 final answer is bare of the marker, because the programs that read it compare it whole; no person reads it.
@@ -18,7 +18,7 @@ from kubechain_cli.scripted_llm.script import ChatMessage, Reply, ToolSpec, buil
 
 
 class Order(BaseModel):
-    """What a user message asks of the script; ``delay_ms`` holds up every reply."""
+    """What a user message asks of the script; ``delay_ms`` holds up every reply, ``pause_ms`` each of its pieces."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,6 +27,7 @@ class Order(BaseModel):
     arguments: dict[str, Any] = Field(default_factory=dict)
     parallel: int = Field(default=1, ge=1)
     delay_ms: float = Field(default=0, ge=0)
+    pause_ms: float = Field(default=0, ge=0)
 
 
 def reply_tools(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> Reply:
@@ -41,7 +42,7 @@ def reply_tools(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> R
     done = sum(message.role == "assistant" for message in messages[asked:])
     delay = order.delay_ms / 1000
     if done >= order.turns:
-        return Reply(f"done after {order.turns} turns", delay=delay)
+        return Reply(f"done after {order.turns} turns", delay=delay, pause=order.pause_ms / 1000)
     if order.tool not in {tool.name for tool in tools}:
         offered = ", ".join(tool.name for tool in tools) or "none"
         return Reply(marked(f"the order wants tool {order.tool!r}, on offer: {offered}"), delay=delay)

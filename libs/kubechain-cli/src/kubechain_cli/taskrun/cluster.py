@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.state import read_running_state
@@ -15,3 +15,11 @@ def use_local_cluster(layout: Layout, env: MutableMapping[str, str]) -> None:
     state = read_running_state(layout)
     if state is not None:
         env["KUBECONFIG"] = state.kubeconfig
+
+
+def find_nats_url(layout: Layout, env: Mapping[str, str]) -> str | None:
+    """Where the cluster's NATS is: what the user says, else that of the local cluster if it is the one we talk to."""
+    if env.get("KUBECHAIN_NATS_URL"):
+        return env["KUBECHAIN_NATS_URL"]
+    state = read_running_state(layout)
+    return state.nats_url if state is not None and state.kubeconfig == env.get("KUBECONFIG") else None

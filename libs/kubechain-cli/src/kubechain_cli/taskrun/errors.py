@@ -4,7 +4,8 @@ Exception
 └── RunError              the root; never retryable as it is
     ├── UsageError        what was asked for does not exist or is not valid (exit code 2)
     ├── TaskDeletedError  somebody deleted the Task while we followed it (exit code 1)
-    └── TaskTimeoutError  the Task was not finished in time; it goes on (exit code 124)
+    ├── TaskTimeoutError  the Task was not finished in time; it goes on (exit code 124)
+    └── LiveTextError     what the model writes cannot be heard; the run goes on without
 """
 
 from __future__ import annotations
@@ -33,3 +34,7 @@ class TaskTimeoutError(RunError):
     """The Task took longer than the user wanted to wait."""
 
     exit_code = 124
+
+
+class LiveTextError(RunError):
+    """There is no way to hear what the model writes while it writes it."""

@@ -45,6 +45,35 @@ def new_literal_console(file: TextIO | None = None) -> Console:
     return Console(file=file or sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
+class Screen:
+    """Standard error during a run: steps line by line, and between them what the model writes as it writes it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._in_line = False
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._console.is_terminal
+
+    def show(self, line: Text | str) -> None:
+        """A line of its own."""
+        self.end_line()
+        self._console.print(line)
+
+    def write(self, text: str) -> None:
+        """More of what the model writes."""
+        text = printable(text)
+        self._console.print(Text(text), end="")
+        self._in_line = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """So that what comes next begins a line."""
+        if self._in_line:
+            self._console.print()
+        self._in_line = False
+
+
 def write_answer(text: str, out: TextIO) -> None:
     """The answer on a line of its own; byte for byte as it is, unless a terminal reads it."""
     out.write((printable(text) if out.isatty() else text) + "\n")

@@ -19,6 +19,9 @@ All are work queues: a message leaves when it is acknowledged. Nothing here is t
 A request that was taken back is told on ``kubechain.withdrawn.<request subject>``: core NATS, no stream, for whoever
 is at it. The consumer of a request subject listens there. That an entry of the shared bucket was written is told on
 ``kubechain.shared.<key>``, without its contents.
+
+What a model writes is told on ``kubechain.llm.delta.<ns>.<task-uid>`` while somebody says on
+``kubechain.llm.listening.<ns>.<task-uid>`` that he listens: core NATS, too, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -84,6 +87,22 @@ def llm_request_subject(llm_uid: str, namespace: str, task_uid: str, turn: int) 
 
 def llm_result_subject(namespace: str, task_uid: str, turn: int) -> str:
     return f"kubechain.llm.result.{namespace}.{task_uid}.{turn}"
+
+
+def llm_delta_subject(namespace: str, task_uid: str) -> str:
+    """Where a Task's text is told while it is written."""
+    return f"kubechain.llm.delta.{namespace}.{task_uid}"
+
+
+def llm_listening_subject(namespace: str, task_uid: str) -> str:
+    """Where it is said that somebody listens to a Task's text; wildcards stay what they are."""
+    return f"kubechain.llm.listening.{namespace}.{task_uid}"
+
+
+def parse_llm_listening_subject(subject: str) -> tuple[str, str] | None:
+    """(namespace, task uid) of such a subject."""
+    parts = subject.split(".")
+    return (parts[3], parts[4]) if len(parts) == 5 else None
 
 
 def parse_llm_result_subject(subject: str) -> tuple[str, str, int] | None:

@@ -19,6 +19,7 @@ from kubechain_common.messaging.errors import (
     RetryLater,
     TopologyError,
 )
+from kubechain_common.messaging.live import Listener, Live
 from kubechain_common.messaging.started_calls import Claim, StartedCalls
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Claim",
     "Consumer",
     "Delivery",
+    "Listener",
+    "Live",
     "MessagingError",
     "PayloadLostError",
     "Poison",

@@ -26,6 +26,7 @@ from kubechain_common.messages.topology import withdrawn_subject
 from kubechain_common.messaging import codec, errors
 from kubechain_common.messaging.claims import ClaimStore
 from kubechain_common.messaging.connection import Connection
+from kubechain_common.messaging.live import Live
 from kubechain_common.messaging.shared_entries import SharedEntries
 from kubechain_common.messaging.started_calls import StartedCalls
 from kubechain_common.telemetry.logging import get_logger
@@ -56,6 +57,7 @@ class Bus:
         self.claims = ClaimStore(connection.js)
         self.started_calls = StartedCalls(connection.js, connection.ready, connection.ensure_topology)
         self.shared = SharedEntries(connection)
+        self.live = Live(connection)
 
     @classmethod
     @asynccontextmanager
