@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from tests.e2e.support.cluster import Cluster
 from tests.e2e.support.failures import assert_told
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.metered_llm import MeteredLLM, Refusal
-from tests.e2e.support.replicas import more_replicas
+from tests.e2e.support.replicas import more_replicas, read_metrics
 from tests.e2e.support.witness import Witness
 from tests.e2e.support.workspace import Workspace
 
 from kubechain_common.testing.eventually import eventually
+from kubechain_llm_gateway.rate_limit import BURST
 
 pytestmark = pytest.mark.e2e
 
 SECONDS = 60.0
 REPLICAS = 3
+RATE_TASKS = int(os.environ.get("KUBECHAIN_TEST_RATE_TASKS", "110"))
 DOWN_SECONDS = float(os.environ.get("KUBECHAIN_TEST_DOWN_SECONDS", "8"))
 
 
@@ -158,3 +161,44 @@ def test_a_provider_that_is_down_loses_nothing_and_is_not_hammered(place: Place,
     assert len(answered) == 41
     assert not during, f"{len(during)} calls while it was down"
     assert 1 <= len(probes) <= 2 + math.log2(DOWN_SECONDS), "by one replica, ever less often"
+
+
+def most_within(times: Sequence[float], seconds: float) -> int:
+    """The most that any so many seconds hold."""
+    ordered = sorted(times)
+    return max(bisect_left(ordered, start + seconds) - index for index, start in enumerate(ordered))
+
+
+def test_the_rate_limit_is_kept_by_all_replicas_together(place: Place) -> None:
+    """No minute, as the provider counts, has over a tenth more than the limit, and nothing of it is wasted.
+
+    A short run has no minute; in its seconds, the burst that a minute may have is allowed for as it is.
+    """
+    per_minute = 300
+    llm = place.serve(delay=0.1)
+    place.apply_llm("limited", llm, rateLimit={"requestsPerMinute": per_minute})
+    with Witness(place.kubectl) as witness:
+        place.begin("limited", RATE_TASKS)
+        place.wait_finished("limited", RATE_TASKS, SECONDS + RATE_TASKS * 60 / per_minute)
+        told = witness.told(*(f"limited-{n}" for n in range(RATE_TASKS)))
+    times = [call.at for call in llm.calls]
+    assert len(times) == RATE_TASKS
+    span = max(times) - min(times)
+    assert most_within(times, 60.0) <= per_minute * min(1.1, span / 60 * 1.05 + BURST / 60) + 1
+    assert most_within(times, 10.0) <= per_minute / 60 * (10 + BURST) * 1.1
+    assert span <= RATE_TASKS * 60 / per_minute * 1.1 + 2, f"{RATE_TASKS} calls took {span:.1f} s"
+    assert f'Waiting for the LLM: LLM "limited": limited to {per_minute} requests a minute (spec.rateLimit)' in told
+    metrics = read_metrics(place.replicas[0])
+    labels = f'cause="rate limit",llm="limited",namespace="{place.workspace.namespace}"'
+    assert f"kubechain_llm_requests_waiting{{{labels}}} 0.0" in metrics
+
+
+def test_tokens_are_limited_by_what_the_provider_counts(place: Place) -> None:
+    llm = place.serve(tokens=100)
+    place.apply_llm("counted", llm, rateLimit={"tokensPerMinute": 30_000})  # five calls of this size a second
+    place.begin("counted", 60)
+    place.wait_finished("counted", 60)
+    times = sorted(call.at for call in llm.calls)
+    settled = times[20:]  # the first guesses are too high, so nothing is over the limit meanwhile
+    assert most_within(times, 5.0) <= 5 * (5 + BURST) * 1.1 + 1
+    assert (len(settled) - 1) / (settled[-1] - settled[0]) >= 5 * 0.8, "guesses come near to the truth"

@@ -123,6 +123,16 @@ GOOD: dict[str, Manifest] = {
         "Task", {"agentRef": {"name": "a"}, "contextWindow": [{"role": "system", "content": "s"}, USER]}
     ),
     "task-with-the-longest-window": manifest("Task", {"agentRef": {"name": "a"}, "contextWindow": [USER] * 1000}),
+    "llm-with-limits": manifest(
+        "LLM",
+        {
+            "provider": "openai",
+            "apiKeyFrom": OPENAI_KEY,
+            "parameters": {"model": "gpt-4o"},
+            "maxConcurrency": 8,
+            "rateLimit": {"requestsPerMinute": 600, "tokensPerMinute": 100000},
+        },
+    ),
     "task-that-goes-on": manifest(
         "Task", {**ASK, "contextWindowFrom": {"taskRef": {"name": "hello-world-1"}, "turn": 1}}
     ),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
 from kubechain_common.api.v1alpha1 import LLM
-from kubechain_common.api.v1alpha1.conversation import Message
+from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ToolDefinition
 from kubechain_common.messaging.errors import RetryLater
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch
 from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway import admission as admission_module
 from kubechain_llm_gateway import circuit as circuit_module
@@ -21,6 +22,7 @@ from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.circuit import TRIP_AFTER, Circuit, Obstacle, trip
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.metering import Meter
 from kubechain_llm_gateway.probing import Prober
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
@@ -29,9 +31,16 @@ from kubechain_llm_gateway.providers.errors import (
     TransientProviderError,
     UnreachableProviderError,
 )
+from kubechain_llm_gateway.rate_limiter import RateLimiter
 
 BuildLLM = Callable[..., LLM]
 DEAD = UnreachableProviderError("Connection refused")
+
+
+@dataclass(frozen=True)
+class Answer:
+    waited: float
+    usage: TokenUsage
 
 
 class Replica:
@@ -41,17 +50,18 @@ class Replica:
         self.world = world
         self.stopping = asyncio.Event()
         self.board = HealthBoard(world.entries)
-        self.admission = Admission(self.board, world.find, self.stopping)
+        meter = Meter(RateLimiter(world.entries, epoch), world.find, epoch, self.stopping)
+        self.admission = Admission(self.board, meter, world.find, self.stopping)
         self.prober = Prober(self.board, world.find, LLMAccess(world, world, world))
         self.told: list[str] = []
 
-    async def call(self) -> float:
+    async def call(self, llm: LLM | None = None) -> float:
         """Seconds that it waited."""
 
         async def tell(reason: str) -> None:
             self.told.append(reason)
 
-        async def call(waited: float) -> float:
+        async def call(waited: float) -> Answer:
             self.world.calls += 1
             self.world.open += 1
             try:
@@ -60,9 +70,9 @@ class Replica:
                     raise self.world.error
             finally:
                 self.world.open -= 1
-            return waited
+            return Answer(waited, TokenUsage(input_tokens=100, output_tokens=20))
 
-        return await self.admission.run(self.world.llm, tell, call)
+        return (await self.admission.run(llm or self.world.llm, lambda: 400, tell, call)).waited
 
     async def fail(self) -> None:
         with pytest.raises(ProviderError):
@@ -208,10 +218,10 @@ async def test_one_replica_probes_at_a_time(world: World, monkeypatch: pytest.Mo
     monkeypatch.setattr(circuit_module, "FIRST_PROBE", 0.05)
     async with world.running(probers=True):
         world.error = DEAD
-        at = now().timestamp()
+        at = epoch()
         await world.replicas[0].board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
         await until(lambda: world.probes == 3)  # after 0.05, 0.15 and 0.35 s
-        assert 0.3 < now().timestamp() - at < 0.75
+        assert 0.3 < epoch() - at < 0.75
 
 
 async def test_a_trial_lets_one_call_out_and_its_failure_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +239,7 @@ async def test_a_trial_lets_one_call_out_and_its_failure_ends_it(world: World, m
             assert world.calls == TRIP_AFTER + 1
             world.error = None
             monkeypatch.setattr(circuit_module, "FIRST_PROBE", 60.0)
-            at = now().timestamp()
+            at = epoch()
             await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "again", at, at))
             world.answering.set()
             await asyncio.gather(*waiting)
@@ -269,7 +279,7 @@ async def test_after_a_pause_calls_start_one_by_one(world: World) -> None:
 
 async def test_the_end_of_the_process_leaves_the_call_to_another(world: World) -> None:
     replica = world.replicas[0]
-    at = now().timestamp()
+    at = epoch()
     await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(_outcome(replica.call()))
@@ -299,7 +309,7 @@ async def test_a_call_that_is_given_up_makes_room(world: World) -> None:
 
 async def test_an_edited_llm_is_called_at_once(world: World, build_llm: BuildLLM) -> None:
     replica = world.replicas[0]
-    at = now().timestamp()
+    at = epoch()
     await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
     async with asyncio.TaskGroup() as group:
         group.create_task(replica.call())
@@ -317,14 +327,14 @@ async def test_without_the_bus_a_replica_goes_by_what_it_found_out(world: World)
         await replica.fail()
     assert world.replicas[0].admission.find_block(world.llm) is not None
     world.error = None
-    await replica.board.change(world.llm.uid, lambda health: circuit_module.answer_probe(health, now().timestamp()))
+    await replica.board.change(world.llm.uid, lambda health: circuit_module.answer_probe(health, epoch()))
     await replica.call()
     assert replica.circuit is Circuit.CLOSED
 
 
 async def test_when_the_entries_are_lost_all_starts_anew(world: World) -> None:
     async with world.running():
-        at = now().timestamp()
+        at = epoch()
         await world.replicas[0].board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
         async with asyncio.TaskGroup() as group:
             group.create_task(world.replicas[0].call())
@@ -337,7 +347,7 @@ async def test_when_the_entries_are_lost_all_starts_anew(world: World) -> None:
 
 
 async def test_a_replica_that_starts_later_knows_what_the_others_do(world: World) -> None:
-    at = now().timestamp()
+    at = epoch()
     await world.replicas[0].board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
     async with world.running():
         await until(lambda: world.replicas[2].circuit is Circuit.OPEN)

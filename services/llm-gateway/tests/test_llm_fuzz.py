@@ -23,6 +23,7 @@ from kubechain_common.messages.topology import llm_request_subject, llm_result_s
 from kubechain_common.messaging import codec
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import PoisonMessage, RetryLater
+from kubechain_common.runtime.clock import epoch
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway import anthropic_mapping, openai_mapping, wire_json
@@ -31,9 +32,11 @@ from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem, r
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_decision import check_configuration, explain
+from kubechain_llm_gateway.metering import Meter
 from kubechain_llm_gateway.openai_mapping import Dialect
 from kubechain_llm_gateway.providers.base import Completion
 from kubechain_llm_gateway.providers.errors import ProviderError, TransientProviderError
+from kubechain_llm_gateway.rate_limiter import RateLimiter
 from kubechain_llm_gateway.request_worker import RequestWorker
 from kubechain_llm_gateway.results import build_poison_result
 
@@ -60,7 +63,8 @@ class World:
         self.stopping.set()  # an LLM that can not be used is not waited for
         access = LLMAccess(cast("Any", self), cast("Any", self), cast("Any", self))
         conversations = WindowReader(self, TextCache(0))
-        admission = Admission(HealthBoard(InMemoryEntries()), lambda uid: self.llm, self.stopping)
+        meter = Meter(RateLimiter(InMemoryEntries(), epoch), lambda uid: self.llm, epoch, self.stopping)
+        admission = Admission(HealthBoard(InMemoryEntries()), meter, lambda uid: self.llm, self.stopping)
         self.worker = RequestWorker(
             cast("Any", self), access, admission, cast("Any", self), conversations, self.stopping
         )

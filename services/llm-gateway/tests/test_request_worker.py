@@ -17,12 +17,13 @@ from kubechain_common.kube.window_reader import ContentLostError
 from kubechain_common.messages import Envelope, LLMRequest, LLMResult, ObjectRef, ToolDefinition
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.circuit import answer_probe, trip
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.metering import Meter
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
     ProviderError,
@@ -30,6 +31,7 @@ from kubechain_llm_gateway.providers.errors import (
     TransientProviderError,
     UnusableReplyError,
 )
+from kubechain_llm_gateway.rate_limiter import RateLimiter
 from kubechain_llm_gateway.request_worker import RequestWorker
 from kubechain_llm_gateway.results import build_poison_result
 
@@ -59,7 +61,8 @@ class World:
         self.access = LLMAccess(self, self, self)
         self.conversations = Conversations()
         self.board = HealthBoard(InMemoryEntries())
-        self.admission = Admission(self.board, lambda uid: self.llm, self.stopping)
+        meter = Meter(RateLimiter(InMemoryEntries(), epoch), lambda uid: self.llm, epoch, self.stopping)
+        self.admission = Admission(self.board, meter, lambda uid: self.llm, self.stopping)
         self.worker = RequestWorker(self, self.access, self.admission, self, self.conversations, self.stopping)
 
     def get(self, namespace: str, name: str) -> LLM | None:

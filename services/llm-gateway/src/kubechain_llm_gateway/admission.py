@@ -1,7 +1,8 @@
 """Lets the calls of LLMs out to their providers: all that may hold a call back on its way is asked here.
 
-The health of the provider as all replicas know it (``circuit``), and the order of those that wait (``gate``). What
-comes of the call is reported back and decides about the next ones. A call that nothing holds back costs no round trip.
+The health of the provider as all replicas know it (``circuit``), the order of those that wait (``gate``) and the LLM's
+own limits (``metering``). What comes of the call is reported back and decides about the next ones. A call that nothing
+holds back, of an LLM without limits, costs no round trip.
 
 A call that waits costs no attempt. What it waits for is told once it has waited for some seconds, and again when that
 changes.
@@ -13,11 +14,12 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.conversation import TokenUsage
 from kubechain_common.messaging.errors import RetryLater
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch
 from kubechain_common.runtime.waiting import wait_any
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_llm_gateway.circuit import (
@@ -35,57 +37,70 @@ from kubechain_llm_gateway.circuit import (
 )
 from kubechain_llm_gateway.gate import Gate, Waiter
 from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.limit_metrics import WAITING
+from kubechain_llm_gateway.limit_metrics import PROVIDER, WAITING
+from kubechain_llm_gateway.metering import PATIENCE, Meter, Reservation, Tell
 from kubechain_llm_gateway.providers.errors import ProviderError
 
 log = get_logger(__name__)
 
-PATIENCE = 2.0
-"""Seconds that a call waits before its Task is told."""
-
 _RESTARTING = "its provider answers again; calls start one by one"
 _ORDERLY = "others of its calls come first"
 
-Tell = Callable[[str], Awaitable[None]]
-"""Tells what a call waits for, in the rest of a sentence about the LLM."""
 
-R = TypeVar("R")
+class Answer(Protocol):
+    """What a call gives."""
+
+    @property
+    def usage(self) -> TokenUsage: ...
+
+
+R = TypeVar("R", bound=Answer)
+NOTHING = TokenUsage()
 
 
 class Admission:
     """Of this replica."""
 
-    def __init__(self, board: HealthBoard, find: Callable[[str], LLM | None], stopping: asyncio.Event) -> None:
+    def __init__(
+        self, board: HealthBoard, meter: Meter, find: Callable[[str], LLM | None], stopping: asyncio.Event
+    ) -> None:
         self._board = board
+        self._meter = meter
         self._find = find
         self._stopping = stopping
         self._gates: dict[str, Gate] = {}
         self._failures: defaultdict[str, int] = defaultdict(int)
         board.add_handler(self._look)
 
-    async def run(self, llm: LLM, tell: Tell, call: Callable[[float], Awaitable[R]]) -> R:
+    async def run(
+        self, llm: LLM, characters: Callable[[], int], tell: Tell, call: Callable[[float], Awaitable[R]]
+    ) -> R:
         """Make the call, which is told how many seconds it waited, once nothing stands in its way.
+
+        ``characters`` counts what the model is to read.
 
         Raises:
             RetryLater: this process is to end, and the call was not made.
             ProviderError, and whatever else the call raises.
         """
         gate = self._gate_of(llm)
-        waited = await self._enter(llm, gate, tell)
-        began = _epoch()
+        waited, reservation = await self._enter(llm, gate, characters, tell)
+        began, usage = epoch(), NOTHING
         try:
             result = await call(waited)
+            usage = result.usage
             await self._learn(llm, None, began)
         except ProviderError as error:
             await self._learn(llm, error, began)
             raise
         finally:
             gate.leave()
+            await self._meter.book(llm, reservation, characters, usage)
         return result
 
     def find_block(self, llm: LLM) -> Block | None:
         """Why no call of the LLM may be made now."""
-        return find_block(self._board.get(llm.uid), llm.metadata.generation, _epoch())
+        return find_block(self._board.get(llm.uid), llm.metadata.generation, epoch())
 
     async def _learn(self, llm: LLM, error: ProviderError | None, began: float) -> None:
         """What a call's end says about the provider."""
@@ -94,25 +109,26 @@ class Admission:
             case Sign.ALIVE:
                 self._failures.pop(uid, None)
                 if self._board.get(uid).circuit is not Circuit.CLOSED:
-                    await self._board.change(uid, lambda health: recover(health, _epoch()))
+                    await self._board.change(uid, lambda health: recover(health, epoch()))
             case Sign.DEAD:
                 self._failures[uid] += 1
                 on_trial = circuit_of(self._board.get(uid), generation) is Circuit.TRIAL
                 if on_trial or self._failures[uid] >= TRIP_AFTER:
                     reason = error.message if error is not None else ""
-                    await self._board.change(uid, lambda health: trip(health, generation, reason, began, _epoch()))
+                    await self._board.change(uid, lambda health: trip(health, generation, reason, began, epoch()))
         seconds = read_pause(error)
         if error is None:
             self._gate_of(llm).widen()
         elif seconds is not None:
             words = error.message
-            await self._board.change(uid, lambda health: pause(health, generation, seconds, words, _epoch()))
+            await self._board.change(uid, lambda health: pause(health, generation, seconds, words, epoch()))
 
     def forget(self, llm: LLM) -> None:
         """The LLM is gone; calls that still wait for it are looked at once more."""
         gate = self._gates.get(llm.uid)
         self._failures.pop(llm.uid, None)
         self._board.forget(llm.uid)
+        self._meter.forget(llm.uid)
         if gate is not None:
             gate.look()
 
@@ -120,7 +136,25 @@ class Admission:
         """An edited LLM may have another provider."""
         self._look(llm.uid)
 
-    async def _enter(self, llm: LLM, gate: Gate, tell: Tell) -> float:
+    async def _enter(
+        self, llm: LLM, gate: Gate, characters: Callable[[], int], tell: Tell
+    ) -> tuple[float, Reservation]:
+        """Returns the seconds that it took, and what is booked. Raises RetryLater."""
+        waited = 0.0
+        while True:
+            waited += await self._pass_gate(llm, gate, tell)
+            try:
+                reservation = await self._meter.wait(llm, characters, tell)
+            except BaseException:
+                gate.leave()
+                raise
+            waited += reservation.waited
+            if not reservation.waited or self.find_block(llm) is None:
+                return waited, reservation
+            gate.leave()  # something came in between
+            await self._meter.book(llm, reservation, characters, NOTHING)
+
+    async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell) -> float:
         """Returns the seconds that it took. Raises RetryLater."""
         if gate.try_enter():
             return 0.0
@@ -128,7 +162,7 @@ class Admission:
         began = loop.time()
         waiter = gate.queue()
         try:
-            with WAITING.labels(llm.namespace, llm.name).track_inprogress():
+            with WAITING.labels(llm.namespace, llm.name, PROVIDER).track_inprogress():
                 await self._wait(llm, gate, waiter, tell)
         except BaseException:
             gate.give_up(waiter)
@@ -162,7 +196,7 @@ class Admission:
     def _gate_of(self, llm: LLM) -> Gate:
         gate = self._gates.get(llm.uid)
         if gate is None:
-            gate = self._gates[llm.uid] = Gate(lambda: self._find_block_of(llm), _epoch)
+            gate = self._gates[llm.uid] = Gate(lambda: self._find_block_of(llm), epoch)
             if circuit_of(self._board.get(llm.uid), llm.metadata.generation) is Circuit.TRIAL:
                 gate.narrow()
         return gate
@@ -177,7 +211,3 @@ class Admission:
             if llm is not None and self.find_block(llm) is not None:
                 gate.narrow()
             gate.look()
-
-
-def _epoch() -> float:
-    return now().timestamp()

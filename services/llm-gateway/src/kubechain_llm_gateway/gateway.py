@@ -20,7 +20,7 @@ from kubechain_common.kube.status_writer import write_status
 from kubechain_common.kube.text_cache import TextCache
 from kubechain_common.kube.window_reader import WindowReader
 from kubechain_common.messages.topology import ANY, llm_consumer, llm_listening_subject
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
@@ -33,8 +33,10 @@ from kubechain_llm_gateway.limit_metrics import forget_metrics, show_health
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_consumers import LLMConsumers
 from kubechain_llm_gateway.llm_validation import LLMValidation
+from kubechain_llm_gateway.metering import Meter
 from kubechain_llm_gateway.probing import Prober
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
+from kubechain_llm_gateway.rate_limiter import RateLimiter
 from kubechain_llm_gateway.request_worker import RequestWorker
 from kubechain_llm_gateway.task_probe import TaskProbe
 
@@ -65,7 +67,8 @@ class Gateway:
         self._access = LLMAccess(self._llms, self._secrets, self._registry)
         conversations = WindowReader(ctx.kube, TextCache(CACHED_BYTES))
         self._board = HealthBoard(ctx.bus.shared)
-        self._admission = Admission(self._board, self._find_llm, ctx.stopping)
+        meter = Meter(RateLimiter(ctx.bus.shared, epoch), self._find_llm, epoch, ctx.stopping)
+        self._admission = Admission(self._board, meter, self._find_llm, ctx.stopping)
         self._prober = Prober(self._board, self._find_llm, self._access)
         self._deltas = DeltaFeed(ctx.bus.live)
         self._worker = RequestWorker(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.kube.errors import KubeError
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_llm_gateway.circuit import Circuit, answer_probe, claim_probe
 from kubechain_llm_gateway.health_board import HealthBoard
@@ -42,7 +42,7 @@ class Prober:
                 await self._sleep()
 
     def _find_due(self) -> list[str]:
-        at = now().timestamp()
+        at = epoch()
         return [uid for uid, due in self._times().items() if due <= at]
 
     def _times(self) -> dict[str, float]:
@@ -55,7 +55,7 @@ class Prober:
     async def _sleep(self) -> None:
         due = min(self._times().values(), default=float("inf"))
         try:
-            async with asyncio.timeout(min(_LONGEST_SLEEP, max(0.0, due - now().timestamp()))):
+            async with asyncio.timeout(min(_LONGEST_SLEEP, max(0.0, due - epoch()))):
                 await self._wake.wait()
         except TimeoutError:
             return
@@ -66,9 +66,9 @@ class Prober:
             if llm is None:
                 self._board.forget(uid)
                 return
-            claimed = await self._board.change(uid, lambda health: claim_probe(health, now().timestamp()))
+            claimed = await self._board.change(uid, lambda health: claim_probe(health, epoch()))
             if claimed and await self._is_there(llm):
-                await self._board.change(uid, lambda health: answer_probe(health, now().timestamp()))
+                await self._board.change(uid, lambda health: answer_probe(health, epoch()))
         finally:
             self._under_way.discard(uid)
             self._wake.set()

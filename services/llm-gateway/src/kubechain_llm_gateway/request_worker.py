@@ -4,8 +4,7 @@
     it never will (4xx, empty)   -> result Error with the provider's sentence
     it may later (429, 5xx, ..)  -> notice Retrying, and delivered again after a back-off; gives up in the end
     the LLM is not usable        -> notice Retrying, and waits here until the LLM or its Secret changes
-    its provider is not to be    -> notice Retrying, and waits here until it is: see ``admission``
-    called now
+    it may not be called now     -> notice Retrying, and waits here until it may: see ``admission``
     a text of the conversation   -> result Error if it is gone for good
     the API server is away       -> notice Retrying, and waits here until the conversation and the Secret can be read
 
@@ -46,6 +45,7 @@ from kubechain_llm_gateway.providers.base import Completion, OnDelta, Provider
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.results import build_answer, build_failure, build_notice, notice_subject
 from kubechain_llm_gateway.retry_policy import RetryPolicy
+from kubechain_llm_gateway.token_guess import count_characters
 
 log = get_logger(__name__)
 
@@ -189,6 +189,7 @@ class RequestWorker:
         try:
             completion = await self._admission.run(
                 llm,
+                lambda: count_characters(messages, delivery.message.tools),
                 lambda reason: self._publish_waiting(delivery, reason),
                 lambda waited: self._call(delivery, messages, waited),
             )

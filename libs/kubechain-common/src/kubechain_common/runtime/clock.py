@@ -8,3 +8,8 @@ from datetime import UTC, datetime
 def now() -> datetime:
     """The time, aware, in UTC."""
     return datetime.now(UTC)
+
+
+def epoch() -> float:
+    """The time in seconds since the epoch: what processes can compare with each other."""
+    return now().timestamp()

@@ -76,6 +76,35 @@ class GoogleConfig(KubeModel):
     cloud_location: Annotated[str, Field(max_length=253)] | None = None
 
 
+class LLMRateLimit(KubeModel):
+    """How much may be asked of the provider with this LLM's key, over all replicas of llm-gateway."""
+
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            cel(
+                "has(self.requestsPerMinute) || has(self.tokensPerMinute)",
+                "rateLimit needs requestsPerMinute, tokensPerMinute or both",
+            )
+        )
+    )
+
+    requests_per_minute: (
+        Annotated[int, Field(ge=1, le=1_000_000, description="Calls that may be made in a minute.")] | None
+    ) = None
+    tokens_per_minute: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=1_000_000_000,
+                description="Tokens, read and written, that calls may cost in a minute. What a call will cost is"
+                " guessed, and corrected by what the provider counted.",
+            ),
+        ]
+        | None
+    ) = None
+
+
 class LLMSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -134,6 +163,7 @@ class LLMSpec(KubeModel):
         ]
         | None
     ) = None
+    rate_limit: LLMRateLimit | None = None
 
 
 class LLMStatus(ReadinessStatus):
