@@ -125,3 +125,53 @@ def test_a_budget_in_money_waits_for_prices(workspace: Workspace, witness: Witne
     task = workspace.kubectl.finish("careful")
     assert task["status"]["cost"] == "0.0035"
     assert_told("budget-no-prices", witness, "careful")
+
+
+def set_budget(workspace: Workspace, tokens: str) -> None:
+    """The budget of the workspace's namespace, per month so that no midnight comes between."""
+    workspace.kubectl(
+        "annotate",
+        "namespace",
+        workspace.namespace,
+        "--overwrite",
+        f"kubechain.humanlayer.dev/budget-tokens={tokens}",
+        "kubechain.humanlayer.dev/budget-period=month",
+    )
+
+
+def assert_waits(workspace: Workspace, name: str, words: str) -> None:
+    def waits() -> bool:
+        return words in workspace.kubectl.get("task", name).get("status", {}).get("statusDetail", "")
+
+    eventually(waits, SOON, what=f"Task {name} to wait: {words}")
+
+
+@pytest.mark.failure("budget-namespace")
+def test_tasks_of_a_namespace_that_used_up_its_budget_wait(workspace: Workspace, witness: Witness) -> None:
+    """What counts are also Tasks that are gone, and controllers that died."""
+    apply_priced_agent(workspace, call_nobody(turns=0))
+    set_budget(workspace, "2000")
+    workspace.kubectl.apply(manifests.task("brief", "go", ttlSecondsAfterFinished=0))
+    eventually(lambda: workspace.kubectl.list("task") == [], SOON, what="the end of the first Task")
+    workspace.kill("task-controller")
+    workspace.run_task("second", "go")
+    workspace.kubectl.apply(manifests.task("third", "go"))
+    assert_waits(workspace, "third", "has used up its budget of 2,000 tokens")
+    (condition,) = workspace.kubectl.get("task", "third")["status"]["conditions"]
+    assert (condition["type"], condition["status"]) == ("WithinNamespaceBudget", "False")
+    set_budget(workspace, "2500")
+    task = workspace.kubectl.finish("third")
+    conditions = {c["type"]: c["status"] for c in task["status"]["conditions"]}
+    assert conditions == {"WithinNamespaceBudget": "True", "Complete": "True"}
+    assert_told("budget-namespace", witness, "third")
+
+
+@pytest.mark.failure("budget-namespace-misread")
+def test_a_budget_that_is_no_number_bounds_everything(workspace: Workspace, witness: Witness) -> None:
+    apply_priced_agent(workspace, call_nobody(turns=0))
+    set_budget(workspace, "lots")
+    workspace.kubectl.apply(manifests.task("patient", "go"))
+    assert_waits(workspace, "patient", 'is "lots"')
+    set_budget(workspace, "5000")
+    workspace.kubectl.finish("patient")
+    assert_told("budget-namespace-misread", witness, "patient")

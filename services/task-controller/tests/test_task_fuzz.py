@@ -17,6 +17,7 @@ from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
 from kubechain_task_controller.core.agent_needs import AgentNeeds
+from kubechain_task_controller.core.namespace_budget import COST, CURRENCY, PERIOD, TOKENS, read_budget
 from kubechain_task_controller.core.plan import Above, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_refused
 from kubechain_task_controller.core.source import Source
@@ -37,6 +38,10 @@ sources = tasks.flatmap(
     lambda task: st.builds(
         Source, st.just(task), st.just(task.status.context_window), st.just("") | st.text(max_size=8)
     )
+)
+texts = st.text(max_size=8) | st.sampled_from(["0", "5", "0.5", "EUR", "day", "month"])
+budgets = st.dictionaries(st.sampled_from([TOKENS, COST, CURRENCY, PERIOD]), texts).map(
+    lambda given: read_budget("default", given)
 )
 results = models(LLMResult, {**CLOSE, "v": st.just(1), "task": REF})
 
@@ -71,6 +76,8 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
         prices=draw(st.none() | models(LLMPrices)),
         spent_below=Spent(total=draw(st.integers(0, 9))),
         above=draw(st.lists(tasks.map(lambda above: Above(above, spent_by(above.status))), max_size=1).map(tuple)),
+        namespace_budget=draw(st.none() | budgets),
+        spent_in_namespace=Spent(total=draw(st.integers(0, 9))),
     )
 
 

@@ -36,7 +36,7 @@ def build_reconciler(dispatcher: Dispatcher) -> TaskReconciler:
     watched = Watched.build(cast("Any", None), "")
     inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda ref: False)
     unused = cast("Any", None)
-    return TaskReconciler(unused, watched, cast("Any", dispatcher), unused, inbox, unused)
+    return TaskReconciler(unused, watched, cast("Any", dispatcher), unused, inbox, unused, unused)
 
 
 async def test_a_deletion_that_is_heard_of_while_another_is_dealt_with_is_not_lost() -> None:

@@ -20,6 +20,7 @@ from kubechain_common.runtime.inbox import Inbox
 from kubechain_common.runtime.leadership import Leadership
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_task_controller.agent_reconciler import AgentReconciler
+from kubechain_task_controller.budget_book import BudgetBook
 from kubechain_task_controller.core.unreadable import build_unreadable_result
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
@@ -38,6 +39,7 @@ class TaskTerm:
         self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS, leads)
         self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, self._enqueue_owner)
         recorder = context.recorder
+        self.book = BudgetBook(context.kube, watched, context.settings.namespace)
         self.reconciler = TaskReconciler(
             context.kube,
             watched,
@@ -45,6 +47,7 @@ class TaskTerm:
             context.bus.started_calls,
             self._inbox,
             recorder.for_component("task-controller"),
+            self.book,
         )
         agents = AgentReconciler(context.kube, watched, recorder.for_component("agent-controller"))
         self.tasks = Controller("task", self.reconciler.reconcile, workers=32)
@@ -53,6 +56,7 @@ class TaskTerm:
     async def run(self) -> None:
         """Looks once at everything that may need something, then at whatever changes."""
         self._watched.spent_by_agent.begin_term()
+        self._watched.spent_in_period.begin_term()
         for agent in self._watched.agents.list():
             self.agents.queue.add(agent.key)
         for key in self._watched.tasks_to_look_at():
@@ -69,6 +73,7 @@ class TaskTerm:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.tasks.run())
             group.create_task(self.agents.run())
+            group.create_task(self.book.run())
             group.create_task(results.run(self._context.stopping))
 
     async def _handle_poison(self, poison: Poison) -> None:
@@ -102,6 +107,10 @@ async def start(context: ServiceContext) -> None:
         if change.kind == "deleted":
             leadership.tell(lambda term: term.reconciler.handle_deleted(change.obj))
 
+    def note_usage(change: Change[Task]) -> None:
+        leadership.tell(lambda term: term.book.note(change))
+
+    watched.tasks.add_handler(note_usage)
     watched.wake_tasks(lambda key: leadership.tell(lambda term: term.tasks.queue.add(key)))
     watched.wake_agents(lambda key: leadership.tell(lambda term: term.agents.queue.add(key)))
     watched.wake_for_usage(lambda key: leadership.tell(lambda term: term.agents.queue.add_after(key, USAGE_DELAY)))

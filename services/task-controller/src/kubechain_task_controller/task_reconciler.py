@@ -41,6 +41,7 @@ from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_span, new_span_context
+from kubechain_task_controller.budget_book import BudgetBook
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
 from kubechain_task_controller.core.source import Source
@@ -77,7 +78,9 @@ class TaskReconciler:
         started_calls: StartedCalls,
         inbox: Inbox[LLMResult],
         recorder: EventRecorder,
+        book: BudgetBook,
     ) -> None:
+        self._book = book
         self._kube = kube
         self._watched = watched
         self._tree = DelegationTree(watched)
@@ -153,6 +156,7 @@ class TaskReconciler:
         llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
         unit = turn_key(task.uid, task.status.turn)
         subject = llm_request_subject(llm.uid, task.namespace, task.uid, task.status.turn) if llm else None
+        budget = self._watched.budget_of(task.namespace) if not task.finished else None
         return TaskSnapshot(
             task=task,
             now=now(),
@@ -161,6 +165,8 @@ class TaskReconciler:
             prices=llm.spec.prices if llm else None,
             spent_below=self._tree.spent_below(task) if task.spec.budget else Spent(),
             above=self._tree.find_budgets_above(task),
+            namespace_budget=budget,
+            spent_in_namespace=await self._book.find_spent(budget) if budget else Spent(),
             catalog=self._build_catalog(agent) if agent else ToolCatalog(),
             children=self._watched.calls_of(task),
             refused=self._refused.get(task.uid, {}),
@@ -207,6 +213,7 @@ class TaskReconciler:
         await self._forbid(task.namespace, plan.forbid)
         await asyncio.gather(*(self._cancel_call(snapshot.children[name]) for name in plan.cancel))
         if plan.delete:
+            await self._book.write_down(task.namespace)  # what it used would be known nowhere else
             await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
             return False
         if plan.status is not None:

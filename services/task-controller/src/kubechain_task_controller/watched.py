@@ -14,9 +14,12 @@ from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer,
 from kubechain_common.api.v1alpha1.task import TERMINAL_PHASES
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
+from kubechain_common.kube.namespace import Namespace, watch_namespaces
 from kubechain_common.messages import ObjectRef
 from kubechain_task_controller.core.agent_needs import AgentNeeds
 from kubechain_task_controller.core.agent_usage import AgentKey, count_for_agent
+from kubechain_task_controller.core.namespace_budget import NamespaceBudget, read_budget
+from kubechain_task_controller.core.periods import PeriodKey, count_for_periods
 from kubechain_task_controller.core.sub_agents import names_of_sub_agents
 from kubechain_task_controller.core.tally import Tally
 from kubechain_task_controller.core.tool_calls import pending_names
@@ -34,6 +37,7 @@ BY_SERVER = "server"
 BY_CHANNEL = "channel"
 BY_SUB_AGENT = "sub-agent"
 BY_DELEGATING_TASK = "delegating-task"
+BY_WAITING_IN = "waiting-in"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,9 @@ class Watched:
     servers: Informer[MCPServer]
     channels: Informer[ContactChannel]
     calls: Informer[TaskRunToolCall]
+    namespaces: Informer[Namespace]
     spent_by_agent: Tally[AgentKey] = field(default_factory=lambda: Tally(count_for_agent))
+    spent_in_period: Tally[PeriodKey] = field(default_factory=lambda: Tally(count_for_periods))
 
     @classmethod
     def build(cls, kube: KubeClient, namespace: str) -> Watched:
@@ -55,7 +61,12 @@ class Watched:
                 kube,
                 Task,
                 namespace=namespace,
-                indexers={BY_UID: _uid_of, BY_AGENT: _agent_of_unfinished, BY_SOURCE: _source_of_unstarted},
+                indexers={
+                    BY_UID: _uid_of,
+                    BY_AGENT: _agent_of_unfinished,
+                    BY_SOURCE: _source_of_unstarted,
+                    BY_WAITING_IN: _namespace_of_waiting,
+                },
                 transform=strip_finished,
                 strip=strip_raw,
                 pack_after=IDLE_SECONDS,
@@ -81,13 +92,14 @@ class Watched:
                 indexers={BY_DELEGATING_TASK: _delegating_task_of},
                 pack_after=IDLE_SECONDS,
             ),
+            namespaces=watch_namespaces(kube, namespace),
         )
         watched._thin_out_calls()
         watched._count_usage()
         return watched
 
     def all(self) -> tuple[Informer[Any], ...]:
-        return (self.tasks, self.agents, self.llms, self.servers, self.channels, self.calls)
+        return (self.tasks, self.agents, self.llms, self.servers, self.channels, self.calls, self.namespaces)
 
     def needs_of(self, agent: Agent) -> AgentNeeds:
         """The Agent, with what there is of what its spec names."""
@@ -100,6 +112,11 @@ class Watched:
             servers={name: server for name, server in servers if server is not None},
             channels={name: channel for name, channel in channels if channel is not None},
         )
+
+    def budget_of(self, namespace: str) -> NamespaceBudget | None:
+        """What all Tasks of the namespace may use together, if that is bounded."""
+        found = self.namespaces.get("", namespace)
+        return read_budget(namespace, found.metadata.annotations) if found is not None else None
 
     def sub_agents_of(self, agent: Agent) -> dict[str, Agent]:
         """Those that exist, by name."""
@@ -155,6 +172,7 @@ class Watched:
     def _count_usage(self) -> None:
         def task_changed(change: Change[Task]) -> None:
             self.spent_by_agent.note(change.old, change.new)
+            self.spent_in_period.note(change.old, change.new)
 
         def agent_changed(change: Change[Agent]) -> None:
             if change.new is None:  # one of its name that is made later has used nothing yet
@@ -196,7 +214,13 @@ class Watched:
                 for agent in self.agents.by_index(BY_LLM, _index_key(change.obj.namespace, change.obj.name)):
                     _enqueue_all(enqueue, self.tasks.by_index(BY_AGENT, _index_key(agent.namespace, agent.name)))
 
+        def namespace_changed(change: Change[Namespace]) -> None:
+            old, new = change.old, change.new
+            if old is not None and new is not None and old.metadata.annotations != new.metadata.annotations:
+                _enqueue_all(enqueue, self.tasks.by_index(BY_WAITING_IN, new.name))
+
         self.tasks.add_handler(task_changed)
+        self.namespaces.add_handler(namespace_changed)
         self.llms.add_handler(llm_changed)
         self.agents.add_handler(agent_changed)
         self.calls.add_handler(call_changed)
@@ -280,6 +304,10 @@ def _source_of_unstarted(task: Task) -> list[str]:
     if origin is None or task.status.turn > 0:
         return []
     return [_index_key(task.namespace, origin.task_ref.name)]
+
+
+def _namespace_of_waiting(task: Task) -> list[str]:
+    return [task.namespace] if task.status.status == "Pending" and not task.finished else []
 
 
 def _llm_of(agent: Agent) -> list[str]:

@@ -46,6 +46,8 @@ _HEALTHY_SECONDS = 1.0
 class Informer(Generic[R]):
     """The local view of one kind, in one namespace or (by default) in all; ``label_selector`` narrows it further.
 
+    ``path`` is for kinds that are not ours.
+
     ``indexers`` map an object to the values under which ``by_index`` finds it. ``transform`` may thin out objects
     before they are stored; ``strip`` takes out of what the API server sent what would be validated for nothing, and
     must not change what ``transform`` makes of it. ``pack_after`` is for kinds of which thousands lie idle: an object
@@ -59,6 +61,7 @@ class Informer(Generic[R]):
         kind: type[R],
         *,
         namespace: str = "",
+        path: str = "",
         label_selector: str = "",
         indexers: Mapping[str, Indexer[R]] | None = None,
         transform: Callable[[R], R] | None = None,
@@ -68,7 +71,7 @@ class Informer(Generic[R]):
         self.kind = kind
         self.has_synced = asyncio.Event()
         self._client = client
-        self._path = resource_path(kind, namespace)
+        self._path = path or resource_path(kind, namespace)
         self._label_selector = label_selector
         self._transform = transform
         self._strip = strip

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 from kubechain_common.api.v1alpha1.money import DEFAULT_CURRENCY
+from kubechain_common.api.v1alpha1.status import Condition, set_condition, shorten
 from kubechain_common.api.v1alpha1.task import TaskBudget, TaskStatus
 from kubechain_task_controller.core.plan import TaskSnapshot
 from kubechain_task_controller.core.spent import Money, Spent, spent_by
+
+WITHIN = "WithinNamespaceBudget"
+"""Type of the condition; a Task that never had to wait has none."""
+USED_UP = "NamespaceBudgetUsedUp"
+UNREADABLE = "NamespaceBudgetUnreadable"
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,40 @@ def find_unpriced(snapshot: TaskSnapshot) -> str:
 
 def _bounds_of_all(snapshot: TaskSnapshot) -> list[tuple[str, Bounds]]:
     own = [("the Task", Bounds.of(snapshot.task.spec.budget))]
-    return own + [(f'Task "{above.task.name}"', Bounds.of(above.task.spec.budget)) for above in snapshot.above]
+    above = [(f'Task "{above.task.name}"', Bounds.of(above.task.spec.budget)) for above in snapshot.above]
+    budget = snapshot.namespace_budget
+    namespace = [(f'namespace "{budget.namespace}"', Bounds(cost=budget.cost))] if budget is not None else []
+    return own + above + namespace
+
+
+def find_namespace_wait(snapshot: TaskSnapshot) -> str:
+    """Why the Task waits for the budget of its namespace, if it does."""
+    budget = snapshot.namespace_budget
+    return budget.find_wait(snapshot.spent_in_namespace, snapshot.now) if budget is not None else ""
+
+
+def mark_outside(snapshot: TaskSnapshot, reason: str, detail: str) -> dict[str, object]:
+    """The part of a status whose Task waits for the budget of its namespace."""
+    return _mark(snapshot, "False", reason, detail)
+
+
+def mark_within(snapshot: TaskSnapshot) -> dict[str, object]:
+    """The part of a status whose Task goes on; nothing for one that never waited."""
+    if not any(c.type == WITHIN and c.status == "False" for c in snapshot.task.status.conditions):
+        return {}
+    return _mark(snapshot, "True", "WithinBudget", "The Task goes on")
+
+
+def _mark(snapshot: TaskSnapshot, status: Literal["True", "False"], reason: str, message: str) -> dict[str, object]:
+    condition = Condition(
+        type=WITHIN,
+        status=status,
+        reason=reason,
+        message=shorten(message),
+        last_transition_time=snapshot.now,
+        observed_generation=snapshot.task.metadata.generation,
+    )
+    return {"conditions": set_condition(snapshot.task.status.conditions, condition)}
 
 
 def _with_sub_agents(spent_below: Spent) -> str:

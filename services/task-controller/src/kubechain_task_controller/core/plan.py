@@ -21,6 +21,7 @@ from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import Task, TaskStatus
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall
 from kubechain_common.messages import LLMResult, ObjectRef
+from kubechain_task_controller.core.namespace_budget import NamespaceBudget
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.spent import Money, Spent
 from kubechain_task_controller.core.tool_catalog import ToolCatalog
@@ -49,7 +50,8 @@ class TaskSnapshot:
 
     ``refused`` holds the children that the API server would not take, with its reason. ``source`` is the Task that
     ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now. ``prices`` are those of the LLM,
-    ``spent_below`` is what the Tasks of sub-agents used that work for this one.
+    ``spent_below`` is what the Tasks of sub-agents used that work for this one, ``spent_in_namespace`` what all Tasks
+    of the namespace used in the present period of its budget.
     """
 
     task: Task
@@ -59,6 +61,8 @@ class TaskSnapshot:
     prices: LLMPrices | None = None
     spent_below: Spent = field(default_factory=Spent)
     above: tuple[Above, ...] = ()
+    namespace_budget: NamespaceBudget | None = None
+    spent_in_namespace: Spent = field(default_factory=Spent)
     catalog: ToolCatalog = field(default_factory=ToolCatalog)
     children: Mapping[str, TaskRunToolCall] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)

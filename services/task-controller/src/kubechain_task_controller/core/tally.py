@@ -57,6 +57,10 @@ class Tally(Generic[K]):
             live = self.live(key)
             self._carried[key] = total.or_more(carried + live) - live
 
+    def is_resumed(self, key: K) -> bool:
+        """Whether this sum is written down in the present term."""
+        return key in self._carried
+
     def forget(self, key: K) -> None:
         """Nobody writes this sum down any more; the Tasks that exist go on counting."""
         self._carried.pop(key, None)

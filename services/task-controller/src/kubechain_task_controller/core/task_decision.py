@@ -21,7 +21,15 @@ from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
 from kubechain_common.messages import LLMResult
 from kubechain_common.messages.trouble import PREFIX
-from kubechain_task_controller.core.budget import find_exceeded, find_unpriced
+from kubechain_task_controller.core.budget import (
+    UNREADABLE,
+    USED_UP,
+    find_exceeded,
+    find_namespace_wait,
+    find_unpriced,
+    mark_outside,
+    mark_within,
+)
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
     build_tool_message,
@@ -39,6 +47,7 @@ from kubechain_task_controller.core.ending import (
     seconds_left,
 )
 from kubechain_task_controller.core.offload import offload_answer, offload_results, offload_start
+from kubechain_task_controller.core.periods import note_turn
 from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot, Turn
 from kubechain_task_controller.core.spent import add_cost, price
 from kubechain_task_controller.core.tool_calls import build_tool_call, calls_to_forbid, child_names
@@ -113,6 +122,9 @@ def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
     exceeded = find_exceeded(snapshot)
     if exceeded:
         return fail(snapshot, BUDGET_EXCEEDED, exceeded, event=BUDGET_EXCEEDED)
+    outside = find_namespace_wait(snapshot)
+    if outside:
+        return _wait_for_namespace(snapshot, outside, phase=TaskPhase.PENDING)
     agent = snapshot.agent
     assert agent is not None  # _missing_for_start says so
     problem = _problem_of_source(snapshot)
@@ -132,6 +144,7 @@ def _decide_start(snapshot: TaskSnapshot) -> TaskPlan:
             "span_context": snapshot.new_span,
             "observed_generation": snapshot.task.metadata.generation,
             **_window(offloaded.window, len(window)),
+            **mark_within(snapshot),
         }
     )
     validated = PlannedEvent("Normal", "ValidationSucceeded", "Task validation succeeded")
@@ -181,6 +194,18 @@ def _wait(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
     return TaskPlan(status.model_copy(update=update), events=(PlannedEvent("Normal", "Waiting", detail),))
 
 
+def _wait_for_namespace(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
+    """Until the next period begins, if nobody gives the namespace a larger budget before."""
+    plan = _wait(snapshot, detail, phase=phase)
+    budget, reason = snapshot.namespace_budget, UNREADABLE
+    if budget is not None and not budget.problem:
+        plan, reason = replace(plan, requeue_after=budget.seconds_left(snapshot.now)), USED_UP
+    if plan.status is None:
+        return plan
+    status = plan.status.model_copy(update=mark_outside(snapshot, reason, detail))
+    return replace(plan, status=status, events=(PlannedEvent("Warning", reason, detail),))
+
+
 # --- a turn ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,10 +237,13 @@ def _decide_send(snapshot: TaskSnapshot) -> TaskPlan:
     unpriced = find_unpriced(snapshot)
     if unpriced:
         return _wait(snapshot, unpriced, phase=TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM)
+    outside = find_namespace_wait(snapshot)
+    if outside:
+        return _wait_for_namespace(snapshot, outside, phase=TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM)
     status = snapshot.task.status
     if status.status == "Ready":
         return TaskPlan(send=True)
-    update = _in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING)
+    update = {**_in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING), **mark_within(snapshot)}
     return TaskPlan(status.model_copy(update=update), send=True)
 
 
@@ -274,6 +302,7 @@ def _apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
         **_window(offloaded.window, task.status.message_count + 1),
         "token_usage": (task.status.token_usage or TokenUsage()) + turn.usage,
         **cost,
+        **note_turn(task.status, snapshot.now),
     }
     if answer.tool_calls:
         plan = _begin_tool_calls(snapshot, answer.tool_calls, update)
@@ -397,7 +426,7 @@ def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) 
     )
     done = PlannedEvent("Normal", "AllToolCallsCompleted", TOOLS_DONE)
     plan = TaskPlan(updated, consumed=consumed, events=(done,), stored=offloaded.stored, texts=offloaded.texts)
-    if not snapshot.agent_ready or find_unpriced(snapshot):
+    if not snapshot.agent_ready or find_unpriced(snapshot) or find_namespace_wait(snapshot):
         return plan  # the next reconcile says what it waits for
     return replace(plan, send=True, fresh=True, events=(done, _SENDING_EVENT))
 

@@ -168,6 +168,14 @@ class TaskSpec(KubeModel):
     cancel: bool | None = None
 
 
+class UsageBefore(KubeModel):
+    """What had been used before a day (2026-11-28) or a month (2026-11) in UTC began."""
+
+    period: Annotated[str, Field(max_length=10)]
+    total_tokens: int = 0
+    cost: Sum | None = None
+
+
 class TaskStatus(KubeModel):
     phase: TaskPhase | None = None
     ready: bool = False
@@ -183,6 +191,17 @@ class TaskStatus(KubeModel):
         | None
     ) = None
     currency: Annotated[Currency, Field(description="Of cost.")] | None = None
+    usage_before: (
+        Annotated[
+            list[UsageBefore],
+            Field(
+                max_length=2,
+                description="Of a Task that goes on over midnight or the end of a month: what it had used before the"
+                " day and the month of its last turn. Budgets of namespaces are by these.",
+            ),
+        ]
+        | None
+    ) = None
     user_msg_preview: Annotated[str, Field(max_length=256)] = ""
     output: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
     error: Annotated[str, Field(max_length=32768)] = ""
