@@ -15,7 +15,7 @@ from kubechain_common.crdgen.schema import Schema
 # What `kubectl get` prints after NAME, and what `-o wide` adds.
 COLUMNS = {
     "llms": (["Provider", "Ready", "Status"], ["Detail"]),
-    "agents": (["Ready", "Status"], ["Detail", "Tokens", "Cost"]),
+    "agents": (["Ready", "Status"], ["Detail"]),
     "tasks": (
         ["Ready", "Status", "Phase", "Preview", "Output"],
         ["Detail", "Error", "Started", "Completed", "Tokens", "Cost"],

@@ -147,8 +147,6 @@ class Agent(Resource):
             PrinterColumn("Ready", ".status.ready", "boolean"),
             PrinterColumn("Status", ".status.status"),
             PrinterColumn("Detail", ".status.statusDetail", priority=1),
-            PrinterColumn("Tokens", ".status.usage.tokenUsage.totalTokens", "integer", priority=1),
-            PrinterColumn("Cost", ".status.usage.cost", priority=1),
         ),
     )
 
