@@ -1,6 +1,7 @@
 """Runs every workload once, prints the tables and writes results.md and turns.svg.
 
-`--scale` measures ten thousand finished Tasks instead and prints their table.
+`--scale` measures ten thousand finished Tasks instead and prints their table, `--gateway` what llm-gateway adds to a
+call.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import uvloop
 
 from benchmarks import workloads as w
 from benchmarks.cpu import cpu_ms_per_task, render_cpu
+from benchmarks.gateway import measure_gateway
 from benchmarks.machine import measure_machine
 from benchmarks.plot import draw_turns
 from benchmarks.product import Product, running_product
@@ -61,11 +63,15 @@ async def measure_turns(product: Product) -> dict[int, float]:
 async def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--scale", action="store_true", help="measure ten thousand finished Tasks instead")
-    scale = parser.parse_args().scale
+    parser.add_argument("--gateway", action="store_true", help="measure llm-gateway between its neighbours instead")
+    options = parser.parse_args()
     machine = await asyncio.to_thread(measure_machine)
     async with running_product() as product:
-        if scale:
+        if options.scale:
             print(render_scale(await measure_scale(product)))
+            return
+        if options.gateway:
+            print(await measure_gateway(product))
             return
         figures = await measure(product)
         turns = await measure_turns(product)
