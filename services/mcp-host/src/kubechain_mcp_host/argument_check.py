@@ -9,11 +9,12 @@ others that it would never be done. When in doubt the arguments fit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+from kubechain_common.api.json_schema import WorkCounter, describe_problem
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 MAX_PROBLEMS = 5
 _MAX_ERRORS = 100
-_MAX_SHOWN = 200
 _MAX_REFERENCES = 2000
 """Followed in one check: a few lines of references that double at each step would else take years."""
 _LEFT_TO_THE_SERVER = (
@@ -38,15 +38,11 @@ _LEFT_TO_THE_SERVER = (
 )
 
 
-class _TooManyReferencesError(Exception):
-    """The check is given up."""
-
-
 class ArgumentCheck:
     """The check of one tool's arguments; making one costs far more than using it."""
 
     def __init__(self, schema: Mapping[str, Any] | None) -> None:
-        self._followed = _Counter()
+        self._followed = WorkCounter(_MAX_REFERENCES)
         self._validator = _build_validator(schema, self._followed) if schema else None
 
     def find_problems(self, arguments: Mapping[str, Any]) -> str:
@@ -58,27 +54,11 @@ class ArgumentCheck:
             errors = list(islice(self._validator.iter_errors(arguments), _MAX_ERRORS))
         except Exception:  # a reference that leads nowhere, a schema that contains itself: the server knows better
             return ""
-        problems = list(dict.fromkeys(_describe(error) for error in errors))
+        problems = list(dict.fromkeys(describe_problem(error, "the arguments") for error in errors))
         return "; ".join(problems[:MAX_PROBLEMS]) + ("; and more" if len(problems) > MAX_PROBLEMS else "")
 
 
-class _Counter:
-    """How many references the present check has followed."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def bound(self, follow: Any) -> Any:
-        def check(*args: Any) -> Iterator[ValidationError]:
-            self.count += 1
-            if self.count > _MAX_REFERENCES:
-                raise _TooManyReferencesError
-            yield from follow(*args) or ()
-
-        return check
-
-
-def _build_validator(schema: Mapping[str, Any], followed: _Counter) -> Validator | None:
+def _build_validator(schema: Mapping[str, Any], followed: WorkCounter) -> Validator | None:
     # Imported when first needed: it costs an idle service some megabytes.
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import extend
@@ -119,35 +99,3 @@ def _unless_by_pattern(check: Any) -> Any:
             yield from check(validator, allowed, instance, schema)
 
     return check_additional
-
-
-def _describe(error: ValidationError) -> str:
-    """One problem in words that name the field; jsonschema's own repeat the whole value, however large."""
-    where, limit, value = _path(error), error.validator_value, error.instance
-    match error.validator:
-        case "required":
-            missing = ", ".join(f'"{name}"' for name in limit if name not in value)
-            return f"{missing} missing in {where}"
-        case "type":
-            wanted = " or ".join(limit) if isinstance(limit, list) else limit
-            return f"{where} must be of type {wanted}, not {_show(value)}"
-        case "enum":
-            return f"{where} must be one of {_show(limit)}, not {_show(value)}"
-        case "additionalProperties" if limit is False:
-            known = dict(error.schema).get("properties", {}) if isinstance(error.schema, Mapping) else {}
-            unknown = ", ".join(f'"{name}"' for name in value if name not in known)
-            return f"{unknown} not known in {where} (known: {', '.join(known) or 'none'})"
-        case "anyOf" | "oneOf":
-            return f"{where} fits none of what is allowed there: {_show(value)}"
-        case _:
-            return f"{where} must have {error.validator} {_show(limit)}, and is {_show(value)}"
-
-
-def _path(error: ValidationError) -> str:
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
-    return f'"{path.removeprefix(".")}"' if path else "the arguments"
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

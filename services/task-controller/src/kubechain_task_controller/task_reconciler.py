@@ -43,6 +43,7 @@ from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_span, new_span_context
 from kubechain_task_controller.budget_book import BudgetBook
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.response_format import build_response_format
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.spent import Spent
@@ -226,7 +227,7 @@ class TaskReconciler:
         if plan.status is not None or not plan.children or await self._is_there(task):
             more |= await self._create_children(task, plan.children)
         if plan.send and snapshot.llm is not None:
-            await self._send(task, snapshot.llm, snapshot.catalog, plan, began)
+            await self._send(task, snapshot.llm, snapshot, plan, began)
             more |= task.status.status_detail.startswith(PREFIX)
         for event in plan.events:
             self._recorder.event(task, event.type, event.reason, event.message)
@@ -283,7 +284,7 @@ class TaskReconciler:
         except (NotFoundError, ConflictError):
             return  # gone, and another one may have its name: that one is looked at when it is seen
 
-    async def _send(self, task: Task, llm: ObjectRef, catalog: ToolCatalog, plan: TaskPlan, began: datetime) -> None:
+    async def _send(self, task: Task, llm: ObjectRef, snapshot: TaskSnapshot, plan: TaskPlan, began: datetime) -> None:
         turn = task.status.turn
         subject = llm_request_subject(llm.uid, task.namespace, task.uid, turn)
         before = self._dispatcher.subject_of(turn_key(task.uid, turn))
@@ -295,7 +296,8 @@ class TaskReconciler:
             llm=llm,
             messages=task.status.context_window,
             texts=_limit(plan.texts),
-            tools=catalog.definitions(),
+            tools=snapshot.catalog.definitions(),
+            response_format=build_response_format(snapshot.agent),
         )
         await self._dispatcher.publish(
             turn_key(task.uid, turn),

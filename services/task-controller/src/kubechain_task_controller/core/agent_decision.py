@@ -1,6 +1,7 @@
 """Whether an Agent is ready: everything that its spec names must exist and be ready.
 
-Something missing is Pending, never a final Error: whatever arrives wakes the Agent.
+Something missing is Pending, never a final Error: whatever arrives wakes the Agent. Only what its spec itself gets
+wrong is an Error.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import datetime
 
 from kubechain_common.api.v1alpha1.agent import Agent, AgentStatus, ValidContactChannel, ValidMCPServer
 from kubechain_common.api.v1alpha1.meta import Ref
-from kubechain_task_controller.core.agent_needs import AgentNeeds, find_missing
+from kubechain_task_controller.core.agent_needs import AgentNeeds, find_missing, find_spec_problem
 from kubechain_task_controller.core.agent_usage import build_usage, find_currency
 from kubechain_task_controller.core.plan import PlannedEvent
 from kubechain_task_controller.core.spent import Spent
@@ -56,7 +57,9 @@ def decide_agent(snapshot: AgentSnapshot) -> AgentPlan:
     if status == agent.status:
         return AgentPlan(counted if counted != agent.status else None)
     events = [] if agent.status.status else [PlannedEvent("Normal", "Initializing", "Starting validation")]
-    if missing:
+    if status.status == "Error":
+        events.append(PlannedEvent("Warning", "ValidationFailed", status.status_detail))
+    elif missing:
         events.append(PlannedEvent("Normal", "Waiting", status.status_detail))
     else:
         events.append(PlannedEvent("Normal", "ValidationSucceeded", VALIDATED))
@@ -67,8 +70,13 @@ def _build_status(snapshot: AgentSnapshot, missing: list[str]) -> AgentStatus:
     agent, needs = snapshot.agent, snapshot.needs
     generation = agent.metadata.generation
     if missing:
+        wrong = bool(find_spec_problem(agent))
         status = agent.status.mark(
-            "Pending", "DependenciesNotReady", "; ".join(missing), generation=generation, now=snapshot.now
+            "Error" if wrong else "Pending",
+            "InvalidSpec" if wrong else "DependenciesNotReady",
+            "; ".join(missing),
+            generation=generation,
+            now=snapshot.now,
         )
         return _with_valid(status, [], [], [])
     status = agent.status.mark("Ready", "ValidationSucceeded", VALIDATED, generation=generation, now=snapshot.now)

@@ -9,6 +9,7 @@ from kubechain_common.api.v1alpha1.agent import Agent
 from kubechain_common.api.v1alpha1.contactchannel import ContactChannel
 from kubechain_common.api.v1alpha1.llm import LLM
 from kubechain_common.api.v1alpha1.mcpserver import MCPServer
+from kubechain_task_controller.core.response_schema import find_schema_problem
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class AgentNeeds:
 def find_missing(needs: AgentNeeds) -> list[str]:
     """What the Agent waits for, a sentence each."""
     spec = needs.agent.spec
-    missing = []
+    problem = find_spec_problem(needs.agent)
+    missing = [problem] if problem else []
     if needs.llm is None:
         missing.append(f'Waiting for LLM "{spec.llm_ref.name}" to exist')
     elif not needs.llm.status.ready:
@@ -44,6 +46,13 @@ def find_missing(needs: AgentNeeds) -> list[str]:
         elif not channel.status.ready:
             missing.append(f'Waiting for ContactChannel "{named.name}" to become ready')
     return missing
+
+
+def find_spec_problem(agent: Agent) -> str:
+    """What only another spec can heal; empty if nothing is wrong with it."""
+    wanted = agent.spec.response_format
+    problem = find_schema_problem(wanted.json_schema) if wanted is not None else ""
+    return f"responseFormat.jsonSchema can not be used: {problem}" if problem else ""
 
 
 def _missing_tools(server: MCPServer, allowed: list[str] | None) -> list[str]:

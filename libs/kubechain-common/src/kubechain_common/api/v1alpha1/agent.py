@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -18,7 +18,7 @@ from kubechain_common.api.v1alpha1.meta import (
     refers_to,
 )
 from kubechain_common.api.v1alpha1.money import Currency, Sum
-from kubechain_common.api.v1alpha1.rules import cel, validations
+from kubechain_common.api.v1alpha1.rules import cel, cel_matches, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 DEFAULT_MAX_DELEGATION_DEPTH = 5
@@ -33,6 +33,32 @@ class AgentMCPServer(KubeModel):
 
     name: ObjectName
     tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=512)] | None = None
+
+
+class AgentResponseFormat(KubeModel):
+    """The JSON that every final answer has to be; one that is not is sent back to the model once."""
+
+    type: Literal["JSONSchema"]
+    name: (
+        Annotated[
+            str,
+            Field(
+                max_length=253,
+                description="What the model is told that it is. Absent: answer.",
+                json_schema_extra=validations(
+                    cel_matches("^[a-zA-Z0-9_-]{1,64}$", "name takes up to 64 letters, digits, '_' and '-'"),
+                ),
+            ),
+        ]
+        | None
+    ) = None
+    json_schema: Annotated[
+        dict[str, Any],
+        Field(
+            description="A JSON schema of at most 32 KiB, without pattern, patternProperties, uniqueItems,"
+            " unevaluatedProperties, unevaluatedItems and references to elsewhere."
+        ),
+    ]
 
 
 class AgentSpec(KubeModel):
@@ -86,6 +112,7 @@ class AgentSpec(KubeModel):
         ]
         | None
     ) = None
+    response_format: AgentResponseFormat | None = None
 
 
 class ValidMCPServer(KubeModel):

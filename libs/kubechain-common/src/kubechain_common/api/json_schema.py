@@ -1,0 +1,73 @@
+"""What a JSON schema and a value that breaks it have to say to people and to models.
+
+``jsonschema`` is not imported here: it costs an idle service some megabytes, and who checks something has imported it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+
+_MAX_SHOWN = 200
+
+
+class TooMuchWorkError(Exception):
+    """The check is given up: it takes longer than anybody may wait for."""
+
+
+class WorkCounter:
+    """How much the present check has done, of what is ``bound``: a few lines of schema can ask for years of it."""
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        self._limit = limit
+
+    def bound(self, check: Any) -> Any:
+        """The keyword's check, which raises TooMuchWorkError when all of them together were asked too often."""
+
+        def check_bounded(*args: Any) -> Iterator[ValidationError]:
+            self.count += 1
+            if self.count > self._limit:
+                raise TooMuchWorkError
+            yield from check(*args) or ()
+
+        return check_bounded
+
+
+def describe_problem(error: ValidationError, whole: str) -> str:
+    """One problem in words that name the field; jsonschema's own repeat the whole value, however large.
+
+    ``whole`` names what is checked: "the arguments".
+    """
+    where, limit, value = _path(error, whole), error.validator_value, error.instance
+    match error.validator:
+        case "required":
+            missing = ", ".join(f'"{name}"' for name in limit if name not in value)
+            return f"{missing} missing in {where}"
+        case "type":
+            wanted = " or ".join(limit) if isinstance(limit, list) else limit
+            return f"{where} must be of type {wanted}, not {_show(value)}"
+        case "enum":
+            return f"{where} must be one of {_show(limit)}, not {_show(value)}"
+        case "additionalProperties" if limit is False:
+            known = dict(error.schema).get("properties", {}) if isinstance(error.schema, Mapping) else {}
+            unknown = ", ".join(f'"{name}"' for name in value if name not in known)
+            return f"{unknown} not known in {where} (known: {', '.join(known) or 'none'})"
+        case "anyOf" | "oneOf":
+            return f"{where} fits none of what is allowed there: {_show(value)}"
+        case _:
+            return f"{where} must have {error.validator} {_show(limit)}, and is {_show(value)}"
+
+
+def _path(error: ValidationError, whole: str) -> str:
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
+    return f'"{path.removeprefix(".")}"' if path else whole
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

@@ -1,0 +1,146 @@
+"""What becomes of the answer to a turn: tool calls, the final answer, or another turn to correct it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
+from kubechain_common.api.v1alpha1.status import shorten
+from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, TaskPhase
+from kubechain_common.messages import LLMResult
+from kubechain_task_controller.core.budget import (
+    find_exceeded,
+)
+from kubechain_task_controller.core.calling import find_missing_children
+from kubechain_task_controller.core.context_window import (
+    normalise_answer,
+)
+from kubechain_task_controller.core.ending import (
+    end_failed,
+    ended,
+)
+from kubechain_task_controller.core.offload import offload_answer, offload_results
+from kubechain_task_controller.core.periods import note_turn
+from kubechain_task_controller.core.plan import PlannedEvent, TaskPlan, TaskSnapshot, Turn
+from kubechain_task_controller.core.response_format import (
+    CORRECTION_ASKED,
+    FORMAT_VIOLATED,
+    NOT_FITTING,
+    build_correction,
+    find_problem,
+    mark_fitting,
+    mark_refused,
+    was_refused,
+)
+from kubechain_task_controller.core.spent import add_cost, price
+from kubechain_task_controller.core.steps import (
+    begin_turn,
+    in_flight,
+    keep_window,
+    max_turns_of,
+    stop_at_budget,
+)
+
+ANSWERED = "LLM final response received"
+
+
+def apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
+    task = snapshot.task
+    turn = Turn(result.usage or TokenUsage(), price(result.usage or TokenUsage(), snapshot.prices))
+    answer = normalise_answer(result.message or Message(role="assistant"), result.turn, result.usage)
+    offloaded = offload_answer(task, task.status.context_window, answer)
+    cost, not_added = add_cost(task.status, turn.cost)
+    update = {
+        **keep_window(offloaded.window, task.status.message_count + 1),
+        "token_usage": (task.status.token_usage or TokenUsage()) + turn.usage,
+        **cost,
+        **note_turn(task.status, snapshot.now),
+    }
+    if answer.tool_calls:
+        plan = begin_tool_calls(snapshot, answer.tool_calls, update)
+    else:
+        plan = _judge_answer(snapshot, answer, update, result.incomplete)
+    if not_added:
+        plan = replace(plan, events=(*plan.events, PlannedEvent("Warning", "CostNotAdded", not_added)))
+    # A plan that goes on with the next turn stores more than the answer.
+    return replace(plan, stored=plan.stored or offloaded.stored, answered=turn)
+
+
+def _judge_answer(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], incomplete: str) -> TaskPlan:
+    problem = find_problem(snapshot, answer)
+    if not problem:
+        return _finish_with(snapshot, answer, update, incomplete)
+    if incomplete:
+        problem = f"{problem} ({incomplete})"
+    status = snapshot.task.status
+    if was_refused(status):
+        return _end_unfit(snapshot, answer, update, problem, " a second time")
+    if status.turn >= max_turns_of(snapshot):
+        return _end_unfit(snapshot, answer, update, problem, ", and maxTurns leaves no turn to correct it")
+    exceeded = find_exceeded(snapshot, status.model_copy(update=update))
+    if exceeded:
+        return _end_unfit(snapshot, answer, update, problem, f", and no budget is left to correct it ({exceeded})")
+    return _refuse_answer(snapshot, answer, update, problem)
+
+
+def _finish_with(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], incomplete: str) -> TaskPlan:
+    """An incomplete answer is still the answer, but nobody is to take it for the whole."""
+    detail, reason = ANSWERED, "FinalAnswer"
+    events = (PlannedEvent("Normal", "LLMFinalAnswer", "LLM response received successfully"),)
+    if incomplete:
+        detail, reason = shorten(f"{ANSWERED}, but {incomplete}"), ANSWER_INCOMPLETE
+        events = (PlannedEvent("Warning", "LLMFinalAnswerIncomplete", detail),)
+    status = snapshot.task.status.model_copy(
+        update={
+            **update,
+            **in_flight(TaskPhase.FINAL_ANSWER, detail),
+            **ended(snapshot, "Complete", reason, detail),
+            "output": answer.content,
+        }
+    )
+    return TaskPlan(mark_fitting(snapshot, status), consumed=True, events=events)
+
+
+def _refuse_answer(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], problem: str) -> TaskPlan:
+    """An answer that breaks the Agent's responseFormat goes back to the model once: a turn that everybody can see."""
+    status = snapshot.task.status
+    window = [*status.context_window, answer, build_correction(problem)]
+    offloaded = offload_results(snapshot.task, window, {}, count=status.message_count + 2)
+    asked = status.model_copy(
+        update={
+            **update,
+            **keep_window(offloaded.window, status.message_count + 2),
+            **in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, shorten(f"{NOT_FITTING}, asking once more: {problem}")),
+            **mark_refused(snapshot, problem),
+            "turn": status.turn + 1,
+        }
+    )
+    event = PlannedEvent("Warning", CORRECTION_ASKED, asked.status_detail)
+    plan = TaskPlan(asked, consumed=True, events=(event,), stored=offloaded.stored, texts=offloaded.texts)
+    return begin_turn(snapshot, plan)
+
+
+def _end_unfit(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], problem: str, why: str) -> TaskPlan:
+    """The text is kept: somebody may be able to read it."""
+    detail = f"{NOT_FITTING}{why}: {problem}"
+    status = snapshot.task.status.model_copy(update={**update, "output": answer.content})
+    event = PlannedEvent("Warning", FORMAT_VIOLATED, shorten(detail))
+    return end_failed(snapshot, FORMAT_VIOLATED, detail, detail, event, status)
+
+
+def begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], update: dict[str, object]) -> TaskPlan:
+    task = snapshot.task
+    limit = max_turns_of(snapshot)
+    if task.status.turn >= limit:
+        status = task.status.model_copy(update=update)
+        reached = f"The Task reached its limit of {limit} turns (maxTurns) without a final answer"
+        event = PlannedEvent("Warning", "MaxTurnsExceeded", reached)
+        return end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
+    exceeded = find_exceeded(snapshot, task.status.model_copy(update=update))
+    if exceeded:  # nobody would read what its calls give
+        return stop_at_budget(snapshot, exceeded, task.status.model_copy(update=update))
+    detail = "LLM response received, tool calls pending"
+    status = task.status.model_copy(update={**update, **in_flight(TaskPhase.TOOL_CALLS_PENDING, detail)})
+    children, events = find_missing_children(snapshot, calls, requested_at=snapshot.now)
+    pending = PlannedEvent("Normal", "ToolCallsPending", detail)
+    return TaskPlan(status, consumed=True, children=children, events=(pending, *events))

@@ -1,0 +1,94 @@
+"""The tool calls of a turn: which are still to be made, and the next turn once all have ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from kubechain_common.api.v1alpha1 import TaskRunToolCall
+from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
+from kubechain_common.api.v1alpha1.task import TaskPhase
+from kubechain_task_controller.core.budget import (
+    find_exceeded,
+)
+from kubechain_task_controller.core.context_window import (
+    build_tool_message,
+)
+from kubechain_task_controller.core.offload import offload_results
+from kubechain_task_controller.core.plan import PlannedEvent, TaskPlan, TaskSnapshot
+from kubechain_task_controller.core.steps import (
+    begin_turn,
+    in_flight,
+    keep_window,
+    stop_at_budget,
+    wait_in_flight,
+)
+from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
+
+TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
+
+
+def decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
+    task = snapshot.task
+    # This turn has its answer. A later turn's means that our copy of the Task is behind.
+    consumed = snapshot.result is not None and snapshot.result.turn <= task.status.turn
+    window = task.status.context_window
+    calls = (window[-1].tool_calls if window else None) or []
+    names = child_names(task, task.status.turn, len(calls))
+    # One that is made later may be made again, and have run before: to a host that lost its record of started calls
+    # it must not look younger than that record.
+    children, events = find_missing_children(snapshot, calls, requested_at=task.status.start_time or snapshot.now)
+    if children:
+        return TaskPlan(consumed=consumed, children=children, events=events)
+    found = [snapshot.children.get(name) for name in names]
+    if any(child is None and name not in snapshot.refused for child, name in zip(found, names, strict=True)):
+        waiting = wait_in_flight(snapshot)  # a tool that the agent does not offer while it is unready
+        return TaskPlan(waiting.status, consumed=consumed, events=waiting.events)
+    if any(child is not None and not child.finished for child in found):
+        return TaskPlan(consumed=consumed)
+    messages = [
+        build_tool_message(call, child, snapshot.refused.get(name))
+        for call, child, name in zip(calls, found, names, strict=True)
+    ]
+    return _next_turn(snapshot, messages, consumed)
+
+
+def find_missing_children(
+    snapshot: TaskSnapshot, calls: list[MessageToolCall], *, requested_at: datetime
+) -> tuple[tuple[TaskRunToolCall, ...], tuple[PlannedEvent, ...]]:
+    """The children that are still to be created.
+
+    A tool that an unready agent does not offer may come back: that call waits.
+    """
+    task = snapshot.task
+    names = child_names(task, task.status.turn, len(calls))
+    children = tuple(
+        build_tool_call(task, name, call, snapshot.catalog, requested_at, snapshot.agent)
+        for name, call in zip(names, calls, strict=True)
+        if name not in snapshot.children
+        and name not in snapshot.refused
+        and (snapshot.agent_ready or snapshot.catalog.find(call.function.name) is not None)
+    )
+    events = tuple(PlannedEvent("Normal", "ToolCallCreated", f"Created TaskRunToolCall {c.name}") for c in children)
+    return children, events
+
+
+def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) -> TaskPlan:
+    status = snapshot.task.status
+    count = status.message_count + len(messages)
+    children = {child.spec.tool_call_id: child for child in snapshot.children.values()}
+    offloaded = offload_results(snapshot.task, [*status.context_window, *messages], children, count=count)
+    exceeded = find_exceeded(snapshot)
+    if exceeded:  # by a sub-agent; the turn that is not made has no number
+        whole = status.model_copy(update=keep_window(offloaded.window, count))
+        return replace(stop_at_budget(snapshot, exceeded, whole), stored=offloaded.stored)
+    updated = status.model_copy(
+        update={
+            **in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, TOOLS_DONE),
+            **keep_window(offloaded.window, count),
+            "turn": status.turn + 1,
+        }
+    )
+    done = PlannedEvent("Normal", "AllToolCallsCompleted", TOOLS_DONE)
+    plan = TaskPlan(updated, consumed=consumed, events=(done,), stored=offloaded.stored, texts=offloaded.texts)
+    return begin_turn(snapshot, plan)

@@ -1,0 +1,86 @@
+"""What the steps of a Task have in common: how it waits, how a turn begins, and parts of a status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kubechain_common.api.v1alpha1.conversation import Message
+from kubechain_common.api.v1alpha1.task import DEFAULT_MAX_TURNS, TaskPhase, TaskStatus
+from kubechain_task_controller.core.budget import (
+    UNREADABLE,
+    USED_UP,
+    find_namespace_wait,
+    find_unpriced,
+    mark_outside,
+)
+from kubechain_task_controller.core.ending import (
+    end_failed,
+)
+from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
+
+SENDING = "Sending context window to LLM"
+BUDGET_EXCEEDED = "BudgetExceeded"
+
+SENDING_EVENT = PlannedEvent("Normal", "SendingContextWindowToLLM", SENDING)
+
+
+def in_flight(phase: TaskPhase, detail: str) -> dict[str, object]:
+    return {"phase": phase, "ready": True, "status": "Ready", "status_detail": detail}
+
+
+def keep_window(window: list[Message], count: int) -> dict[str, object]:
+    """``count`` is the number of messages in the whole conversation, however many of them the window shows."""
+    return {"context_window": window, "message_count": count}
+
+
+def wait(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
+    """Say what the Task waits for; whatever arrives wakes it."""
+    status = snapshot.task.status
+    if status.phase == phase and status.status_detail == detail:
+        return NOTHING
+    update = {
+        "phase": phase,
+        "ready": False,
+        "status": "Pending",
+        "status_detail": detail,
+        "start_time": status.start_time or snapshot.now,
+    }
+    return TaskPlan(status.model_copy(update=update), events=(PlannedEvent("Normal", "Waiting", detail),))
+
+
+def wait_in_flight(snapshot: TaskSnapshot) -> TaskPlan:
+    phase = snapshot.task.status.phase
+    assert phase is not None
+    name = snapshot.task.spec.agent_ref.name
+    detail = "Waiting for Agent to exist" if snapshot.agent is None else f'Waiting for agent "{name}" to become ready'
+    return wait(snapshot, detail, phase=phase)
+
+
+def wait_for_namespace(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
+    """Until the next period begins, if nobody gives the namespace a larger budget before."""
+    plan = wait(snapshot, detail, phase=phase)
+    budget, reason = snapshot.namespace_budget, UNREADABLE
+    if budget is not None and not budget.problem:
+        plan, reason = replace(plan, requeue_after=budget.seconds_left(snapshot.now)), USED_UP
+    if plan.status is None:
+        return plan
+    status = plan.status.model_copy(update=mark_outside(snapshot, reason, detail))
+    return replace(plan, status=status, events=(PlannedEvent("Warning", reason, detail),))
+
+
+def begin_turn(snapshot: TaskSnapshot, plan: TaskPlan) -> TaskPlan:
+    """Sends the turn that the plan's status stands in, unless it has to wait: the next reconcile says for what."""
+    if not snapshot.agent_ready or find_unpriced(snapshot) or find_namespace_wait(snapshot):
+        return plan
+    return replace(plan, send=True, fresh=True, events=(*plan.events, SENDING_EVENT))
+
+
+def stop_at_budget(snapshot: TaskSnapshot, exceeded: str, status: TaskStatus) -> TaskPlan:
+    event = PlannedEvent("Warning", BUDGET_EXCEEDED, exceeded)
+    return end_failed(snapshot, BUDGET_EXCEEDED, exceeded, exceeded, event, status)
+
+
+def max_turns_of(snapshot: TaskSnapshot) -> int:
+    own = snapshot.task.spec.max_turns
+    agents = snapshot.agent.spec.max_turns if snapshot.agent else None
+    return own or agents or DEFAULT_MAX_TURNS
