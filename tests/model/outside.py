@@ -18,7 +18,7 @@ from tests.model.effects import Effects
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
-from kubechain_common.messages import ToolDefinition
+from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import RejectedRequestError, TransientProviderError
 from kubechain_mcp_host.errors import ConnectionLostError
@@ -142,6 +142,7 @@ class ModelProvider:
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
         on_delta: OnDelta | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Completion:
         completion: Completion = await self._outside.effects.perform(
             "ask the model",

@@ -12,7 +12,7 @@ import pytest
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
-from kubechain_common.messages import ToolDefinition
+from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_common.messaging.errors import RetryLater
 from kubechain_common.runtime.clock import epoch
 from kubechain_common.testing.entries import InMemoryEntries
@@ -113,6 +113,7 @@ class World:
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
         on_delta: OnDelta | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Completion:
         raise AssertionError("a probe must not pay for a completion")
 

@@ -242,3 +242,41 @@ def test_a_tool_name_that_another_model_made_up_goes_out_in_a_form_that_fits() -
     call = MessageToolCall(id="t1", function=ToolCallFunction(name="functions.lookup"))
     turns = request_of([Message(role="user", content="q"), Message(role="assistant", tool_calls=[call])])["messages"]
     assert turns[1]["content"][0]["name"].startswith("functions_lookup_")
+
+
+EPHEMERAL = {"cache_control": {"type": "ephemeral"}}
+
+
+def test_a_cache_ends_after_tools_system_and_all_that_was_said() -> None:
+    own = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "hello"}]
+    talk = [
+        Message(role="system", content="Be kind."),
+        Message(role="user", content="hi"),
+        Message(role="assistant", content="hello", provider_data={"provider": "anthropic", "content": own}),
+        Message(role="user", content="and now?"),
+    ]
+    tools = [ToolDefinition(name="a"), ToolDefinition(name="b")]
+    body = build_request(talk, tools, PARAMETERS, cached=True)
+    assert [tool.get("cache_control") for tool in body["tools"]] == [None, {"type": "ephemeral"}]
+    assert body["system"] == [{"type": "text", "text": "Be kind.", **EPHEMERAL}]
+    assert [block.get("cache_control") for turn in body["messages"] for block in turn["content"]] == [
+        None,
+        None,
+        None,
+        {"type": "ephemeral"},
+    ]
+    assert encode(body).count(b"cache_control") <= 4  # the API refuses more
+
+
+@pytest.mark.parametrize("kind", ["text", "thinking", "tool_use"])
+def test_marking_for_the_cache_leaves_the_conversation_alone(kind: str) -> None:
+    own = {"type": kind, "text": "hello", "name": "f"}
+    talk = [Message(role="assistant", provider_data={"provider": "anthropic", "content": [own]})]
+    body = build_request(talk, [], PARAMETERS, cached=True)
+    assert "cache_control" not in own
+    assert ("cache_control" in body["messages"][-1]["content"][-1]) == (kind != "thinking")
+
+
+def test_nothing_is_cached_unless_asked_for() -> None:
+    body = build_request([Message(role="user", content="hi")], [ToolDefinition(name="a")], PARAMETERS)
+    assert b"cache_control" not in encode(body)

@@ -29,11 +29,11 @@ from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway import anthropic_mapping, openai_mapping, wire_json
 from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem, resolve_credentials
+from kubechain_llm_gateway.dialect import Dialect
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_decision import check_configuration, explain
 from kubechain_llm_gateway.metering import Meter
-from kubechain_llm_gateway.openai_mapping import Dialect
 from kubechain_llm_gateway.providers.base import Completion
 from kubechain_llm_gateway.providers.errors import ProviderError, TransientProviderError
 from kubechain_llm_gateway.rate_limiter import RateLimiter
@@ -47,7 +47,9 @@ RESULT = llm_result_subject("default", "uid-1", 1)
 
 llms = resources(LLM, {"name": NAMES})
 requests = models(LLMRequest, {"v": st.just(1), "task": REF, "llm": REF, "turn": st.just(1)})
-DIALECTS = st.sampled_from([Dialect("api.openai.com", official=True), Dialect("localhost", official=False)])
+DIALECTS = st.sampled_from(
+    [Dialect("h", official=True), Dialect("h"), Dialect("h", mistral=True), Dialect("h", gemini=True)]
+)
 
 
 class World:
@@ -85,9 +87,11 @@ class World:
     async def is_wanted(self, request: LLMRequest) -> bool:
         return True
 
-    async def complete(self, messages: Any, tools: Any, parameters: Any, on_delta: Any = None) -> Completion:
+    async def complete(
+        self, messages: Any, tools: Any, parameters: Any, on_delta: Any, response_format: Any
+    ) -> Completion:
         dialect = Dialect("localhost", official=False)
-        wire_json.encode(openai_mapping.build_request(messages, tools, parameters, dialect))
+        wire_json.encode(openai_mapping.build_request(messages, tools, parameters, dialect, response_format))
         return openai_mapping.parse_reply(self.reply, dialect)
 
     async def publish(self, subject: str, message: LLMResult, **_: Any) -> None:
@@ -134,7 +138,11 @@ def test_every_llm_has_a_status(llm: LLM, secret: dict[str, str] | None, words: 
 def test_every_conversation_can_be_put_on_the_wire(build: Callable[..., Any], data: st.DataObject) -> None:
     request, llm = data.draw(requests), data.draw(llms)
     dialect = (data.draw(DIALECTS),) if build is openai_mapping.build_request else ()
-    wire_json.encode(build(request.messages, request.tools, llm.spec.parameters or LLMParameters(), *dialect))
+    parameters = llm.spec.parameters or LLMParameters()
+    more = {} if dialect else {"cached": data.draw(st.booleans()), "takes_schema": data.draw(st.booleans())}
+    wire_json.encode(
+        build(request.messages, request.tools, parameters, *dialect, response_format=request.response_format, **more)
+    )
 
 
 @fuzz

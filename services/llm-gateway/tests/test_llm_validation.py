@@ -10,7 +10,7 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.kube.errors import ForbiddenError
-from kubechain_common.messages import ToolDefinition
+from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway.circuit import answer_probe, trip
@@ -63,6 +63,7 @@ class World:
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
         on_delta: OnDelta | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Completion:
         raise AssertionError("a validation must not pay for a completion")
 

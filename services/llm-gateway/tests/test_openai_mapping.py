@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.openai_mapping import Dialect, build_request, parse_reply
+from kubechain_llm_gateway.dialect import Dialect
+from kubechain_llm_gateway.openai_mapping import build_request, parse_reply
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
 from kubechain_llm_gateway.wire_json import UNPARSABLE, encode
 

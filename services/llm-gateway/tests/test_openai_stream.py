@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.testing.arbitrary import JSON, fuzz
-from kubechain_llm_gateway.openai_mapping import Dialect, parse_reply
+from kubechain_llm_gateway.dialect import Dialect
+from kubechain_llm_gateway.openai_mapping import parse_reply
 from kubechain_llm_gateway.openai_stream import ChatAccumulator
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.sse import FailureInStreamError

@@ -89,6 +89,10 @@ async def test_the_official_api_gets_max_completion_tokens(pool: HTTPPool, build
     assert chat._dialect.max_tokens_field == "max_completion_tokens"
 
 
+async def test_an_older_name_of_the_time_limit_counts(build_llm: BuildLLM) -> None:
+    assert timeout_of(build_llm(provider="mistral", mistral={"timeout": 7}).spec) == 7
+
+
 async def test_the_organization_of_the_llm_is_sent_and_that_of_the_environment_is_not(
     provider: Any, pool: HTTPPool, build_llm: BuildLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

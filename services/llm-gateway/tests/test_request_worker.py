@@ -14,7 +14,7 @@ from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.kube.errors import KubeError, UnavailableError
 from kubechain_common.kube.window_reader import ContentLostError
-from kubechain_common.messages import Envelope, LLMRequest, LLMResult, ObjectRef, ToolDefinition
+from kubechain_common.messages import Envelope, LLMRequest, LLMResult, ObjectRef, ResponseFormat, ToolDefinition
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
 from kubechain_common.runtime.clock import epoch, now
@@ -150,6 +150,7 @@ class Provider:
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
         on_delta: OnDelta | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Completion:
         self._world.calls.append(self._api_key)
         self._world.heard = [message.content for message in messages]
@@ -291,6 +292,20 @@ async def test_a_notice_that_cannot_be_published_changes_nothing(world: World, b
 
 
 @pytest.mark.failure("llm-gives-up")
+@pytest.mark.parametrize(("retries", "attempt", "again"), [(0, 1, False), (2, 2, True), (2, 3, False), (20, 11, True)])
+async def test_an_llm_may_say_how_often_it_is_asked_again(
+    build_llm: BuildLLM, build_delivery: BuildDelivery, retries: int, attempt: int, again: bool
+) -> None:
+    world = World(build_llm(provider="mistral", mistral={"maxRetries": retries}))
+    world.outcome = TransientProviderError("busy", status_code=503)
+    if again:
+        with pytest.raises(RetryLater):
+            await world.worker.handle_request(build_delivery(attempt=attempt))
+    else:
+        await world.worker.handle_request(build_delivery(attempt=attempt))
+        assert world.result.outcome == "Error"
+
+
 async def test_it_gives_up_in_the_end(world: World, build_delivery: BuildDelivery) -> None:
     world.outcome = TransientProviderError("busy", status_code=429)
     await world.worker.handle_request(build_delivery(attempt=10))

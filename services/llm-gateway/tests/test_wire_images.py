@@ -14,7 +14,7 @@ from kubechain_common.api.v1alpha1.conversation import (
 )
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_llm_gateway import anthropic_mapping, openai_mapping
-from kubechain_llm_gateway.openai_mapping import Dialect
+from kubechain_llm_gateway.dialect import Dialect
 
 PARAMETERS = LLMParameters(model="any")
 REFERENCE = ConfigMapKeyRef(name="stored", key="image")

@@ -15,9 +15,10 @@ from typing import Any
 
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ShownImage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
-from kubechain_common.messages import ToolDefinition
+from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
+from kubechain_llm_gateway.structured_output import build_instruction, build_output_config
 from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_images import shown_images
 from kubechain_llm_gateway.wire_json import encode_text, parse_arguments
@@ -28,24 +29,41 @@ DEFAULT_MAX_TOKENS = 4096
 
 EMPTY_USER_TEXT = "(empty message)"
 _MAX_ID = 64
+_CACHED: Mapping[str, Any] = {"cache_control": {"type": "ephemeral"}}
+_CACHEABLE = frozenset({"text", "tool_result", "tool_use"})
 _ERROR_PREFIX = "Error: "
 
 Block = dict[str, Any]
 
 
 def build_request(
-    messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters
+    messages: Sequence[Message],
+    tools: Sequence[ToolDefinition],
+    parameters: LLMParameters,
+    response_format: ResponseFormat | None = None,
+    *,
+    cached: bool = False,
+    takes_schema: bool = False,
 ) -> dict[str, Any]:
-    """The body of POST /v1/messages; a parameter that is not set is not in it, max_tokens excepted."""
+    """The body of POST /v1/messages; a parameter that is not set is not in it, max_tokens excepted.
+
+    ``cached`` has the provider keep what was sent, for the next turn. ``takes_schema``: the model can be held to a
+    schema; else it is asked in words.
+    """
     turns = _build_turns(messages)
     body: dict[str, Any] = {
         "model": parameters.model,
         "max_tokens": parameters.max_tokens if parameters.max_tokens is not None else DEFAULT_MAX_TOKENS,
         "messages": turns,
     }
-    system = "\n\n".join(m.content for m in messages if m.role == "system" and m.content.strip())
+    system = [m.content for m in messages if m.role == "system" and m.content.strip()]
+    output = build_output_config(response_format) if response_format and takes_schema else None
+    if output:
+        body["output_config"] = output
+    elif response_format:
+        system.append(build_instruction(response_format))
     if system:
-        body["system"] = system
+        body["system"] = "\n\n".join(system)
     body.update(_build_tools(tools, turns))
     if parameters.temperature is not None:
         body["temperature"] = float(parameters.temperature)
@@ -53,7 +71,21 @@ def build_request(
         body["top_p"] = float(parameters.top_p)
     if parameters.top_k is not None:
         body["top_k"] = parameters.top_k
+    if cached:
+        _mark_for_cache(body)
     return body
+
+
+def _mark_for_cache(body: dict[str, Any]) -> None:
+    """A breakpoint after the tools, after the system prompt, and after all that is said so far."""
+    if body.get("tools"):
+        body["tools"][-1].update(_CACHED)
+    if "system" in body:
+        body["system"] = [{**_text(body["system"]), **_CACHED}]
+    if body["messages"]:
+        content = body["messages"][-1]["content"]
+        if content[-1]["type"] in _CACHEABLE:
+            content[-1] = {**content[-1], **_CACHED}  # a copy: the block may be the conversation's own
 
 
 def _build_tools(tools: Sequence[ToolDefinition], turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kubechain_common.api.v1alpha1 import LLM
+from kubechain_llm_gateway.service_account import parse_service_account
 
 SecretName = tuple[str, str]
 """(namespace, name) of a Secret."""
@@ -46,8 +47,12 @@ def resolve_credentials(llm: LLM, secret: Mapping[str, str] | None) -> Credentia
     value = secret[key].strip()  # a file made with an editor ends with a newline
     if not value:
         return CredentialsProblem(f'key "{key}" in secret "{name}" is empty')
-    if not (value.isascii() and value.isprintable()):
+    if llm.spec.provider == "vertex":
+        problem = parse_service_account(value)
+        if isinstance(problem, str):
+            return CredentialsProblem(f'key "{key}" in secret "{name}" {problem}')
+    elif not (value.isascii() and value.isprintable()):
         return CredentialsProblem(
             f'key "{key}" in secret "{name}" is not an API key: it holds characters no HTTP header can carry'
         )
-    return Credentials(value, hashlib.sha256(value.encode()).hexdigest())
+    return Credentials(value, hashlib.sha256(value.encode("utf-8", "replace")).hexdigest())

@@ -2,67 +2,95 @@
 
 from __future__ import annotations
 
-from kubechain_common.api.v1alpha1 import LLM
-from kubechain_common.api.v1alpha1.llm import LLMParameters
-from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError
-from kubechain_llm_gateway.providers.registry import SUPPORTED
+from pydantic.alias_generators import to_camel
 
-PROVIDER_TITLES = {"openai": "OpenAI", "anthropic": "Anthropic"}
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec, OpenAIConfig
+from kubechain_llm_gateway.parameter_support import check_parameters
+from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError
+from kubechain_llm_gateway.wire_target import Target, target_of
+
+_TITLES = {Target.COMPATIBLE: "OpenAI", Target.VERTEX_CLAUDE: "Vertex AI"}
+"""How the sentences about keys call a target, where that is not its own name."""
 
 
 def check_configuration(llm: LLM) -> str | None:
     """What is wrong with the spec, whatever the key; None when it can be used."""
     spec = llm.spec
     parameters = spec.parameters or LLMParameters()
-    if spec.provider not in SUPPORTED:
-        return (
-            f'provider "{spec.provider}" is not supported by this version of llm-gateway; '
-            "use openai (with baseUrl) or anthropic"
-        )
+    target = target_of(spec)
     if not parameters.model:
         return "parameters.model is required: name the model to use"
-    if spec.provider == "openai":
-        return _check_openai(llm)
-    return _check_anthropic(llm, parameters)
+    if spec.api_key_from is None and target != Target.COMPATIBLE:
+        return f"apiKeyFrom is required for {_named(spec)}"
+    return _check_provider(spec, target) or check_parameters(target, parameters)
 
 
-def _check_openai(llm: LLM) -> str | None:
-    if llm.spec.openai is not None and llm.spec.openai.api_type != "OPEN_AI":
-        return (
-            f"openai.apiType {llm.spec.openai.api_type} is not supported by this version of llm-gateway; "
-            "use OPEN_AI, with parameters.baseUrl for a compatible server"
-        )
-    if llm.spec.api_key_from is None and not (llm.spec.parameters and llm.spec.parameters.base_url):
-        return "apiKeyFrom is required for provider openai"
+def _named(spec: LLMSpec) -> str:
+    azure = spec.openai is not None and spec.openai.api_type != "OPEN_AI"
+    return f"openai.apiType {spec.openai.api_type}" if azure and spec.openai else f"provider {spec.provider}"
+
+
+def _check_provider(spec: LLMSpec, target: Target) -> str | None:
+    match target:
+        case Target.OPENAI | Target.COMPATIBLE | Target.AZURE:
+            return _check_openai(spec, target)
+        case Target.MISTRAL:
+            return _check_mistral(spec)
+        case Target.GOOGLE:
+            return _check_google(spec)
+        case Target.VERTEX_GEMINI | Target.VERTEX_CLAUDE if spec.vertex is None:
+            return "vertex configuration is required for vertex provider"
+        case _:
+            return None
+
+
+def _check_openai(spec: LLMSpec, target: Target) -> str | None:
+    config = spec.openai or OpenAIConfig()
+    if target == Target.AZURE:
+        if not (spec.parameters and spec.parameters.base_url):
+            return (
+                f"parameters.baseUrl is required for openai.apiType {config.api_type}: the endpoint of the Azure"
+                " resource, like https://RESOURCE.openai.azure.com"
+            )
+        if config.organization:
+            return f"openai.organization is not known to {target}: remove it"
+    elif config.api_version:
+        return "openai.apiVersion is for openai.apiType AZURE and AZURE_AD only: remove it"
     return None
 
 
-def _check_anthropic(llm: LLM, parameters: LLMParameters) -> str | None:
-    if llm.spec.api_key_from is None:
-        return "apiKeyFrom is required for provider anthropic"
-    for name, value in (
-        ("frequencyPenalty", parameters.frequency_penalty),
-        ("presencePenalty", parameters.presence_penalty),
-    ):
-        if value is not None:
-            return f"parameters.{name} is not known to provider anthropic: remove it"
-    if parameters.temperature is not None and float(parameters.temperature) > 1:
-        return "parameters.temperature of provider anthropic goes from 0 to 1"
+def _check_mistral(spec: LLMSpec) -> str | None:
+    if spec.mistral is not None and spec.mistral.timeout is not None and spec.request_timeout_seconds is not None:
+        return "mistral.timeout and requestTimeoutSeconds say the same: keep one of them"
     return None
+
+
+def _check_google(spec: LLMSpec) -> str | None:
+    for name in ("cloud_project", "cloud_location"):
+        if spec.google is not None and getattr(spec.google, name):
+            return f"google.{to_camel(name)} has no meaning with an API key: remove it, or use provider vertex"
+    return None
+
+
+def _title_of(llm: LLM) -> str:
+    target = target_of(llm.spec)
+    return _TITLES.get(target, target)
 
 
 def explain(llm: LLM, error: ProviderError) -> str:
     """Why the provider did not say yes to the key."""
-    title = PROVIDER_TITLES.get(llm.spec.provider, llm.spec.provider)
+    title = _title_of(llm)
     answer = error.message if error.status_code is None else f"{error.status_code}: {error.message}"
     if isinstance(error, KeyRefusedError):
-        return f"{title} refused the API key ({answer})"
+        key = "service account" if llm.spec.provider == "vertex" else "API key"
+        return f"{title} refused the {key} ({answer})"
     return f"{title} API validation failed: {answer}"
 
 
 def explain_unavailable(llm: LLM, reason: str) -> str:
     """Why nobody calls the provider at the moment. The same for as long as that lasts: each change is a write."""
-    title = PROVIDER_TITLES.get(llm.spec.provider, llm.spec.provider)
+    title = _title_of(llm)
     return (
         f"{title} is unavailable: {reason.removesuffix('.')}. It is asked again every few seconds, "
         "and calls wait until it answers"

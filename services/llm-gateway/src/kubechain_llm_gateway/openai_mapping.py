@@ -4,8 +4,6 @@ Everything that a message holds goes out, and everything that the model says com
 parallel calls, argument text exactly as written. Fields of a reply that we do not model (``reasoning_content`` and the
 like) are kept as ``provider_data`` and sent back to the same host with the tool calls that they belong to, because some
 servers insist on them.
-
-api.openai.com and the many servers that imitate it differ in a few points; ``Dialect`` names them.
 """
 
 from __future__ import annotations
@@ -13,59 +11,41 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ShownImage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
-from kubechain_common.messages import ToolDefinition
+from kubechain_common.messages import ResponseFormat, ToolDefinition
+from kubechain_llm_gateway.dialect import Dialect
 from kubechain_llm_gateway.providers.base import CUT_CALL, CUT_TEXT, Completion
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
+from kubechain_llm_gateway.structured_output import build_instruction, build_json_schema_format
 from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_images import shown_images
-from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
+from kubechain_llm_gateway.wire_json import encode_text
 from kubechain_llm_gateway.wire_usage import parse_openai_usage
 
 _NAME = re.compile(r"[^\s<|\\/>]{1,64}")
 _MAX_TOOL_NAME = 64
 _MODELLED = frozenset({"role", "content", "tool_calls", "refusal", "annotations", "audio", "function_call"})
 _MODELLED_CALL = frozenset({"id", "type", "function", "index"})
+_SIGNED_BY_NOBODY = {"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
+"""How Gemini wants the first of another model's tool calls to be marked."""
 _NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 
-@dataclass(frozen=True)
-class Dialect:
-    """How a host wants Chat Completions.
-
-    The official API refuses ``max_tokens`` for its newer models and ids over 40 characters. Compatible servers know
-    ``max_tokens`` only, and several parse the arguments of earlier tool calls, so text that is no JSON object must be
-    wrapped for them.
-    """
-
-    host: str
-    official: bool
-
-    @property
-    def max_tokens_field(self) -> str:
-        return "max_completion_tokens" if self.official else "max_tokens"
-
-    def fit_call_id(self, call_id: str) -> str:
-        return fit_id(call_id, 40) if self.official and len(call_id) > 40 else call_id
-
-    def fit_arguments(self, text: str) -> str:
-        if self.official:
-            return text
-        parsed = parse_arguments(text)
-        return encode_text(parsed) if UNPARSABLE in parsed or not parsed else text
-
-
 def build_request(
-    messages: Sequence[Message], tools: Sequence[ToolDefinition], parameters: LLMParameters, dialect: Dialect
+    messages: Sequence[Message],
+    tools: Sequence[ToolDefinition],
+    parameters: LLMParameters,
+    dialect: Dialect,
+    response_format: ResponseFormat | None = None,
 ) -> dict[str, Any]:
     """The body of POST /chat/completions; a parameter that is not set is not in it."""
-    body: dict[str, Any] = {"model": parameters.model, "messages": list(_build_messages(messages, dialect))}
+    model = parameters.model or ""
+    body: dict[str, Any] = {"model": parameters.model, "messages": list(_build_messages(messages, dialect, model))}
     if tools:
-        body["tools"] = [_build_tool(tool) for tool in tools]
+        body["tools"] = [_build_tool(tool, dialect) for tool in tools]
     if parameters.max_tokens is not None:
         body[dialect.max_tokens_field] = parameters.max_tokens
     for name in _NUMBERS:
@@ -74,27 +54,36 @@ def build_request(
             body[name] = float(value)
     if parameters.top_k is not None:
         body["top_k"] = parameters.top_k
+    if response_format is not None:
+        _ask_for_json(body, response_format, dialect)
     return body
 
 
-def _build_tool(tool: ToolDefinition) -> dict[str, Any]:
-    function: dict[str, Any] = {
-        "name": tool.name,
-        "parameters": tool.parameters or {"type": "object", "properties": {}},
-    }
+def _ask_for_json(body: dict[str, Any], wanted: ResponseFormat, dialect: Dialect) -> None:
+    if dialect.takes_json_schema(body["model"] or "", "tools" in body):
+        body["response_format"] = build_json_schema_format(wanted)
+    else:
+        body["messages"].insert(0, {"role": "system", "content": build_instruction(wanted)})
+
+
+def _build_tool(tool: ToolDefinition, dialect: Dialect) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name}
+    schema = dialect.fit_tool_schema(tool.parameters or {"type": "object", "properties": {}})
+    if schema is not None:
+        function["parameters"] = schema
     if tool.description:
         function["description"] = tool.description
     return {"type": "function", "function": function}
 
 
-def _build_messages(messages: Sequence[Message], dialect: Dialect) -> Iterable[dict[str, Any]]:
+def _build_messages(messages: Sequence[Message], dialect: Dialect, model: str) -> Iterable[dict[str, Any]]:
     """Results of tools are text only here: their images follow as a message of the user, once all results are there."""
     images: list[ShownImage] = []
     for message in messages:
         if message.role != "tool" and images:
             yield _build_images(images)
             images = []
-        yield _build_message(message, dialect)
+        yield _build_message(message, dialect, model)
         images += shown_images(message)
     if images:
         yield _build_images(images)
@@ -106,12 +95,12 @@ def _build_images(images: Sequence[ShownImage]) -> dict[str, Any]:
     return {"role": "user", "content": [text, *({"type": "image_url", "image_url": {"url": url}} for url in urls)]}
 
 
-def _build_message(message: Message, dialect: Dialect) -> dict[str, Any]:
+def _build_message(message: Message, dialect: Dialect, model: str) -> dict[str, Any]:
     if message.role == "tool":
         call_id = dialect.fit_call_id(message.tool_call_id or "")
         return {"role": "tool", "tool_call_id": call_id, "content": message.content}
     wire: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.name and _NAME.fullmatch(message.name):
+    if message.name and _NAME.fullmatch(message.name) and not dialect.mistral:
         wire["name"] = message.name
     if message.tool_calls:
         extras = _own_data(message, dialect)
@@ -119,6 +108,8 @@ def _build_message(message: Message, dialect: Dialect) -> dict[str, Any]:
         wire["content"] = message.content or None
         wire["tool_calls"] = [_build_call(c, _mapping(call_extras.get(c.id)), dialect) for c in message.tool_calls]
         wire = {**_mapping(extras.get("message")), **wire}
+        if not call_extras and dialect.wants_signatures(model):
+            wire["tool_calls"][0] |= _SIGNED_BY_NOBODY
     return wire
 
 
@@ -167,7 +158,10 @@ def parse_reply(reply: Any, dialect: Dialect) -> Completion:
     )
     refused = not _text_of(wire.get("content")) and not calls
     return Completion(
-        message, parse_openai_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason, refused)
+        message,
+        parse_openai_usage(reply.get("usage"), thoughts_beside=dialect.gemini),
+        stop_reason,
+        _why_incomplete(stop_reason, refused),
     )
 
 

@@ -196,11 +196,11 @@ class RequestWorker:
         except (RetryLater, MessagingError):
             raise
         except ProviderError as error:
-            await self._handle_failure(delivery, error)
+            await self._handle_failure(delivery, llm, error)
         except Exception as error:
             log.exception("llm call failed unexpectedly", attempt=delivery.attempt)
             await self._handle_failure(
-                delivery, _UnexpectedError(f"llm-gateway failed unexpectedly ({type(error).__name__})")
+                delivery, llm, _UnexpectedError(f"llm-gateway failed unexpectedly ({type(error).__name__})")
             )
         else:
             await self._publish_result(delivery, build_answer(delivery, completion))
@@ -214,7 +214,9 @@ class RequestWorker:
         parameters = llm.spec.parameters or LLMParameters()
         with self._drafts.open(request, delivery.attempt) as draft:
             return await observe_call(
-                llm, delivery.trace, lambda: provider.complete(messages, request.tools, parameters, draft)
+                llm,
+                delivery.trace,
+                lambda: provider.complete(messages, request.tools, parameters, draft, request.response_format),
             )
 
     async def _read_conversation(self, delivery: _Delivery, llm: LLM) -> list[Message]:
@@ -276,11 +278,12 @@ class RequestWorker:
         await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), _LLM_GONE_DELAY)
         raise RetryLater(_LLM_GONE_DELAY)
 
-    async def _handle_failure(self, delivery: _Delivery, error: ProviderError) -> None:
+    async def _handle_failure(self, delivery: _Delivery, llm: LLM, error: ProviderError) -> None:
         attempt = delivery.attempt
         problem = LLMCallError(message=error.message, status_code=error.status_code, retryable=error.retryable)
         log.warning("llm call failed", attempt=attempt, status_code=error.status_code, error=error.message)
-        if error.retryable and self._policy.may_retry(attempt):
+        retries = llm.spec.mistral.max_retries if llm.spec.mistral else None
+        if error.retryable and self._policy.may_retry(attempt, retries):
             delay = self._policy.delay(attempt, error.retry_after)
             await self._publish_notice(delivery, problem, delay)
             raise RetryLater(delay)

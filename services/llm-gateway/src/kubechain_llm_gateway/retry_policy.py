@@ -17,8 +17,9 @@ class RetryPolicy:
     longest_asked: float = 900.0
     """A provider's Retry-After is honoured up to this many seconds."""
 
-    def may_retry(self, attempt: int) -> bool:
-        return attempt < self.attempts
+    def may_retry(self, attempt: int, retries: int | None = None) -> bool:
+        """Whether attempt ``attempt`` is followed by another; ``retries`` is the LLM's own limit, if it has one."""
+        return attempt < (self.attempts if retries is None else retries + 1)
 
     def delay(self, attempt: int, retry_after: float | None, jitter: Callable[[], float] = random.random) -> float:
         """Seconds until the attempt after ``attempt`` (from 1).

@@ -10,22 +10,29 @@ from kubechain_common.api.v1alpha1.conversation import TokenUsage
 _MOST = 2**53
 
 
-def parse_openai_usage(usage: Any) -> TokenUsage:
+def parse_openai_usage(usage: Any, *, thoughts_beside: bool = False) -> TokenUsage:
     """``usage`` of Chat Completions.
 
-    DeepSeek tells what its cache gave as ``prompt_cache_hit_tokens``, the others in ``prompt_tokens_details``.
+    DeepSeek tells what its cache gave as ``prompt_cache_hit_tokens``, Mistral as ``num_cached_tokens``, the others in
+    ``prompt_tokens_details``. ``thoughts_beside``: the server counts thoughts, which are paid for like output, in the
+    total only.
     """
     if not isinstance(usage, Mapping):
         return TokenUsage()
     prompt, completion = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+    total = _count(usage.get("total_tokens")) or prompt + completion
+    thoughts = _first(_mapping(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+    if thoughts_beside and total > prompt + completion:
+        thoughts, completion = total - prompt - completion, total - prompt
     told = _mapping(usage.get("prompt_tokens_details"))
+    cached = (told.get("cached_tokens"), usage.get("prompt_cache_hit_tokens"), usage.get("num_cached_tokens"))
     return TokenUsage(
         input_tokens=prompt,
         output_tokens=completion,
-        total_tokens=_count(usage.get("total_tokens")) or prompt + completion,
-        cached_input_tokens=_first(told.get("cached_tokens"), usage.get("prompt_cache_hit_tokens")),
+        total_tokens=total,
+        cached_input_tokens=_first(*cached),
         cache_write_tokens=_first(told.get("cache_write_tokens")),
-        reasoning_tokens=_first(_mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+        reasoning_tokens=thoughts,
     )
 
 

@@ -148,7 +148,7 @@ def _render_blocks(reply: Reply) -> list[dict[str, Any]]:
 
 
 def _stop_reason(reply: Reply) -> str:
-    return "tool_use" if reply.tool_calls else "end_turn"
+    return "max_tokens" if reply.cut else "tool_use" if reply.tool_calls else "end_turn"
 
 
 def _event(kind: str, **fields: Any) -> bytes:

@@ -121,7 +121,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 def _finish_reason(reply: Reply) -> str:
-    return "tool_calls" if reply.tool_calls else "stop"
+    return "length" if reply.cut else "tool_calls" if reply.tool_calls else "stop"
 
 
 def _render_message(reply: Reply) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Reply:
 
     ``delay`` is in seconds. A ``status`` of 400 and more sends ``error`` in the provider's error shape instead of the
     text, with ``headers`` beside it (``Retry-After``, for instance). ``usage`` left out is estimated from the texts.
+    ``cut``: the answer is what was written of it until the token limit.
 
     For those who ask for a stream, ``pause`` is in seconds between two events, and ``cut_after`` breaks the connection
     off after so many events; a reply in one piece is cut in the middle then.
@@ -80,6 +81,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     pause: float = 0.0
     cut_after: int | None = None
+    cut: bool = False
 
 
 Script = Callable[[Sequence[ChatMessage], Sequence[ToolSpec]], Reply]

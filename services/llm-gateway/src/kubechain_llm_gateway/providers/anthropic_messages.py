@@ -1,21 +1,12 @@
-"""Anthropic and servers that speak its Messages API, through the anthropic SDK."""
+"""Anthropic and servers that speak its Messages API."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from anthropic import AnthropicError, APIStatusError, AsyncAnthropic
-from pydantic import ValidationError
-
-from kubechain_common.api.v1alpha1.conversation import Message
-from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
-from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.anthropic_mapping import build_request, parse_reply
-from kubechain_llm_gateway.anthropic_stream import MessageAccumulator
-from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, OnDelta, Validation, timeout_of
-from kubechain_llm_gateway.providers.errors import ProviderError, over_our_limits
-from kubechain_llm_gateway.providers.sdk_call import SDKCaller
-from kubechain_llm_gateway.providers.streamed_call import StreamedCall
+from kubechain_common.api.v1alpha1.llm import LLMSpec
+from kubechain_llm_gateway.model_families import claude_version
+from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Validation
+from kubechain_llm_gateway.providers.errors import ProviderError
+from kubechain_llm_gateway.providers.messages_api import MessagesAPI
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
 OFFICIAL_URL = "https://api.anthropic.com"
@@ -23,26 +14,27 @@ OFFICIAL_URL = "https://api.anthropic.com"
 API_VERSION = "2023-06-01"
 """Pinned: the SDK's own (2026-10-21) refuses temperature, top_p and top_k, which an LLM may set."""
 
+_FIRST_WITH_SCHEMA = (4, 5)
 _NO_MODELS_ENDPOINT = frozenset({404, 405, 501})
 
 
-class AnthropicMessages:
+class AnthropicMessages(MessagesAPI):
     """One Anthropic key."""
 
-    def __init__(self, spec: LLMSpec, api_key: str, pool: HTTPPool) -> None:
-        base_url = (spec.parameters and spec.parameters.base_url) or OFFICIAL_URL
-        self._timeout = timeout_of(spec)
-        self._client = AsyncAnthropic(
-            api_key=api_key,
+    def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
+        parameters, config = spec.parameters, spec.anthropic
+        base_url = (parameters and parameters.base_url) or OFFICIAL_URL
+        model = (parameters and parameters.model) or ""
+        super().__init__(
+            spec,
+            pool,
             # The SDK adds /v1 itself; a base URL written with it means the same.
             base_url=base_url.rstrip("/").removesuffix("/v1"),
-            max_retries=0,
-            default_headers=_build_headers(spec, api_key),
-            http_client=pool.build_client(),
-            open_telemetry=False,  # the gateway has its own span for a call
+            api_key=api_key,
+            headers=_build_headers(spec, api_key or ""),
+            cached=bool(config and config.prompt_caching),
+            takes_schema=(claude_version(model) or (0, 0)) >= _FIRST_WITH_SCHEMA,
         )
-        self._caller = SDKCaller(self._client, status_error=APIStatusError, sdk_error=AnthropicError, secret=api_key)
-        self._messages = StreamedCall(self._caller, "/v1/messages", MessageAccumulator)
 
     async def validate(self) -> Validation:
         try:
@@ -54,19 +46,6 @@ class AnthropicMessages:
                 )
             raise
         return Validation("Anthropic API key validated successfully")
-
-    async def complete(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition],
-        parameters: LLMParameters,
-        on_delta: OnDelta | None = None,
-    ) -> Completion:
-        reply = await self._messages.ask(build_request(messages, tools, parameters), self._timeout, on_delta)
-        try:
-            return parse_reply(reply)
-        except ValidationError as error:
-            raise over_our_limits(error) from None
 
 
 def _build_headers(spec: LLMSpec, api_key: str) -> dict[str, str]:

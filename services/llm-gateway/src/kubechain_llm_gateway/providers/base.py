@@ -8,7 +8,7 @@ from typing import Protocol
 
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
-from kubechain_common.messages import ToolDefinition
+from kubechain_common.messages import ResponseFormat, ToolDefinition
 
 CONNECT_TIMEOUT = 10.0
 """Seconds until a TCP and TLS connection must stand."""
@@ -49,7 +49,18 @@ class Validation:
 
 def timeout_of(spec: LLMSpec) -> float:
     """Seconds that a completion by this LLM may take."""
-    return float(spec.request_timeout_seconds or CALL_TIMEOUT)
+    return float(spec.request_timeout_seconds or (spec.mistral and spec.mistral.timeout) or CALL_TIMEOUT)
+
+
+class Tokens(Protocol):
+    """Where the token comes from that authorises a call, if it is not the key itself."""
+
+    async def token(self) -> str:
+        """A token that is good for the next minutes.
+
+        Raises:
+            ProviderError: the key for it is refused, or whoever gives tokens could not be asked.
+        """
 
 
 class Provider(Protocol):
@@ -68,8 +79,11 @@ class Provider(Protocol):
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
         on_delta: OnDelta | None = None,
+        response_format: ResponseFormat | None = None,
     ) -> Completion:
         """The model's answer to the conversation; ``on_delta`` hears of it while it is written.
+
+        The final one is in ``response_format``.
 
         Raises:
             ProviderError: no answer, or none that can be used.

@@ -31,6 +31,7 @@ _QUOTA_USED_UP = "insufficient_quota"
 """OpenAI sends it with 429, but no time to wait changes it: somebody has to pay."""
 _STREAM_STATUSES = frozenset({400, 422, 501})
 _STREAM_WORDS = re.compile(r"\b(stream_options|stream(?:ing|ed)?)\b")
+_KEY_INVALID = "API_KEY_INVALID"
 _KNOWN_STATUSES = frozenset(int(status) for status in HTTPStatus)
 
 
@@ -106,7 +107,7 @@ def build_status_error(
     message = shorten(mend(scrub(_message_of(status, body), secret)), _MAX_MESSAGE)
     retry_after = parse_retry_after(headers, now or datetime.now(UTC))
     kind: type[ProviderError]
-    if status in (401, 403):
+    if status in (401, 403) or _is_key_invalid(body):
         kind = KeyRefusedError
     elif (status >= 500 or status in _RETRYABLE_4XX) and not _is_quota_used_up(body):
         kind = TransientProviderError
@@ -132,6 +133,15 @@ def _is_quota_used_up(body: object) -> bool:
     if not isinstance(body, Mapping):
         return False
     return _QUOTA_USED_UP in (body.get("code"), body.get("type")) or _is_quota_used_up(body.get("error"))
+
+
+def _is_key_invalid(body: object) -> bool:
+    """Google's API for Gemini answers 400 to a key that it does not know."""
+    if isinstance(body, list):
+        return any(_is_key_invalid(item) for item in body)
+    if not isinstance(body, Mapping):
+        return False
+    return body.get("reason") == _KEY_INVALID or _is_key_invalid(body.get("error") or body.get("details"))
 
 
 def parse_retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -182,6 +192,8 @@ def _find_message(body: Any) -> str:
             if found:
                 return found
         return ""
+    if isinstance(body, list):  # Google's
+        return next(filter(None, map(_find_message, body)), "")
     if isinstance(body, str) and not body.lstrip().startswith("<"):  # an HTML page is nothing a status line can show
         return body.strip()
     return ""

@@ -11,11 +11,19 @@ from typing import Any
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.providers.base import Provider
+from kubechain_llm_gateway.wire_target import Target, target_of
 
 _PACKAGE = "kubechain_llm_gateway.providers"
-_CLASSES = {"openai": ("openai_chat", "OpenAIChat"), "anthropic": ("anthropic_messages", "AnthropicMessages")}
-
-SUPPORTED = frozenset(_CLASSES)
+_CLASSES = {
+    Target.OPENAI: ("openai_chat", "OpenAIChat"),
+    Target.COMPATIBLE: ("openai_chat", "OpenAIChat"),
+    Target.AZURE: ("azure_chat", "AzureChat"),
+    Target.ANTHROPIC: ("anthropic_messages", "AnthropicMessages"),
+    Target.MISTRAL: ("mistral_chat", "MistralChat"),
+    Target.GOOGLE: ("google_chat", "GoogleChat"),
+    Target.VERTEX_GEMINI: ("vertex_gemini", "VertexGemini"),
+    Target.VERTEX_CLAUDE: ("vertex_claude", "VertexClaude"),
+}
 
 
 class ProviderRegistry:
@@ -26,18 +34,17 @@ class ProviderRegistry:
         self._importing = asyncio.Lock()
 
     async def preload(self, spec: LLMSpec) -> None:
-        """Import what the LLM will need, if it is supported at all."""
-        if spec.provider in SUPPORTED:
-            await self._load(spec.provider)
+        """Import what the LLM will need."""
+        await self._load(target_of(spec))
 
     async def build(self, spec: LLMSpec, api_key: str | None) -> Provider:
-        """A client for the LLM; ``spec.provider`` must be in ``SUPPORTED``."""
-        cls = await self._load(spec.provider)
+        """A client for the LLM, whose spec was checked."""
+        cls = await self._load(target_of(spec))
         provider: Provider = cls(spec, api_key, self._pool)
         return provider
 
-    async def _load(self, provider: str) -> Any:
-        module, name = _CLASSES[provider]
+    async def _load(self, target: Target) -> Any:
+        module, name = _CLASSES[target]
         async with self._importing:
             transport = await _import_module("transport")
             cls = getattr(await _import_module(module), name)

@@ -7,13 +7,13 @@ through its type declarations, 40 ms of the event loop for a conversation of 200
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import httpx2
 
-from kubechain_llm_gateway.providers.base import OnDelta
+from kubechain_llm_gateway.providers.base import OnDelta, Tokens
 from kubechain_llm_gateway.providers.errors import (
     BrokenReplyError,
     ProviderError,
@@ -41,7 +41,7 @@ class SDKClient(Protocol):
 class SDKCaller:
     """Calls one SDK client and speaks our errors.
 
-    ``secret`` is kept out of every message, ``headers`` go with every request.
+    ``secret`` is kept out of every message, ``headers`` go with every request, ``tokens`` authorise it if given.
     """
 
     def __init__(
@@ -52,24 +52,33 @@ class SDKCaller:
         sdk_error: type[Exception],
         secret: str | None,
         headers: Mapping[str, object] | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self._client = client
         self._headers = dict(headers or {})
         self._status_error = status_error
         self._sdk_error = sdk_error
         self._secret = secret
+        self._tokens = tokens
 
     async def post(self, path: str, body: Any, timeout: float) -> Any:
         """The JSON value that the provider answers to ``body``."""
-        return await self._call(
-            self._client.post(path, cast_to=httpx2.Response, content=encode(body), options=self._json_options()),
-            timeout,
-        )
+        content = encode(body)
+
+        async def send() -> Any:
+            options = await self._json_options()
+            return await self._client.post(path, cast_to=httpx2.Response, content=content, options=options)
+
+        return await self._call(send, timeout)
 
     async def get(self, path: str, params: dict[str, Any], timeout: float) -> Any:
         """The JSON value at ``path``."""
-        options = {"headers": self._headers, "params": params}
-        return await self._call(self._client.get(path, cast_to=httpx2.Response, options=options), timeout)
+
+        async def send() -> Any:
+            options = {"headers": await self._authorised_headers(), "params": params}
+            return await self._client.get(path, cast_to=httpx2.Response, options=options)
+
+        return await self._call(send, timeout)
 
     async def stream(
         self, path: str, body: Any, timeout: float, accumulator: ReplyAccumulator, on_delta: OnDelta | None
@@ -80,13 +89,14 @@ class SDKCaller:
         """
         reply = StreamedReply(accumulator, on_delta)
         headers: Mapping[str, str] = {}
-        call = self._client.post(
-            path, cast_to=httpx2.Response, content=encode(body), options=self._json_options(), stream=True
-        )
+        content = encode(body)
         try:
             with self._our_errors(timeout, streaming=True):
                 async with asyncio.timeout(timeout) as bound:
-                    response: httpx2.Response = await call
+                    options = await self._json_options()
+                    response: httpx2.Response = await self._client.post(
+                        path, cast_to=httpx2.Response, content=content, options=options, stream=True
+                    )
                     headers = response.headers
                     try:
                         unstreamed = await reply.read(response, bound)
@@ -105,13 +115,19 @@ class SDKCaller:
             raise self._not_json() from None
         return reply.build() if unstreamed is None else self._decode(unstreamed, headers)
 
-    def _json_options(self) -> dict[str, Any]:
-        return {"headers": {**self._headers, "Content-Type": "application/json"}}
+    async def _json_options(self) -> dict[str, Any]:
+        return {"headers": {**await self._authorised_headers(), "Content-Type": "application/json"}}
 
-    async def _call(self, call: Awaitable[Any], timeout: float) -> Any:
+    async def _authorised_headers(self) -> dict[str, object]:
+        if self._tokens is None:
+            return self._headers
+        self._secret = await self._tokens.token()
+        return {**self._headers, "Authorization": f"Bearer {self._secret}"}
+
+    async def _call(self, send: Callable[[], Awaitable[Any]], timeout: float) -> Any:
         with self._our_errors(timeout):
             async with asyncio.timeout(timeout):
-                response = await call
+                response = await send()
         return self._decode(response.content, response.headers)
 
     @contextmanager

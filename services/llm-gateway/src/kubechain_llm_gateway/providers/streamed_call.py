@@ -18,13 +18,22 @@ Wish = Mapping[str, Any]
 
 
 class StreamedCall:
-    """One endpoint of one client. ``options`` are fields beside ``stream`` that not every server knows."""
+    """One endpoint of one client. ``options`` are fields beside ``stream`` that not every server knows.
+
+    ``stream_path`` is where streams are asked for, where that is not ``path``.
+    """
 
     def __init__(
-        self, caller: SDKCaller, path: str, accumulator: Callable[[], ReplyAccumulator], options: Wish | None = None
+        self,
+        caller: SDKCaller,
+        path: str,
+        accumulator: Callable[[], ReplyAccumulator],
+        options: Wish | None = None,
+        stream_path: str | None = None,
     ) -> None:
         self._caller = caller
         self._path = path
+        self._stream_path = stream_path or path
         self._accumulator = accumulator
         self._wish: Wish = {"stream": True, **(options or {})}
 
@@ -49,4 +58,4 @@ class StreamedCall:
     async def _ask(self, body: Mapping[str, Any], wish: Wish, timeout: float, on_delta: OnDelta | None) -> Any:
         if not wish:
             return await self._caller.post(self._path, body, timeout)
-        return await self._caller.stream(self._path, {**body, **wish}, timeout, self._accumulator(), on_delta)
+        return await self._caller.stream(self._stream_path, {**body, **wish}, timeout, self._accumulator(), on_delta)

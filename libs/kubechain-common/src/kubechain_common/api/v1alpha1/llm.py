@@ -58,20 +58,45 @@ class OpenAIConfig(KubeModel):
 
 class AnthropicConfig(KubeModel):
     anthropic_beta_header: Annotated[str, Field(max_length=1024)] | None = None
+    prompt_caching: (
+        Annotated[
+            bool,
+            Field(
+                description="Has Anthropic keep what was sent for five minutes: the next turn reads it for a tenth of"
+                " the price, while writing it costs a quarter more"
+            ),
+        ]
+        | None
+    ) = None
 
 
 class VertexConfig(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            *(
+                cel_matches(
+                    "^[a-z0-9.:-]+$",
+                    f"{field} takes lower-case letters, digits, '-', '.' and ':'",
+                    field=field,
+                )
+                for field in ("cloudProject", "cloudLocation")
+            )
+        )
+    )
+
     cloud_project: Annotated[str, Field(min_length=1, max_length=253)]
     cloud_location: Annotated[str, Field(min_length=1, max_length=253)]
 
 
 class MistralConfig(KubeModel):
-    max_retries: Annotated[int, Field(ge=0)] | None = None
-    timeout: Annotated[int, Field(ge=1)] | None = None
+    max_retries: Annotated[int, Field(ge=0, description="How often a call that failed is made again")] | None = None
+    timeout: Annotated[int, Field(ge=1, description="The older name of requestTimeoutSeconds")] | None = None
     random_seed: int | None = None
 
 
 class GoogleConfig(KubeModel):
+    """Neither has a meaning with an API key: an LLM that sets one says to use provider vertex."""
+
     cloud_project: Annotated[str, Field(max_length=253)] | None = None
     cloud_location: Annotated[str, Field(max_length=253)] | None = None
 
