@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e chaos model lint fmt bench crds clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e chaos model lint fmt bench crds provider-docs clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: setup ## Measure latency, throughput and cost against the budgets
 crds: setup ## Write crds/ and deploy/kustomize/policies/ from their sources
 	@$(BIN)/python -m kubechain_common.crdgen crds
 	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
+
+provider-docs: setup ## Write the generated part of docs/providers.md
+	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md
 
 clean: ## Remove .venv/, .tools/ and all caches (a running cluster stays: make down)
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
