@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.e2e.support.background import BackgroundLoop
 
 
@@ -21,6 +23,10 @@ class SpanSeen:
     parent: str
     start: int
     end: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    kind: str = ""
+    text: str = field(default="", repr=False)
+    """Everything that was exported, for searches."""
 
 
 @dataclass
@@ -56,7 +62,17 @@ class SpanStore:
                         span.parent_span_id.hex(),
                         span.start_time_unix_nano,
                         span.end_time_unix_nano,
+                        {a.key: _value_of(a.value) for a in span.attributes},
+                        Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower(),
+                        f"{resource.resource}{span}",
                     )
                     for span in scope.spans
                 ]
         return web.Response(body=b"", content_type="application/x-protobuf")
+
+
+def _value_of(value: AnyValue) -> Any:
+    kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value_of(item) for item in value.array_value.values]
+    return getattr(value, kind) if kind else None

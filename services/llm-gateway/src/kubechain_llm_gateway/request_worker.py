@@ -216,7 +216,9 @@ class RequestWorker:
             return await observe_call(
                 llm,
                 delivery.trace,
-                lambda: provider.complete(messages, request.tools, parameters, draft, request.response_format),
+                lambda hear: provider.complete(messages, request.tools, parameters, hear, request.response_format),
+                messages=messages,
+                on_delta=draft,
             )
 
     async def _read_conversation(self, delivery: _Delivery, llm: LLM) -> list[Message]:

@@ -49,6 +49,9 @@ class CallHandler:
                 attributes={
                     "gen_ai.operation.name": "execute_tool",
                     "gen_ai.tool.name": request.tool,
+                    "gen_ai.tool.type": "extension",
+                    "mcp.method.name": "tools/call",
+                    "k8s.namespace.name": request.call.namespace,
                     "kubechain.mcp_server": request.server.name,
                     "kubechain.tool_call": request.call.name,
                 },

@@ -52,6 +52,7 @@ from kubechain_task_controller.core.tool_calls import calls_to_forbid
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.delegation_tree import DelegationTree
 from kubechain_task_controller.metrics import count_turn
+from kubechain_task_controller.span_attributes import build_agent_attributes
 from kubechain_task_controller.watched import Watched
 
 _TEXTS_AT_HAND = 256 * 1024
@@ -320,14 +321,7 @@ class TaskReconciler:
             status.span_context,
             status.start_time,
             status.completion_time,
-            attributes={
-                "gen_ai.operation.name": "invoke_agent",
-                "gen_ai.agent.name": task.spec.agent_ref.name,
-                "k8s.namespace.name": task.namespace,
-                "kubechain.task.name": task.name,
-                "kubechain.task.uid": task.uid,
-                "kubechain.task.turns": status.turn,
-            },
+            attributes=build_agent_attributes(task),
             error=status.error if status.phase == TaskPhase.FAILED else None,
             parent=_span_of_delegation(task),
         )

@@ -97,6 +97,8 @@ class SubTasks:
             attributes={
                 "gen_ai.operation.name": "execute_tool",
                 "gen_ai.tool.name": call.spec.tool_ref.name,
+                "gen_ai.tool.type": "function",
+                "gen_ai.tool.call.id": call.spec.tool_call_id,
                 "kubechain.tool_call.name": call.name,
                 "kubechain.sub_task.name": task.name,
             },

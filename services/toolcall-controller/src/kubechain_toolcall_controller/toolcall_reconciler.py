@@ -245,7 +245,11 @@ class ToolCallReconciler:
         )
 
     async def _route(self, call: TaskRunToolCall, request: ToolRequest) -> None:
-        attributes = {"gen_ai.tool.name": call.spec.tool_ref.name, "kubechain.tool_call.name": call.name}
+        attributes = {
+            "gen_ai.tool.name": call.spec.tool_ref.name,
+            "gen_ai.tool.call.id": call.spec.tool_call_id,
+            "kubechain.tool_call.name": call.name,
+        }
         with span(f"route {call.spec.tool_ref.name}", call.spec.span_context, attributes=attributes) as routing:
             await self._dispatcher.publish(
                 call.uid,

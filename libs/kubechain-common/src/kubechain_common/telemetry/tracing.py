@@ -12,7 +12,7 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 
 from kubechain_common.api.v1alpha1.status import SpanContext
 
-AttributeValue = str | bool | int | float
+AttributeValue = str | bool | int | float | Sequence[str]
 Attributes = Mapping[str, AttributeValue]
 SpanKind = Literal["internal", "server", "client", "producer", "consumer"]
 
@@ -96,6 +96,11 @@ class Span:
     def __init__(self, context: SpanContext, recording: Recording | None) -> None:
         self.context = context
         self._recording = recording
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether attributes go anywhere: costly ones need not be built otherwise."""
+        return self._recording is not None
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         if self._recording is not None:

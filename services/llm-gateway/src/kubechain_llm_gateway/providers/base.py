@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
@@ -22,6 +22,8 @@ VALIDATION_TIMEOUT = 15.0
 OnDelta = Callable[[str], None]
 """Called with the text that the answer grew by, whenever something arrives; the text may be empty. Must not block."""
 
+_MAX_NAME = 253
+
 CUT_TEXT = "the model reached its token limit: raise parameters.maxTokens"
 CUT_CALL = "the model reached its token limit in the middle of a tool call: raise parameters.maxTokens"
 
@@ -31,13 +33,26 @@ class Completion:
     """The model's next message.
 
     ``stop_reason`` is the provider's own word for why it stopped; ``incomplete`` says in a sentence why the message is
-    not the whole answer, where it is not.
+    not the whole answer, where it is not. ``response_id`` and ``response_model`` are the provider's names for the
+    answer and for who gave it.
     """
 
     message: Message
     usage: TokenUsage
     stop_reason: str
     incomplete: str = ""
+    response_id: str = ""
+    response_model: str = ""
+
+
+def identify(completion: Completion, reply: Any) -> Completion:
+    """The completion with what its reply says about who gave it."""
+    said = reply if isinstance(reply, Mapping) else {}
+    return replace(completion, response_id=_name(said.get("id")), response_model=_name(said.get("model")))
+
+
+def _name(value: Any) -> str:
+    return value[:_MAX_NAME] if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,15 @@ from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.dialect import Dialect
 from kubechain_llm_gateway.openai_mapping import build_request, parse_reply
 from kubechain_llm_gateway.openai_stream import ChatAccumulator
-from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Completion, OnDelta, Tokens, Validation, timeout_of
+from kubechain_llm_gateway.providers.base import (
+    VALIDATION_TIMEOUT,
+    Completion,
+    OnDelta,
+    Tokens,
+    Validation,
+    identify,
+    timeout_of,
+)
 from kubechain_llm_gateway.providers.errors import ProviderError, over_our_limits
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.streamed_call import StreamedCall
@@ -96,7 +104,7 @@ class ChatCompletions:
         body = self._build_body(messages, tools, parameters, response_format)
         reply = await self._chat.ask(body, self._timeout, on_delta)
         try:
-            return parse_reply(reply, self._dialect)
+            return identify(parse_reply(reply, self._dialect), reply)
         except ValidationError as error:
             raise over_our_limits(error) from None
 

@@ -13,7 +13,7 @@ from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.anthropic_mapping import build_request, parse_reply
 from kubechain_llm_gateway.anthropic_stream import MessageAccumulator
-from kubechain_llm_gateway.providers.base import Completion, OnDelta, Tokens, timeout_of
+from kubechain_llm_gateway.providers.base import Completion, OnDelta, Tokens, identify, timeout_of
 from kubechain_llm_gateway.providers.errors import over_our_limits
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.streamed_call import StreamedCall
@@ -64,7 +64,7 @@ class MessagesAPI:
         body = self._build_body(messages, tools, parameters, response_format)
         reply = await self._messages.ask(body, self._timeout, on_delta)
         try:
-            return parse_reply(reply)
+            return identify(parse_reply(reply), reply)
         except ValidationError as error:
             raise over_our_limits(error) from None
 
