@@ -60,6 +60,9 @@ class Place:
     def begin(self, agent: str, count: int) -> None:
         self.kubectl.apply(*(manifests.task(f"{agent}-{n}", f"{agent}-{n}", agent) for n in range(count)))
 
+    def detail_of(self, llm: str) -> str:
+        return str(self.kubectl.get("llm", llm)["status"]["statusDetail"])
+
     def finished(self, agent: str, phase: str = "FinalAnswer") -> int:
         tasks = self.kubectl.list("task")
         return sum(
@@ -202,3 +205,27 @@ def test_tokens_are_limited_by_what_the_provider_counts(place: Place) -> None:
     settled = times[20:]  # the first guesses are too high, so nothing is over the limit meanwhile
     assert most_within(times, 5.0) <= 5 * (5 + BURST) * 1.1 + 1
     assert (len(settled) - 1) / (settled[-1] - settled[0]) >= 5 * 0.8, "guesses come near to the truth"
+
+
+@pytest.mark.failure("llm-fallback")
+def test_a_fallback_answers_while_the_provider_is_down(place: Place, servers: BackgroundLoop) -> None:
+    main, spare = place.serve(), place.serve()
+    place.apply_llm("spare", spare)
+    place.apply_llm("main", main, fallbacks=[{"name": "spare"}])
+    with Witness(place.kubectl) as witness:
+        main.down = Refusal(503, "Out of order.")
+        place.begin("main", 10)
+        place.wait_finished("main", 10)
+        until(lambda: "UsingFallback" in witness.told("main"), "the word of the fallback")
+        place.kubectl.apply(manifests.task("main-later", "main-later", "main"))
+        place.wait_finished("main", 11)
+        assert place.kubectl.get("llm", "main")["status"]["ready"], "it can be used, by its fallback"
+        asked = len(main.calls)
+        main.down = None
+        until(lambda: place.detail_of("main") == "OpenAI API key validated successfully", "the provider's return")
+        place.kubectl.apply(manifests.task("main-again", "main-again", "main"))
+        place.wait_finished("main", 12)
+        assert_told("llm-fallback", witness, "main", "main-later", *(f"main-{n}" for n in range(10)))
+    assert len(spare.calls) == 11
+    assert asked <= 10
+    assert [call.message for call in main.calls if call.status == 200] == ["main-again"]

@@ -131,6 +131,7 @@ GOOD: dict[str, Manifest] = {
             "parameters": {"model": "gpt-4o"},
             "maxConcurrency": 8,
             "rateLimit": {"requestsPerMinute": 600, "tokensPerMinute": 100000},
+            "fallbacks": [{"name": "claude"}, {"name": "local"}],
         },
     ),
     "task-that-goes-on": manifest(

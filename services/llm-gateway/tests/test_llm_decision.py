@@ -40,6 +40,7 @@ def test_usable_specs(build_llm: BuildLLM, spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
+        ({"fallbacks": [{"name": "gpt-4o"}]}, 'fallbacks names "gpt-4o" itself: remove it'),
         ({"parameters": None}, "parameters.model is required"),
         ({"parameters": {}}, "parameters.model is required"),
         (

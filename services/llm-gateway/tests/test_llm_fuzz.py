@@ -30,6 +30,7 @@ from kubechain_llm_gateway import anthropic_mapping, openai_mapping, wire_json
 from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem, resolve_credentials
 from kubechain_llm_gateway.dialect import Dialect
+from kubechain_llm_gateway.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_decision import check_configuration, explain
@@ -68,7 +69,13 @@ class World:
         meter = Meter(RateLimiter(InMemoryEntries(), epoch), lambda uid: self.llm, epoch, self.stopping)
         admission = Admission(HealthBoard(InMemoryEntries()), meter, lambda uid: self.llm, self.stopping)
         self.worker = RequestWorker(
-            cast("Any", self), access, admission, cast("Any", self), conversations, self.stopping
+            cast("Any", self),
+            access,
+            admission,
+            FallbackCalls(cast("Any", self), admission),
+            cast("Any", self),
+            conversations,
+            self.stopping,
         )
 
     async def request(self, method: str, path: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -11,15 +12,20 @@ from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.kube.errors import ForbiddenError
 from kubechain_common.messages import ResponseFormat, ToolDefinition
+from kubechain_common.runtime.clock import epoch
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_common.testing.entries import InMemoryEntries
+from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.circuit import answer_probe, trip
 from kubechain_llm_gateway.credentials import Credentials
+from kubechain_llm_gateway.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.llm_validation import LLMValidation
+from kubechain_llm_gateway.metering import Meter
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, UnreachableProviderError
+from kubechain_llm_gateway.rate_limiter import RateLimiter
 
 OK = "OpenAI API key validated successfully"
 
@@ -34,14 +40,18 @@ class World:
         self.keys: list[str | None] = []
         self.written: list[ReadinessStatus] = []
         self.board = HealthBoard(InMemoryEntries())
-        self.validation = LLMValidation(LLMAccess(self, self, self), self.board, self.write)
+        stopping = asyncio.Event()
+        meter = Meter(RateLimiter(InMemoryEntries(), epoch), lambda uid: None, epoch, stopping)
+        fallbacks = FallbackCalls(self, Admission(self.board, meter, lambda uid: None, stopping))
+        self.llms: dict[str, LLM] = {}
+        self.validation = LLMValidation(LLMAccess(self, self, self), self.board, fallbacks, self.write)
 
     async def validate_llm(self, llm: LLM) -> str | Trouble | Verdict:
         credentials = await self.validation.prepare(llm)
         return credentials if isinstance(credentials, Verdict) else await self.validation.ask(llm, credentials)
 
     def get(self, namespace: str, name: str) -> LLM | None:
-        raise AssertionError("the LLM is at hand")
+        return self.llms.get(name)
 
     async def read(self, namespace: str, name: str) -> dict[str, str] | None:
         if self.forbidden:
@@ -133,6 +143,25 @@ async def test_a_provider_that_nobody_calls_at_the_moment_is_told_without_asking
     assert world.keys == []
     await world.board.change(llm.uid, lambda health: answer_probe(health, 3))
     assert await world.validate_llm(llm) == OK
+
+
+async def test_an_llm_with_a_fallback_that_is_ready_can_be_used_all_the_same(
+    world: World, build_llm: Callable[..., LLM]
+) -> None:
+    llm = build_llm(fallbacks=[{"name": "lost"}, {"name": "unready"}, {"name": "backup"}, {"name": "other"}])
+    for name, ready in (("unready", False), ("backup", True), ("other", True)):
+        world.llms[name] = build_llm(metadata={"name": name, "uid": f"uid-{name}"}, status={"ready": ready})
+    await world.board.change(llm.uid, lambda health: trip(health, 1, "Connection refused", 1, 2))
+    sentence = 'OpenAI is unavailable: Connection refused. LLM "backup" answers in its place until it is back'
+    assert await world.validate_llm(llm) == Verdict("Ready", "UsingFallback", sentence)
+    await world.board.change("uid-backup", lambda health: trip(health, 1, "too", 1, 2))
+    verdict = await world.validate_llm(llm)
+    assert isinstance(verdict, Verdict)
+    assert '"other"' in verdict.detail
+    await world.board.change("uid-other", lambda health: trip(health, 1, "too", 1, 2))
+    verdict = await world.validate_llm(llm)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.status, verdict.reason) == ("Error", "ProviderUnavailable")
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,13 @@ from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.circuit import answer_probe, trip
+from kubechain_llm_gateway.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
 from kubechain_llm_gateway.metering import Meter
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
+    KeyRefusedError,
     ProviderError,
     RejectedRequestError,
     TransientProviderError,
@@ -35,6 +37,7 @@ from kubechain_llm_gateway.rate_limiter import RateLimiter
 from kubechain_llm_gateway.request_worker import RequestWorker
 from kubechain_llm_gateway.results import build_poison_result
 
+LLM_UID = "llm-uid"
 RESULT = "kubechain.llm.result.default.task-uid.1"
 ANSWER = Completion(Message(role="assistant", content="hello"), TokenUsage(input_tokens=1), "stop")
 
@@ -49,6 +52,10 @@ class World:
         self.llm: LLM | None = llm
         self.secret: dict[str, str] | None = {"OPENAI_API_KEY": "sk-1"}
         self.outcome: Completion | Exception = ANSWER
+        self.others: dict[str, LLM] = {}
+        self.models: list[str | None] = []
+        self.data: list[dict[str, Any] | None] = []
+        self.outcomes: dict[str, Completion | Exception] = {}
         self.api_server_error: Exception | None = None
         self.secret_error: Exception | None = None
         self.calls: list[str | None] = []
@@ -61,12 +68,23 @@ class World:
         self.access = LLMAccess(self, self, self)
         self.conversations = Conversations()
         self.board = HealthBoard(InMemoryEntries())
-        meter = Meter(RateLimiter(InMemoryEntries(), epoch), lambda uid: self.llm, epoch, self.stopping)
-        self.admission = Admission(self.board, meter, lambda uid: self.llm, self.stopping)
-        self.worker = RequestWorker(self, self.access, self.admission, self, self.conversations, self.stopping)
+        meter = Meter(RateLimiter(InMemoryEntries(), epoch), self.find_llm, epoch, self.stopping)
+        self.admission = Admission(self.board, meter, self.find_llm, self.stopping)
+        self.worker = RequestWorker(
+            self,
+            self.access,
+            self.admission,
+            FallbackCalls(self, self.admission),
+            self,
+            self.conversations,
+            self.stopping,
+        )
+
+    def find_llm(self, uid: str) -> LLM | None:
+        return next((llm for llm in self.others.values() if llm.uid == uid), self.llm)
 
     def get(self, namespace: str, name: str) -> LLM | None:
-        return self.llm
+        return self.others.get(name, self.llm)
 
     async def read(self, namespace: str, name: str) -> dict[str, str] | None:
         if self.secret_error is not None:
@@ -154,9 +172,12 @@ class Provider:
     ) -> Completion:
         self._world.calls.append(self._api_key)
         self._world.heard = [message.content for message in messages]
-        if isinstance(self._world.outcome, Exception):
-            raise self._world.outcome
-        return self._world.outcome
+        self._world.data = [message.provider_data for message in messages]
+        self._world.models.append(parameters.model)
+        outcome = self._world.outcomes.get(parameters.model or "", self._world.outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
 
 @pytest.fixture
@@ -455,6 +476,166 @@ async def test_a_request_that_waits_for_its_provider_is_given_back_when_the_proc
 def build_llm_of(world: World) -> LLM:
     assert world.llm is not None
     return world.llm
+
+
+# --- fallbacks ---
+
+
+@pytest.fixture
+def backed(world: World, build_llm: BuildLLM) -> World:
+    """An LLM with fallbacks ``lost``, which does not exist, ``second`` and ``third``; each asks for its own model."""
+    names = [{"name": name} for name in ("lost", "second", "third")]
+    world.llm = build_llm(fallbacks=names, parameters={"model": "first"})
+    for name in ("second", "third"):
+        metadata = {"name": name, "uid": f"uid-{name}"}
+        circle = [{"name": "gpt-4o"}]
+        world.others[name] = build_llm(metadata=metadata, parameters={"model": name}, fallbacks=circle)
+    world.others["gpt-4o"] = world.llm
+    world.get = lambda namespace, name: world.others.get(name)  # type: ignore[method-assign]
+    return world
+
+
+async def test_a_fallback_answers_for_an_llm_that_does_not(backed: World, build_delivery: BuildDelivery) -> None:
+    backed.outcomes["first"] = KeyRefusedError("Incorrect API key provided.", status_code=401)
+    await backed.worker.handle_request(build_delivery())
+    assert backed.models == ["first", "second"]
+    result = backed.result
+    assert (result.outcome, result.fallback_reason) == ("Message", "Incorrect API key provided.")
+    assert result.answered_by == ObjectRef(namespace="default", name="second", uid="uid-second")
+
+
+async def test_an_llm_that_answers_needs_none(backed: World, build_delivery: BuildDelivery) -> None:
+    await backed.worker.handle_request(build_delivery())
+    assert (backed.models, backed.result.answered_by, backed.result.fallback_reason) == (["first"], None, "")
+
+
+async def test_a_bad_request_goes_nowhere_else(backed: World, build_delivery: BuildDelivery) -> None:
+    backed.outcomes["first"] = RejectedRequestError("too long", status_code=400)
+    await backed.worker.handle_request(build_delivery())
+    assert (backed.models, backed.result.outcome) == (["first"], "Error")
+
+
+async def test_a_fallback_that_fails_leaves_it_to_the_next(backed: World, build_delivery: BuildDelivery) -> None:
+    for name in ("first", "second"):
+        backed.outcomes[name] = TransientProviderError("Overloaded", status_code=529)
+    await backed.worker.handle_request(build_delivery())
+    assert backed.models == ["first", "second", "third"]
+    assert backed.result.answered_by is not None
+    assert backed.result.answered_by.name == "third"
+
+
+async def test_when_nobody_answers_it_is_tried_again_if_anybody_may_later(
+    backed: World, build_delivery: BuildDelivery
+) -> None:
+    backed.outcome = KeyRefusedError("no", status_code=401)
+    backed.outcomes["third"] = TransientProviderError("busy", status_code=500)
+    with pytest.raises(RetryLater):
+        await backed.worker.handle_request(build_delivery())
+    assert backed.models == ["first", "second", "third"]
+    [(_, notice)] = backed.published
+    assert notice.error is not None
+    assert notice.error.message == "busy"
+
+
+async def test_when_nobody_ever_will_the_llms_own_error_counts(backed: World, build_delivery: BuildDelivery) -> None:
+    backed.outcome = RejectedRequestError("not for me", status_code=400)
+    backed.outcomes["first"] = KeyRefusedError("no key", status_code=401)
+    await backed.worker.handle_request(build_delivery())
+    assert backed.result.error is not None
+    assert (backed.result.error.message, backed.result.error.status_code) == ("no key", 401)
+
+
+async def test_trouble_that_passes_is_waited_for_until_the_last_attempt(
+    backed: World, build_delivery: BuildDelivery
+) -> None:
+    backed.outcomes["first"] = TransientProviderError("busy", status_code=500)
+    with pytest.raises(RetryLater):
+        await backed.worker.handle_request(build_delivery(attempt=9))
+    assert backed.models == ["first"]
+    backed.published.clear()
+    await backed.worker.handle_request(build_delivery(attempt=10))
+    assert backed.result.answered_by is not None
+
+
+async def test_a_provider_that_must_not_be_called_is_not_waited_for(
+    backed: World, build_delivery: BuildDelivery
+) -> None:
+    await wait_for_the_circuit(backed, build_delivery())
+    await backed.worker.handle_request(build_delivery())
+    assert backed.models == ["second"]
+    assert "its provider is unavailable (cannot reach it)" in backed.result.fallback_reason
+
+
+async def test_it_is_waited_for_when_no_fallback_may_be_called_either_and_left_when_one_may(
+    backed: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.admission._RECONSIDER", 0.01)
+    for uid in (LLM_UID, "uid-second", "uid-third"):
+        await backed.board.change(uid, lambda health: trip(health, 1, "down", 1.0, now().timestamp()))
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(backed.worker.handle_request(build_delivery()))
+        await until(lambda: bool(backed.published))
+        assert backed.models == []
+        await backed.board.change("uid-third", lambda health: answer_probe(health, now().timestamp()))
+        await handling
+    assert backed.models == ["third"]
+
+
+async def test_a_fallback_that_refuses_the_request_is_no_reason_to_fail_a_task_whose_llm_only_rests(
+    backed: World, build_delivery: BuildDelivery
+) -> None:
+    back = await wait_for_the_circuit(backed, build_delivery())
+    for name in ("second", "third"):
+        backed.outcomes[name] = RejectedRequestError("too long for me", status_code=400)
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(backed.worker.handle_request(build_delivery()))
+        await until(lambda: backed.models == ["second", "third"])
+        await back(now().timestamp())
+        await handling
+    assert (backed.models, backed.result.answered_by) == (["second", "third", "first"], None)
+
+
+async def test_a_fallback_without_its_secret_is_passed_over(backed: World, build_delivery: BuildDelivery) -> None:
+    backed.outcomes["first"] = KeyRefusedError("no", status_code=401)
+    spec = backed.others["second"].spec
+    other_key = {"secretKeyRef": {"name": "openai", "key": "ANOTHER"}}
+    backed.others["second"].spec = spec.model_validate({**spec.model_dump(by_alias=True), "apiKeyFrom": other_key})
+    await backed.worker.handle_request(build_delivery())
+    assert backed.models == ["first", "third"]
+
+
+async def test_a_fallback_takes_no_more_at_a_time_than_it_may(backed: World, build_delivery: BuildDelivery) -> None:
+    backed.others["second"].spec.max_concurrency = 1
+    slots = backed.worker._fallbacks.slots_of(backed.others["second"])
+    assert slots is backed.worker._fallbacks.slots_of(backed.others["second"])
+    backed.outcomes["first"] = KeyRefusedError("no", status_code=401)
+    async with slots, asyncio.TaskGroup() as group:
+        handling = group.create_task(backed.worker.handle_request(build_delivery()))
+        await until(lambda: backed.models == ["first"])
+        await asyncio.sleep(0.01)
+        assert backed.models == ["first"]
+        slots.release()
+        await handling
+        await slots.acquire()
+    assert backed.models == ["first", "second"]
+
+
+async def test_what_a_provider_said_for_itself_reaches_no_other(backed: World, build_delivery: BuildDelivery) -> None:
+    own = Message(role="assistant", content="a", provider_data={"provider": "anthropic", "content": [1]})
+    theirs = Message(role="assistant", content="b", provider_data={"provider": "anthropic", "llm": "uid-second"})
+    delivery = build_delivery()
+    delivery.message.messages += [own, theirs]
+    await backed.worker.handle_request(delivery)
+    assert backed.data == [None, own.provider_data, None]
+    data = {"provider": "openai", "host": "x"}
+    backed.outcome = Completion(Message(role="assistant", content="c", provider_data=data), TokenUsage(), "stop")
+    backed.outcomes["first"] = KeyRefusedError("no", status_code=401)
+    backed.published.clear()
+    await backed.worker.handle_request(replace(delivery, stored_at=datetime(2026, 1, 2, tzinfo=UTC)))
+    assert backed.data == [None, None, theirs.provider_data]
+    assert backed.result.message is not None
+    assert backed.result.message.provider_data == {**data, "llm": "uid-second"}
 
 
 async def test_clients_are_kept_until_the_key_or_the_spec_changes(

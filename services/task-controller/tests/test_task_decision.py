@@ -371,6 +371,19 @@ def test_an_llm_that_cannot_be_used_is_waited_for_without_a_time() -> None:
     assert [(event.type, event.reason) for event in plan.events] == [("Normal", "Waiting")]
 
 
+@pytest.mark.parametrize("tools", [(), ("fetch__fetch",)])
+def test_an_answer_of_a_fallback_is_told(tools: tuple[str, ...]) -> None:
+    other = ObjectRef(namespace="default", name="spare", uid="uid-spare")
+    result = answer(*tools, content="hi").model_copy(
+        update={"answered_by": other, "fallback_reason": "Connection refused"}
+    )
+    plan = decide_task(snapshot(started(), result=result))
+    [event] = [event for event in plan.events if event.reason == "LLMFallbackUsed"]
+    assert event.type == "Warning"
+    assert event.message == 'LLM "spare" answered in place of "gpt-4o": Connection refused'
+    assert "LLMFallbackUsed" not in [e.reason for e in decide_task(snapshot(started(), result=answer())).events]
+
+
 def test_an_incomplete_answer_is_the_answer_and_says_what_it_lacks() -> None:
     message = Message(role="assistant", content="half an ans")
     result = LLMResult(

@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from kubechain_common.api.names import turn_key
-from kubechain_common.messages import LLMResult
+from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messaging.errors import BusUnavailableError
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.testing.builders import build_task
+from kubechain_common.testing.builders import build_llm, build_task
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
 
@@ -62,3 +62,19 @@ async def test_a_deletion_is_kept_until_its_request_was_taken_back() -> None:
     for _ in range(2):
         await reconciler.reconcile(deleted.key)
     assert dispatcher.withdrawn == [turn_key(deleted.uid, 0)]
+
+
+def test_an_answer_is_priced_by_whoever_gave_it() -> None:
+    reconciler = build_reconciler(Dispatcher())
+    own = build_llm(prices={"inputPerMillion": "1", "outputPerMillion": "1"})
+    spare = build_llm(name="spare", prices={"inputPerMillion": "2", "outputPerMillion": "2"})
+    free = build_llm(name="free")
+    for llm in (own, spare, free):
+        reconciler._watched.llms.observe(llm)
+    by_itself = LLMResult(task=ObjectRef.of(build_task()), turn=1, outcome="Message")
+    by_spare = by_itself.model_copy(update={"answered_by": ObjectRef.of(spare)})
+    by_free = by_itself.model_copy(update={"answered_by": ObjectRef.of(free)})
+    assert reconciler._find_prices(own, None) == reconciler._find_prices(own, by_itself) == own.spec.prices
+    assert reconciler._find_prices(own, by_spare) == spare.spec.prices
+    assert reconciler._find_prices(own, by_free) == own.spec.prices, "an estimate is better than nothing"
+    assert reconciler._find_prices(None, by_itself) is None

@@ -35,6 +35,7 @@ from kubechain_llm_gateway.circuit import (
     recover,
     trip,
 )
+from kubechain_llm_gateway.fallback import ProviderBlockedError
 from kubechain_llm_gateway.gate import Gate, Waiter
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.limit_metrics import PROVIDER, WAITING
@@ -54,8 +55,14 @@ class Answer(Protocol):
     def usage(self) -> TokenUsage: ...
 
 
+Leave = Callable[[Block], bool]
+"""Whether to go elsewhere instead of waiting for what blocks the call."""
+
 R = TypeVar("R", bound=Answer)
 NOTHING = TokenUsage()
+
+_RECONSIDER = 5.0
+"""Seconds after which a call that waits looks whether it could go elsewhere by now."""
 
 
 class Admission:
@@ -73,18 +80,24 @@ class Admission:
         board.add_handler(self._look)
 
     async def run(
-        self, llm: LLM, characters: Callable[[], int], tell: Tell, call: Callable[[float], Awaitable[R]]
+        self,
+        llm: LLM,
+        characters: Callable[[], int],
+        tell: Tell,
+        call: Callable[[float], Awaitable[R]],
+        leave: Leave | None = None,
     ) -> R:
         """Make the call, which is told how many seconds it waited, once nothing stands in its way.
 
-        ``characters`` counts what the model is to read.
+        ``characters`` counts what the model is to read; ``leave`` says whether to go elsewhere instead of waiting.
 
         Raises:
+            ProviderBlockedError: as ``leave`` said; the call was not made.
             RetryLater: this process is to end, and the call was not made.
             ProviderError, and whatever else the call raises.
         """
         gate = self._gate_of(llm)
-        waited, reservation = await self._enter(llm, gate, characters, tell)
+        waited, reservation = await self._enter(llm, gate, characters, tell, leave)
         began, usage = epoch(), NOTHING
         try:
             result = await call(waited)
@@ -137,12 +150,12 @@ class Admission:
         self._look(llm.uid)
 
     async def _enter(
-        self, llm: LLM, gate: Gate, characters: Callable[[], int], tell: Tell
+        self, llm: LLM, gate: Gate, characters: Callable[[], int], tell: Tell, leave: Leave | None
     ) -> tuple[float, Reservation]:
-        """Returns the seconds that it took, and what is booked. Raises RetryLater."""
+        """Returns the seconds that it took, and what is booked. Raises RetryLater and ProviderBlockedError."""
         waited = 0.0
         while True:
-            waited += await self._pass_gate(llm, gate, tell)
+            waited += await self._pass_gate(llm, gate, tell, leave)
             try:
                 reservation = await self._meter.wait(llm, characters, tell)
             except BaseException:
@@ -154,22 +167,23 @@ class Admission:
             gate.leave()  # something came in between
             await self._meter.book(llm, reservation, characters, NOTHING)
 
-    async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell) -> float:
-        """Returns the seconds that it took. Raises RetryLater."""
+    async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell, leave: Leave | None) -> float:
+        """Returns the seconds that it took. Raises RetryLater and ProviderBlockedError."""
         if gate.try_enter():
             return 0.0
+        self._check_leave(llm, leave)
         loop = asyncio.get_running_loop()
         began = loop.time()
         waiter = gate.queue()
         try:
             with WAITING.labels(llm.namespace, llm.name, PROVIDER).track_inprogress():
-                await self._wait(llm, gate, waiter, tell)
+                await self._wait(llm, gate, waiter, tell, leave)
         except BaseException:
             gate.give_up(waiter)
             raise
         return loop.time() - began
 
-    async def _wait(self, llm: LLM, gate: Gate, waiter: Waiter, tell: Tell) -> None:
+    async def _wait(self, llm: LLM, gate: Gate, waiter: Waiter, tell: Tell, leave: Leave | None) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 await wait_any(waiter.going, self._stopping)
@@ -178,12 +192,20 @@ class Admission:
             if self._stopping.is_set():
                 raise RetryLater(0)
             changed = gate.changed  # taken before the look, so that no change falls in between
+            self._check_leave(llm, leave)
             reason = self._explain(llm)
             if reason != told:
                 log.info("llm call waits", reason=reason)
                 await tell(reason)
                 told = reason
-            await wait_any(waiter.going, changed, self._stopping)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if leave is None else _RECONSIDER):
+                    await wait_any(waiter.going, changed, self._stopping)
+
+    def _check_leave(self, llm: LLM, leave: Leave | None) -> None:
+        block = self.find_block(llm)
+        if leave is not None and block is not None and leave(block):
+            raise ProviderBlockedError(block)
 
     def _explain(self, llm: LLM) -> str:
         block = self.find_block(llm)

@@ -28,6 +28,8 @@ from kubechain_common.runtime.validated_kind import ValidatedKind
 from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.credentials import secret_of
 from kubechain_llm_gateway.deltas import DeltaFeed
+from kubechain_llm_gateway.fallback import names_of_fallbacks
+from kubechain_llm_gateway.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.limit_metrics import forget_metrics, show_health
 from kubechain_llm_gateway.llm_access import LLMAccess
@@ -49,6 +51,7 @@ _DRAIN_MARGIN = 2.0
 
 _BY_SECRET = "secret"
 _BY_UID = "uid"
+_BY_FALLBACK = "fallback"
 
 
 class Gateway:
@@ -60,7 +63,7 @@ class Gateway:
             ctx.kube,
             LLM,
             namespace=ctx.settings.watch_namespace,
-            indexers={_BY_SECRET: _index_secret, _BY_UID: _index_uid},
+            indexers={_BY_SECRET: _index_secret, _BY_UID: _index_uid, _BY_FALLBACK: _index_fallbacks},
         )
         self._secrets = SecretWatcher(ctx.kube)
         self._registry = ProviderRegistry()
@@ -71,10 +74,12 @@ class Gateway:
         self._admission = Admission(self._board, meter, self._find_llm, ctx.stopping)
         self._prober = Prober(self._board, self._find_llm, self._access)
         self._deltas = DeltaFeed(ctx.bus.live)
+        self._fallbacks = FallbackCalls(self._llms, self._admission)
         self._worker = RequestWorker(
             ctx.bus,
             self._access,
             self._admission,
+            self._fallbacks,
             TaskProbe(ctx.bus, ctx.kube),
             conversations,
             ctx.stopping,
@@ -128,7 +133,7 @@ class Gateway:
 
     async def _reconcile_llms(self) -> None:
         events = self._ctx.recorder.for_component("llm-controller")
-        validation = LLMValidation(self._access, self._board, self._write_status)
+        validation = LLMValidation(self._access, self._board, self._fallbacks, self._write_status)
         reconciler = ValidatedKind(self._llms.get, validation, events, now)
         controller = Controller("llm", reconciler.reconcile)
         for llm in self._llms.list():
@@ -150,6 +155,7 @@ class Gateway:
             self._secrets.set_references(llm.uid, set())
             self._access.forget(llm.uid)
             self._admission.forget(llm)
+            self._fallbacks.forget(llm.uid)
             forget_metrics(llm)
             self._cleanup.note_deleted(llm.namespace, llm.uid)
         else:
@@ -160,21 +166,27 @@ class Gateway:
             self._admission.handle_change(llm)
         if change.kind != "modified":
             self._consumers.notify_changed()
-        if self._reconciling is not None:
-            self._reconciling.queue.add(llm.key)
+        self._reconcile(llm)
 
     def _handle_health_change(self, uid: str) -> None:
         llm = self._find_llm(uid)
         if llm is None:
             return
         show_health(llm, self._board.get(uid))
-        if self._reconciling is not None:
-            self._reconciling.queue.add(llm.key)
+        self._reconcile(llm)
+
+    def _reconcile(self, llm: LLM) -> None:
+        """Look at the LLM again, and at those whose fallback it is."""
+        if self._reconciling is None:
+            return
+        self._reconciling.queue.add(llm.key)
+        for other in self._llms.by_index(_BY_FALLBACK, _name_index(*llm.key)):
+            self._reconciling.queue.add(other.key)
 
     def _handle_secret_change(self, namespace: str, name: str) -> None:
         self._access.notify_changed()
         if self._reconciling is not None:
-            for llm in self._llms.by_index(_BY_SECRET, _secret_index(namespace, name)):
+            for llm in self._llms.by_index(_BY_SECRET, _name_index(namespace, name)):
                 self._reconciling.queue.add(llm.key)
 
     def _find_llm(self, uid: str) -> LLM | None:
@@ -185,13 +197,17 @@ class Gateway:
             await self._deltas.run()
 
 
-def _secret_index(namespace: str, name: str) -> str:
+def _name_index(namespace: str, name: str) -> str:
     return f"{namespace}/{name}"
 
 
 def _index_secret(llm: LLM) -> list[str]:
     secret = secret_of(llm)
-    return [_secret_index(*secret)] if secret else []
+    return [_name_index(*secret)] if secret else []
+
+
+def _index_fallbacks(llm: LLM) -> list[str]:
+    return [_name_index(llm.namespace, name) for name in names_of_fallbacks(llm)]
 
 
 def _index_uid(llm: LLM) -> list[str]:

@@ -19,6 +19,8 @@ def check_configuration(llm: LLM) -> str | None:
     spec = llm.spec
     parameters = spec.parameters or LLMParameters()
     target = target_of(spec)
+    if any(ref.name == llm.name for ref in spec.fallbacks):
+        return f'fallbacks names "{llm.name}" itself: remove it'
     if not parameters.model:
         return "parameters.model is required: name the model to use"
     if spec.api_key_from is None and target != Target.COMPATIBLE:
@@ -90,8 +92,13 @@ def explain(llm: LLM, error: ProviderError) -> str:
 
 def explain_unavailable(llm: LLM, reason: str) -> str:
     """Why nobody calls the provider at the moment. The same for as long as that lasts: each change is a write."""
-    title = _title_of(llm)
-    return (
-        f"{title} is unavailable: {reason.removesuffix('.')}. It is asked again every few seconds, "
-        "and calls wait until it answers"
-    )
+    return f"{_say_unavailable(llm, reason)}. It is asked again every few seconds, and calls wait until it answers"
+
+
+def explain_fallback(llm: LLM, reason: str, fallback: LLM) -> str:
+    """The same, with somebody who answers meanwhile."""
+    return f'{_say_unavailable(llm, reason)}. LLM "{fallback.name}" answers in its place until it is back'
+
+
+def _say_unavailable(llm: LLM, reason: str) -> str:
+    return f"{_title_of(llm)} is unavailable: {reason.removesuffix('.')}"

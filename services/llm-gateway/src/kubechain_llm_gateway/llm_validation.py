@@ -10,9 +10,10 @@ from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_llm_gateway.circuit import Circuit, circuit_of
 from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem
+from kubechain_llm_gateway.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.llm_decision import check_configuration, explain, explain_unavailable
+from kubechain_llm_gateway.llm_decision import check_configuration, explain, explain_fallback, explain_unavailable
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.retry_policy import RetryPolicy
 
@@ -26,9 +27,10 @@ StatusWriter = Callable[[LLM, ReadinessStatus], Awaitable[LLM]]
 class LLMValidation:
     """Asks the provider with the very client that calls are made with."""
 
-    def __init__(self, access: LLMAccess, board: HealthBoard, write: StatusWriter) -> None:
+    def __init__(self, access: LLMAccess, board: HealthBoard, fallbacks: FallbackCalls, write: StatusWriter) -> None:
         self._access = access
         self._board = board
+        self._fallbacks = fallbacks
         self._write = write
 
     async def prepare(self, llm: LLM) -> Credentials | Verdict:
@@ -40,8 +42,15 @@ class LLMValidation:
             return Verdict("Error", "SecretValidationFailed", credentials.detail)
         health = self._board.get(llm.uid)
         if circuit_of(health, llm.metadata.generation) is Circuit.OPEN:
-            return Verdict("Error", "ProviderUnavailable", explain_unavailable(llm, health.reason))
+            return self._judge_unavailable(llm, health.reason)
         return credentials
+
+    def _judge_unavailable(self, llm: LLM, reason: str) -> Verdict:
+        """An LLM with a fallback that is ready can be used all the same."""
+        fallback = next((other for other in self._fallbacks.find(llm) if other.status.ready), None)
+        if fallback is not None:
+            return Verdict("Ready", "UsingFallback", explain_fallback(llm, reason, fallback))
+        return Verdict("Error", "ProviderUnavailable", explain_unavailable(llm, reason))
 
     async def ask(self, llm: LLM, secrets: Credentials) -> str | Trouble:
         provider = await self._access.provider_for(llm, secrets)

@@ -5,6 +5,7 @@
     it may later (429, 5xx, ..)  -> notice Retrying, and delivered again after a back-off; gives up in the end
     the LLM is not usable        -> notice Retrying, and waits here until the LLM or its Secret changes
     it may not be called now     -> notice Retrying, and waits here until it may: see ``admission``
+    another may do better        -> one of its fallbacks is asked: see ``fallback``
     a text of the conversation   -> result Error if it is gone for good
     the API server is away       -> notice Retrying, and waits here until the conversation and the Secret can be read
 
@@ -35,10 +36,18 @@ from kubechain_common.messages.llm import REASON_CONTENT_LOST
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.errors import MessagingError, RetryLater
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.runtime.waiting import wait_any
 from kubechain_common.telemetry.logging import bound, get_logger
-from kubechain_llm_gateway.admission import Admission
+from kubechain_llm_gateway.admission import Admission, Leave
+from kubechain_llm_gateway.fallback import (
+    ProviderBlockedError,
+    choose_error,
+    hide_foreign_data,
+    is_long,
+    may_do_better,
+)
+from kubechain_llm_gateway.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.instrumentation import observe_call
 from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Provider
@@ -126,6 +135,7 @@ class RequestWorker:
         bus: ResultBus,
         access: LLMAccess,
         admission: Admission,
+        fallbacks: FallbackCalls,
         probe: Wanted,
         conversations: Conversations,
         stopping: asyncio.Event,
@@ -135,6 +145,7 @@ class RequestWorker:
         self._bus = bus
         self._access = access
         self._admission = admission
+        self._fallbacks = fallbacks
         self._probe = probe
         self._conversations = conversations
         self._stopping = stopping
@@ -180,21 +191,13 @@ class RequestWorker:
     async def _answer(self, delivery: _Delivery) -> None:
         llm, _ = await self._open(delivery)
         try:
-            messages = await self._read_conversation(delivery, llm)
+            completion, other, reason = await self._ask(delivery, llm)
+        except (RetryLater, MessagingError):
+            raise
         except ContentLostError as error:
             log.warning("a part of the conversation is lost", error=str(error))
             problem = LLMCallError(message=str(error), reason=REASON_CONTENT_LOST)
             await self._publish_result(delivery, build_failure(delivery, problem))
-            return
-        try:
-            completion = await self._admission.run(
-                llm,
-                lambda: count_characters(messages, delivery.message.tools),
-                lambda reason: self._publish_waiting(delivery, reason),
-                lambda waited: self._call(delivery, messages, waited),
-            )
-        except (RetryLater, MessagingError):
-            raise
         except ProviderError as error:
             await self._handle_failure(delivery, llm, error)
         except Exception as error:
@@ -203,14 +206,61 @@ class RequestWorker:
                 delivery, llm, _UnexpectedError(f"llm-gateway failed unexpectedly ({type(error).__name__})")
             )
         else:
-            await self._publish_result(delivery, build_answer(delivery, completion))
+            await self._publish_result(delivery, build_answer(delivery, completion, other, reason))
 
-    async def _call(self, delivery: _Delivery, messages: Sequence[Message], waited: float) -> Completion:
-        """Raises ProviderError, and RetryLater when the answer is not wanted any more."""
+    async def _ask(self, delivery: _Delivery, llm: LLM) -> tuple[Completion, LLM | None, str]:
+        """The answer; with the fallback that gave it, and why it was asked.
+
+        Raises ProviderError, RetryLater and ContentLostError.
+        """
+        first: ProviderError | None = None
+        errors: list[ProviderError] = []
+        try:
+            return await self._ask_one(delivery, llm, llm, self._fallbacks.leave_of(llm)), None, ""
+        except ProviderBlockedError as blocked:
+            reason = str(blocked)
+        except ProviderError as error:
+            if not may_do_better(error, last_attempt=not self._policy.may_retry(delivery.attempt)):
+                raise
+            first, reason = error, error.message
+        for other in self._fallbacks.find(llm):
+            log.info("llm call goes to a fallback", fallback=other.name, reason=reason)
+            try:
+                async with self._fallbacks.slots_of(other):
+                    completion = await self._ask_one(delivery, llm, other, lambda block: is_long(block, epoch()))
+            except (ProviderBlockedError, LLMNotUsableError, KubeError) as error:
+                log.info("a fallback cannot be asked", fallback=other.name, error=str(error))
+            except ProviderError as error:
+                log.warning("a fallback failed", fallback=other.name, error=error.message)
+                errors.append(error)
+            else:
+                return completion, other, reason
+        error_of_all = choose_error(first, errors)
+        if error_of_all is not None:
+            raise error_of_all
+        return await self._ask_one(delivery, llm, llm, None), None, ""  # it is waited for after all
+
+    async def _ask_one(self, delivery: _Delivery, own: LLM, asked: LLM, leave: Leave | None) -> Completion:
+        """Raises ProviderError, ProviderBlockedError, RetryLater, ContentLostError, and what ``open_provider`` does."""
+        conversation = await self._read_conversation(delivery, asked)
+        messages = hide_foreign_data(conversation, own, asked)
+        return await self._admission.run(
+            asked,
+            lambda: count_characters(messages, delivery.message.tools),
+            lambda reason: self._publish_waiting(delivery, asked, reason),
+            lambda waited: self._call(delivery, asked, messages, waited),
+            leave,
+        )
+
+    async def _call(self, delivery: _Delivery, asked: LLM, messages: Sequence[Message], waited: float) -> Completion:
+        """As ``_ask_one``; RetryLater when the answer is not wanted any more."""
         request = delivery.message
         if waited > _FRESH.total_seconds() and not await self._is_wanted(request):
             raise RetryLater(0)
-        llm, provider = await self._open(delivery)  # as they are now: the key may have changed meanwhile
+        if asked.uid == request.llm.uid:
+            llm, provider = await self._open(delivery)  # as they are now: the key may have changed meanwhile
+        else:
+            llm, provider = asked, await self._access.open_provider(asked)
         parameters = llm.spec.parameters or LLMParameters()
         with self._drafts.open(request, delivery.attempt) as draft:
             return await observe_call(
@@ -300,8 +350,8 @@ class RequestWorker:
         if len(self._answered) > _REMEMBERED:
             self._answered.popitem(last=False)
 
-    async def _publish_waiting(self, delivery: _Delivery, reason: str) -> None:
-        problem = f'LLM "{delivery.message.llm.name}": {reason}'
+    async def _publish_waiting(self, delivery: _Delivery, llm: LLM, reason: str) -> None:
+        problem = f'LLM "{llm.name}": {reason}'
         await self._publish_notice(delivery, LLMCallError(message=problem, retryable=True), None)
 
     async def _publish_notice(self, delivery: _Delivery, problem: LLMCallError, retry_in: float | None) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.messages import LLMCallError, LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging.delivery import Delivery, Poison
+from kubechain_llm_gateway.fallback import mark_answer
 from kubechain_llm_gateway.providers.base import Completion
 
 
-def build_answer(delivery: Delivery[LLMRequest], completion: Completion) -> LLMResult:
-    """What the model said."""
+def build_answer(
+    delivery: Delivery[LLMRequest], completion: Completion, other: LLM | None = None, reason: str = ""
+) -> LLMResult:
+    """What the model said; ``other`` is the fallback that was asked, and ``reason`` why."""
     request = delivery.message
     return LLMResult(
         task=request.task,
         turn=request.turn,
         outcome="Message",
-        message=completion.message,
+        message=mark_answer(completion.message, other) if other is not None else completion.message,
         usage=completion.usage,
         stop_reason=completion.stop_reason,
         incomplete=completion.incomplete,
+        answered_by=ObjectRef.of(other) if other is not None else None,
+        fallback_reason=reason,
         attempt=delivery.attempt,
     )
 

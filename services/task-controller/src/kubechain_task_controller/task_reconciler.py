@@ -12,7 +12,8 @@ from datetime import datetime
 
 from kubechain_common.api.names import execution_key, turn_key
 from kubechain_common.api.stored_text import StoredText, TextOwner
-from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import LLM, Agent, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
@@ -164,7 +165,7 @@ class TaskReconciler:
             now=now(),
             agent=agent,
             llm=ObjectRef.of(llm) if llm else None,
-            prices=llm.spec.prices if llm else None,
+            prices=self._find_prices(llm, result),
             spent_below=self._tree.spent_below(task) if task.spec.budget else Spent(),
             above=self._tree.find_budgets_above(task),
             namespace_budget=budget,
@@ -177,6 +178,14 @@ class TaskReconciler:
             source=await self._find_source(task),
             new_span=task.status.span_context or new_span_context(_span_of_delegation(task)),
         )
+
+    def _find_prices(self, llm: LLM | None, result: LLMResult | None) -> LLMPrices | None:
+        """Those of the fallback that answered, if it has any, else of the LLM itself."""
+        ref = result.answered_by if result is not None else None
+        other = self._watched.llms.get(*ref.key) if ref is not None else None
+        if other is not None and other.spec.prices is not None:
+            return other.spec.prices
+        return llm.spec.prices if llm is not None else None
 
     def _build_catalog(self, agent: Agent) -> ToolCatalog:
         needs = self._watched.needs_of(agent)

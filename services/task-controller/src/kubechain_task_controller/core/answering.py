@@ -7,7 +7,7 @@ from dataclasses import replace
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, TaskPhase
-from kubechain_common.messages import LLMResult
+from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_task_controller.core.budget import (
     find_exceeded,
 )
@@ -62,8 +62,16 @@ def apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
         plan = _judge_answer(snapshot, answer, update, result.incomplete)
     if not_added:
         plan = replace(plan, events=(*plan.events, PlannedEvent("Warning", "CostNotAdded", not_added)))
+    if result.answered_by is not None:
+        plan = replace(plan, events=(*plan.events, _tell_fallback(snapshot, result, result.answered_by)))
     # A plan that goes on with the next turn stores more than the answer.
     return replace(plan, stored=plan.stored or offloaded.stored, answered=turn)
+
+
+def _tell_fallback(snapshot: TaskSnapshot, result: LLMResult, other: ObjectRef) -> PlannedEvent:
+    name = snapshot.llm.name if snapshot.llm is not None else ""
+    told = f'LLM "{other.name}" answered in place of "{name}": {result.fallback_reason}'
+    return PlannedEvent("Warning", "LLMFallbackUsed", shorten(told))
 
 
 def _judge_answer(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], incomplete: str) -> TaskPlan:

@@ -11,8 +11,10 @@ from kubechain_common.api.v1alpha1.meta import (
     HttpURL,
     KubeModel,
     PrinterColumn,
+    Ref,
     Resource,
     SecretSource,
+    refers_to,
 )
 from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.rules import cel, cel_matches, validations
@@ -20,6 +22,7 @@ from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 Provider = Literal["openai", "anthropic", "mistral", "google", "vertex"]
 
+_BY_NAME = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 _ZERO_TO_ONE = r"^(0(\.[0-9]+)?|1(\.0+)?)$"
 _ZERO_TO_TWO = r"^(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
 _PENALTY = r"^-?(0(\.[0-9]+)?|1(\.[0-9]+)?|2(\.0+)?)$"
@@ -189,6 +192,15 @@ class LLMSpec(KubeModel):
         | None
     ) = None
     rate_limit: LLMRateLimit | None = None
+    fallbacks: Annotated[
+        list[Annotated[Ref, refers_to("an LLM")]],
+        Field(
+            max_length=5,
+            json_schema_extra=_BY_NAME,
+            description="LLMs that are asked, in this order, when this one's provider is down, overloaded, asks to be"
+            " left alone for long, does not take the key or does not know the model. Their own fallbacks are not.",
+        ),
+    ] = Field(default_factory=list)
 
 
 class LLMStatus(ReadinessStatus):
