@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubechain_common.api.content import PAGE_KEY, TEXT_KEY, read_page, write_page
+from kubechain_common.api.content import PAGE_KEY, SUMMARY_INTRODUCTION, TEXT_KEY, read_page, write_page
 from kubechain_common.api.v1alpha1.conversation import ConfigMapKeyRef, ContentSource, ImageSource, Message, ShownImage
 from kubechain_common.api.v1alpha1.meta import Ref
 from kubechain_common.kube.errors import NotFoundError, UnavailableError
@@ -210,3 +210,79 @@ async def test_an_image_of_another_task_is_not_read(api: Api) -> None:
     api.add_config_map("a", {"image": "AAAA"}, metadata={})
     with pytest.raises(ContentLostError, match="does not belong to Task"):
         await build_reader(api).show_images(REF, [picture("a")], 1)
+
+
+# --- summaries
+
+
+def said(*texts: str) -> list[Message]:
+    """Messages by their first letter: s(ystem), u(ser), a(ssistant), and S2 for a summary that keeps two."""
+    roles: dict[str, Any] = {"s": "system", "u": "user", "a": "assistant", "t": "tool", "S": "summary"}
+    return [Message(role=roles[t[0]], content=t, keeps=int(t[1]) if t[0] == "S" else None) for t in texts]
+
+
+def texts(messages: list[Message]) -> list[str]:
+    return [message.content.removeprefix(f"{SUMMARY_INTRODUCTION}\n\n") for message in messages]
+
+
+@pytest.mark.parametrize(
+    ("record", "view"),
+    [
+        ("s u a1 t1", "s u a1 t1"),
+        ("s u a1 t1 a2 t2 S2", "s u S2 a2 t2"),
+        ("s u a1 t1 a2 t2 S0 a3", "s u S0 a3"),
+        ("s u a1 t1 S2 a2 t2 a3 t3 S2 a4", "s u S2 a3 t3 a4"),
+        ("s u a1 t1 S2 a2 S3", "s u S3 a1 t1 a2"),
+        ("s u S9 a2", "s u S9 a2"),
+    ],
+)
+async def test_the_model_reads_a_conversation_from_its_last_summary_on(api: Api, record: str, view: str) -> None:
+    window = said(*record.split())
+    read = await build_reader(api).read(REF, window)
+    assert texts(read) == view.split()
+    assert all(message.role != "summary" for message in read)
+    assert await build_reader(api).read_record(REF, window) == window
+
+
+async def test_pages_before_the_summary_are_not_read_for_the_model(api: Api) -> None:
+    earlier = stored("older", PAGE_KEY, "earlier")
+    api.add_config_map("older", {PAGE_KEY: write_page(said("a1", "t1"))})
+    api.add_config_map("newer", {PAGE_KEY: write_page([earlier, *said("a2", "t2")])})
+    head, earlier = said("s", "u"), stored("newer", PAGE_KEY, "earlier")
+    reader = build_reader(api)
+    assert texts(await reader.read(REF, [*head, earlier, *said("a3", "t3", "S2", "a4")])) == [
+        "s",
+        "u",
+        "S2",
+        "a3",
+        "t3",
+        "a4",
+    ]
+    assert api.asked == []
+    assert texts(await reader.read(REF, [*head, earlier, *said("a3", "S2", "a4")])) == [
+        "s",
+        "u",
+        "S2",
+        "t2",
+        "a3",
+        "a4",
+    ]
+    assert [path.rpartition("/")[2] for path in api.asked] == ["newer"]
+    whole = await reader.read_record(REF, [*head, earlier, *said("a3", "S1")])
+    assert texts(whole) == ["s", "u", "a1", "t1", "a2", "t2", "a3", "S1"]
+
+
+async def test_a_summary_in_a_page_is_found(api: Api) -> None:
+    older = stored("older", PAGE_KEY, "earlier")
+    api.add_config_map("older", {PAGE_KEY: write_page(said("a1"))})
+    api.add_config_map("newer", {PAGE_KEY: write_page([older, *said("a2", "S1", "a3")])})
+    window = [*said("s", "u"), stored("newer", PAGE_KEY, "earlier"), *said("a4")]
+    assert texts(await build_reader(api).read(REF, window)) == ["s", "u", "S1", "a2", "a3", "a4"]
+    assert [path.rpartition("/")[2] for path in api.asked] == ["newer"]
+
+
+async def test_texts_that_a_summary_stands_for_are_not_asked_for(api: Api) -> None:
+    api.add_config_map("summary", {TEXT_KEY: "long"})
+    summary = stored("summary", role="summary").model_copy(update={"keeps": 0})
+    read = await build_reader(api).read(REF, [*said("s", "u"), tool("gone"), summary])
+    assert [message.content for message in read] == ["s", "u", f"{SUMMARY_INTRODUCTION}\n\nlong"]

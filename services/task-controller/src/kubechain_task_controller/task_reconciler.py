@@ -43,6 +43,7 @@ from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.tracing import emit_span, new_span_context
 from kubechain_task_controller.budget_book import BudgetBook
+from kubechain_task_controller.core.overflow import build_request_window
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.response_format import build_response_format
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
@@ -201,7 +202,7 @@ class TaskReconciler:
             return Source(known) if known is not None else None
         try:
             source = await self._kube.get(Task, known.namespace, known.name)
-            return Source(source, await self._reader.read(ObjectRef.of(source), source.status.context_window))
+            return Source(source, await self._reader.read_record(ObjectRef.of(source), source.status.context_window))
         except NotFoundError:
             return None
         except ContentLostError as error:
@@ -304,10 +305,10 @@ class TaskReconciler:
             task=ObjectRef.of(task),
             turn=turn,
             llm=llm,
-            messages=task.status.context_window,
+            messages=build_request_window(task),
             texts=_limit(plan.texts),
             tools=snapshot.catalog.definitions(),
-            response_format=build_response_format(snapshot.agent),
+            response_format=build_response_format(snapshot.agent) if task.status.summary_keeps is None else None,
         )
         await self._dispatcher.publish(
             turn_key(task.uid, turn),

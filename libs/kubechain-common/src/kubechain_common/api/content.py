@@ -56,3 +56,47 @@ def split_window(window: Sequence[Message]) -> tuple[list[Message], Message | No
     if at is None:
         return [], None, list(window)
     return list(window[:at]), window[at], list(window[at + 1 :])
+
+
+_HEAD = 2
+SUMMARY_INTRODUCTION = "Summary of the conversation so far, in place of its earlier messages:"
+
+
+def split_head(window: Sequence[Message]) -> tuple[list[Message], list[Message]]:
+    """The messages that the conversation began with, which stay in sight, and all others; for a window without a
+    reference to earlier messages.
+    """
+    spoken = next((i for i, message in enumerate(window) if message.role not in ("system", "user")), len(window))
+    head = min(_HEAD, spoken)
+    return list(window[:head]), list(window[head:])
+
+
+def holds_view(messages: Sequence[Message]) -> bool:
+    """Whether nothing before these messages, but the beginning of the conversation, is read by the model."""
+    at = _find_summary(messages)
+    return at is not None and len(_before(messages, at)) >= (messages[at].keeps or 0)
+
+
+def build_view(head: Sequence[Message], messages: Sequence[Message]) -> list[Message]:
+    """What the model reads of a conversation that begins with ``head``: from its last summary on, if there is one."""
+    at = _find_summary(messages)
+    if at is None:
+        return [*head, *messages]
+    before, keeps = _before(messages, at), messages[at].keeps or 0
+    kept = before[max(0, len(before) - keeps) :]
+    return [*head, messages[at], *kept, *messages[at + 1 :]]
+
+
+def speak_summary(message: Message) -> Message:
+    """A summary as the model reads it: no provider knows the role. Other messages stay as they are."""
+    if message.role != "summary":
+        return message
+    return Message(role="user", content=f"{SUMMARY_INTRODUCTION}\n\n{message.content}")
+
+
+def _find_summary(messages: Sequence[Message]) -> int | None:
+    return next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "summary"), None)
+
+
+def _before(messages: Sequence[Message], at: int) -> list[Message]:
+    return [message for message in messages[:at] if message.role != "summary"]

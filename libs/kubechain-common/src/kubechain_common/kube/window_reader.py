@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from kubechain_common.api.content import (
     arguments_key,
+    build_view,
+    holds_view,
     read_page,
     reference_key,
     result_key,
+    speak_summary,
+    split_head,
     split_window,
     stored_key,
 )
@@ -62,20 +66,35 @@ class WindowReader:
             self._cache.put((task.uid, key), text, sys.getsizeof(text))
 
     async def read(self, task: ObjectRef, window: Sequence[Message]) -> list[Message]:
-        """The whole conversation. Raises ContentLostError, or another KubeError when the API server fails."""
-        head, earlier, tail = split_window(window)
-        parts = [await self._fill(task, tail)]
+        """What the model reads: the whole conversation, or from its last summary on.
+
+        Raises ContentLostError, or another KubeError when the API server fails.
+        """
+        head, messages = await self._collect(task, window, enough=holds_view)
+        return [speak_summary(message) for message in await self._fill(task, build_view(head, messages))]
+
+    async def read_record(self, task: ObjectRef, window: Sequence[Message]) -> list[Message]:
+        """All that was ever said, summaries where they were given. Raises as ``read`` does."""
+        head, messages = await self._collect(task, window, enough=lambda _: False)
+        return list(await self._fill(task, [*head, *messages]))
+
+    async def _collect(
+        self, task: ObjectRef, window: Sequence[Message], enough: Callable[[Sequence[Message]], bool]
+    ) -> tuple[list[Message], list[Message]]:
+        """The beginning of the conversation, and its messages from the end back until they are ``enough``."""
+        head, earlier, messages = split_window(window)
+        if earlier is None:
+            return split_head(window)
         read: set[str] = set()
-        while earlier is not None:
+        while earlier is not None and not enough(messages):
             key = _page_key(earlier)
             if key in read:  # whoever may write ConfigMaps could make one so, and us read it for ever
                 raise ContentLostError(f"{_describe(key)} says that it comes before itself")
             read.add(key)
             page = await self._read_page(task, key)
             earlier = page.earlier
-            parts.append(page.messages)
-        parts.append(await self._fill(task, head))
-        return [message for part in reversed(parts) for message in part]
+            messages = [*page.messages, *messages]
+        return head, messages
 
     async def show_images(self, task: ObjectRef, messages: Sequence[Message], limit: int) -> list[Message]:
         """The messages with the ``data`` of the newest ``limit`` images; those before are named in their texts only.

@@ -19,7 +19,9 @@ from kubechain_task_controller.core.ending import (
     end_failed,
     ended,
 )
+from kubechain_task_controller.core.next_turn import go_on
 from kubechain_task_controller.core.offload import offload_answer, offload_results
+from kubechain_task_controller.core.overflow import count_before, policy_of
 from kubechain_task_controller.core.periods import note_turn
 from kubechain_task_controller.core.plan import PlannedEvent, TaskPlan, TaskSnapshot, Turn
 from kubechain_task_controller.core.response_format import (
@@ -34,38 +36,52 @@ from kubechain_task_controller.core.response_format import (
 )
 from kubechain_task_controller.core.spent import add_cost, price
 from kubechain_task_controller.core.steps import (
-    begin_turn,
+    end_at_max_turns,
     in_flight,
     keep_window,
     max_turns_of,
     stop_at_budget,
 )
+from kubechain_task_controller.core.summary import apply_summary
+from kubechain_task_controller.core.window_size import count_answer, estimate_messages
 
 ANSWERED = "LLM final response received"
 
 
 def apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
-    task = snapshot.task
+    """What the model said, counted and priced, and what follows from it."""
+    status = snapshot.task.status
     turn = Turn(result.usage or TokenUsage(), price(result.usage or TokenUsage(), snapshot.prices))
     answer = normalise_answer(result.message or Message(role="assistant"), result.turn, result.usage)
-    offloaded = offload_answer(task, task.status.context_window, answer)
-    cost, not_added = add_cost(task.status, turn.cost)
-    update = {
-        **keep_window(offloaded.window, task.status.message_count + 1),
-        "token_usage": (task.status.token_usage or TokenUsage()) + turn.usage,
+    cost, not_added = add_cost(status, turn.cost)
+    used = {
+        "token_usage": (status.token_usage or TokenUsage()) + turn.usage,
         **cost,
-        **note_turn(task.status, snapshot.now),
+        **note_turn(status, snapshot.now),
     }
-    if answer.tool_calls:
-        plan = begin_tool_calls(snapshot, answer.tool_calls, update)
+    if status.summary_keeps is not None:
+        plan = apply_summary(snapshot, status.model_copy(update=used), answer, result.incomplete)
     else:
-        plan = _judge_answer(snapshot, answer, update, result.incomplete)
+        plan = _apply_message(snapshot, answer, used, result.incomplete)
     if not_added:
         plan = replace(plan, events=(*plan.events, PlannedEvent("Warning", "CostNotAdded", not_added)))
     if result.answered_by is not None:
         plan = replace(plan, events=(*plan.events, _tell_fallback(snapshot, result, result.answered_by)))
+    return replace(plan, answered=turn)
+
+
+def _apply_message(snapshot: TaskSnapshot, answer: Message, used: dict[str, object], incomplete: str) -> TaskPlan:
+    task = snapshot.task
+    offloaded = offload_answer(task, task.status.context_window, answer)
+    update = {**used, **keep_window(offloaded.window, task.status.message_count + 1)}
+    if policy_of(snapshot) is not None:
+        update["window_tokens"] = count_answer(count_before(snapshot), answer, answer.usage)
+    if answer.tool_calls:
+        plan = begin_tool_calls(snapshot, answer.tool_calls, update)
+    else:
+        plan = _judge_answer(snapshot, answer, update, incomplete)
     # A plan that goes on with the next turn stores more than the answer.
-    return replace(plan, stored=plan.stored or offloaded.stored, answered=turn)
+    return replace(plan, stored=plan.stored or offloaded.stored)
 
 
 def _tell_fallback(snapshot: TaskSnapshot, result: LLMResult, other: ObjectRef) -> PlannedEvent:
@@ -111,21 +127,16 @@ def _finish_with(snapshot: TaskSnapshot, answer: Message, update: dict[str, obje
 
 def _refuse_answer(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], problem: str) -> TaskPlan:
     """An answer that breaks the Agent's responseFormat goes back to the model once: a turn that everybody can see."""
-    status = snapshot.task.status
-    window = [*status.context_window, answer, build_correction(problem)]
-    offloaded = offload_results(snapshot.task, window, {}, count=status.message_count + 2)
-    asked = status.model_copy(
-        update={
-            **update,
-            **keep_window(offloaded.window, status.message_count + 2),
-            **in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, shorten(f"{NOT_FITTING}, asking once more: {problem}")),
-            **mark_refused(snapshot, problem),
-            "turn": status.turn + 1,
-        }
-    )
-    event = PlannedEvent("Warning", CORRECTION_ASKED, asked.status_detail)
-    plan = TaskPlan(asked, consumed=True, events=(event,), stored=offloaded.stored, texts=offloaded.texts)
-    return begin_turn(snapshot, plan)
+    status, correction = snapshot.task.status, build_correction(problem)
+    count = status.message_count + 2
+    offloaded = offload_results(snapshot.task, [*status.context_window, answer, correction], {}, count=count)
+    detail = shorten(f"{NOT_FITTING}, asking once more: {problem}")
+    refused = status.model_copy(update={**update, **mark_refused(snapshot, problem), "status_detail": detail})
+    tokens = refused.window_tokens
+    if tokens is not None:
+        tokens += estimate_messages([correction])
+    event = PlannedEvent("Warning", CORRECTION_ASKED, detail)
+    return go_on(snapshot, refused, offloaded, count, tokens, events=(event,))
 
 
 def _end_unfit(snapshot: TaskSnapshot, answer: Message, update: dict[str, object], problem: str, why: str) -> TaskPlan:
@@ -138,12 +149,8 @@ def _end_unfit(snapshot: TaskSnapshot, answer: Message, update: dict[str, object
 
 def begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], update: dict[str, object]) -> TaskPlan:
     task = snapshot.task
-    limit = max_turns_of(snapshot)
-    if task.status.turn >= limit:
-        status = task.status.model_copy(update=update)
-        reached = f"The Task reached its limit of {limit} turns (maxTurns) without a final answer"
-        event = PlannedEvent("Warning", "MaxTurnsExceeded", reached)
-        return end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
+    if task.status.turn >= max_turns_of(snapshot):
+        return end_at_max_turns(snapshot, task.status.model_copy(update=update))
     exceeded = find_exceeded(snapshot, task.status.model_copy(update=update))
     if exceeded:  # nobody would read what its calls give
         return stop_at_budget(snapshot, exceeded, task.status.model_copy(update=update))

@@ -7,23 +7,23 @@ from datetime import datetime
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
-from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_task_controller.core.budget import (
     find_exceeded,
 )
 from kubechain_task_controller.core.context_window import (
     build_tool_message,
 )
+from kubechain_task_controller.core.next_turn import go_on
 from kubechain_task_controller.core.offload import offload_results
+from kubechain_task_controller.core.overflow import count_before, policy_of
 from kubechain_task_controller.core.plan import PlannedEvent, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.steps import (
-    begin_turn,
-    in_flight,
     keep_window,
     stop_at_budget,
     wait_in_flight,
 )
 from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
+from kubechain_task_controller.core.window_size import estimate_messages
 
 TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
 
@@ -82,13 +82,7 @@ def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) 
     if exceeded:  # by a sub-agent; the turn that is not made has no number
         whole = status.model_copy(update=keep_window(offloaded.window, count))
         return replace(stop_at_budget(snapshot, exceeded, whole), stored=offloaded.stored)
-    updated = status.model_copy(
-        update={
-            **in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, TOOLS_DONE),
-            **keep_window(offloaded.window, count),
-            "turn": status.turn + 1,
-        }
-    )
+    tokens = count_before(snapshot) + estimate_messages(messages) if policy_of(snapshot) is not None else None
     done = PlannedEvent("Normal", "AllToolCallsCompleted", TOOLS_DONE)
-    plan = TaskPlan(updated, consumed=consumed, events=(done,), stored=offloaded.stored, texts=offloaded.texts)
-    return begin_turn(snapshot, plan)
+    status = status.model_copy(update={"status_detail": TOOLS_DONE})
+    return go_on(snapshot, status, offloaded, count, tokens, consumed=consumed, events=(done,))

@@ -55,7 +55,7 @@ def _until_turn(source: Source, turn: int | None) -> list[Message]:
     window, last = source.window, source.task.status.turn
     if turn is None or turn >= last:
         return list(window)
-    answers = [i for i, m in enumerate(window) if m.role == "assistant"]
+    answers = [i for i, m in enumerate(window) if m.role in ("assistant", "summary")]
     own = answers[-last:]
     return list(window[: own[turn]]) if turn < len(own) else list(window)
 

@@ -29,9 +29,14 @@ def seconds_left(task: Task, now: datetime) -> float | None:
     return deadline - (now - started).total_seconds()
 
 
-def ended(snapshot: TaskSnapshot, condition: str, reason: str, message: str) -> dict[str, object]:
-    """The parts of a status that say when, and with which condition, the Task ended."""
-    status = snapshot.task.status
+def ended(
+    snapshot: TaskSnapshot, condition: str, reason: str, message: str, status: TaskStatus | None = None
+) -> dict[str, object]:
+    """The parts of a status that say when, and with which condition, the Task ended.
+
+    ``status`` is the one that is written, if not the Task's own.
+    """
+    status = status or snapshot.task.status
     new = Condition(
         type=condition,
         status="True",
@@ -74,7 +79,7 @@ def end_failed(
             "status": "Error",
             "status_detail": shorten(detail),
             "error": shorten(error),
-            **ended(snapshot, "Failed", reason, shorten(detail)),
+            **ended(snapshot, "Failed", reason, shorten(detail), base),
         }
     )
     return TaskPlan(

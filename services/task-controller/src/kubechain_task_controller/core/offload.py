@@ -24,6 +24,7 @@ from kubechain_common.api.content import (
     TEXT_KEY,
     arguments_key,
     result_key,
+    split_head,
     split_window,
     stored_key,
     write_page,
@@ -177,7 +178,7 @@ def _page_out(task: Task, window: list[Message], count: int) -> Offloaded:
         return Offloaded(window)
     head, earlier, rest = split_window(window)
     if earlier is None:
-        head, rest = _split_head(window)
+        head, rest = split_head(window)
     cut = _first_kept(rest, sizes[len(window) - len(rest) :])
     behind = count - len(head) - len(rest)
     pages: list[StoredText] = []
@@ -188,13 +189,6 @@ def _page_out(task: Task, window: list[Message], count: int) -> Offloaded:
         earlier = Message(role="earlier", content=f"{behind} earlier messages", content_from=_source_of(page))
     short = [*head, *([earlier] if earlier else []), *rest[cut:]]
     return Offloaded(short, tuple(pages), _texts_of(pages))
-
-
-def _split_head(window: Sequence[Message]) -> tuple[list[Message], list[Message]]:
-    """The messages that the conversation began with stay in sight."""
-    spoken = next((i for i, message in enumerate(window) if message.role not in ("system", "user")), len(window))
-    head = min(_HEAD, spoken)
-    return list(window[:head]), list(window[head:])
 
 
 def _first_kept(rest: Sequence[Message], sizes: Sequence[int]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_task_controller.core.budget import (
     find_exceeded,
@@ -19,14 +17,13 @@ from kubechain_task_controller.core.context_window import (
 from kubechain_task_controller.core.ending import (
     fail,
 )
+from kubechain_task_controller.core.next_turn import go_on
 from kubechain_task_controller.core.offload import offload_start
+from kubechain_task_controller.core.overflow import count_start
 from kubechain_task_controller.core.plan import PlannedEvent, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.steps import (
     BUDGET_EXCEEDED,
     SENDING,
-    SENDING_EVENT,
-    in_flight,
-    keep_window,
     wait,
     wait_for_namespace,
 )
@@ -54,19 +51,17 @@ def decide_start(snapshot: TaskSnapshot) -> TaskPlan:
     offloaded = offload_start(snapshot.task, window)
     status = snapshot.task.status.model_copy(
         update={
-            **in_flight(TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, SENDING),
-            "turn": 1,
             "start_time": snapshot.task.status.start_time or snapshot.now,
+            "status_detail": SENDING,
             "user_msg_preview": preview_of(window),
             "span_context": snapshot.new_span,
             "observed_generation": snapshot.task.metadata.generation,
-            **keep_window(offloaded.window, len(window)),
             **mark_within(snapshot),
         }
     )
     validated = PlannedEvent("Normal", "ValidationSucceeded", "Task validation succeeded")
-    plan = TaskPlan(status, consumed=True, send=True, fresh=True, events=(validated, SENDING_EVENT))
-    return replace(plan, stored=offloaded.stored, texts=offloaded.texts)
+    tokens = count_start(snapshot, window)
+    return go_on(snapshot, status, offloaded, len(window), tokens, events=(validated,))
 
 
 def _missing_for_start(snapshot: TaskSnapshot) -> str | None:

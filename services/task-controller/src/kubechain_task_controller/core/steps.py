@@ -80,6 +80,12 @@ def stop_at_budget(snapshot: TaskSnapshot, exceeded: str, status: TaskStatus) ->
     return end_failed(snapshot, BUDGET_EXCEEDED, exceeded, exceeded, event, status)
 
 
+def end_at_max_turns(snapshot: TaskSnapshot, status: TaskStatus) -> TaskPlan:
+    reached = f"The Task reached its limit of {max_turns_of(snapshot)} turns (maxTurns) without a final answer"
+    event = PlannedEvent("Warning", "MaxTurnsExceeded", reached)
+    return end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
+
+
 def max_turns_of(snapshot: TaskSnapshot) -> int:
     own = snapshot.task.spec.max_turns
     agents = snapshot.agent.spec.max_turns if snapshot.agent else None

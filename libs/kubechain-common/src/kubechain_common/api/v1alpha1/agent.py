@@ -61,6 +61,24 @@ class AgentResponseFormat(KubeModel):
     ]
 
 
+class AgentContext(KubeModel):
+    """How much the model may be given to read, and what becomes of a conversation that grows beyond it."""
+
+    max_tokens: Annotated[
+        int, Field(ge=1, description="Tokens of a request: those of the last one, and an estimate of what came after.")
+    ]
+    on_overflow: (
+        Annotated[
+            Literal["Fail", "Summarise"],
+            Field(
+                description="Fail ends the Task. Summarise has the model summarise all but the beginning and the last"
+                " messages, and goes on with that. Absent: Fail."
+            ),
+        ]
+        | None
+    ) = None
+
+
 class AgentSpec(KubeModel):
     model_config = ConfigDict(
         json_schema_extra=validations(
@@ -113,6 +131,7 @@ class AgentSpec(KubeModel):
         | None
     ) = None
     response_format: AgentResponseFormat | None = None
+    context: AgentContext | None = None
 
 
 class ValidMCPServer(KubeModel):

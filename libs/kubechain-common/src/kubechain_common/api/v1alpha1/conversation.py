@@ -13,8 +13,10 @@ from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.meta import KubeModel, Ref
 
-Role = Literal["system", "user", "assistant", "tool", "earlier"]
-"""``earlier`` is no message: it stands for the messages that ``contentFrom`` names, oldest first."""
+Role = Literal["system", "user", "assistant", "tool", "earlier", "summary"]
+"""``earlier`` is no message: it stands for the messages that ``contentFrom`` names, oldest first. ``summary`` is what
+the model said about the conversation before it, of which it reads the beginning and ``keeps`` messages from then on.
+"""
 
 MAX_CONTENT = 1_048_576
 
@@ -95,6 +97,10 @@ class Message(KubeModel):
     images: Annotated[list[ImageSource], Field(max_length=MAX_IMAGES)] | None = None
     provider_data: dict[str, Any] | None = None
     usage: Annotated[MessageUsage, Field(description="Of an answer: the tokens of its turn.")] | None = None
+    keeps: (
+        Annotated[int, Field(description="Of a summary: the messages before it that the model still reads in full.")]
+        | None
+    ) = None
 
 
 class GivenMessage(Message):

@@ -92,6 +92,9 @@ _GIVEN_WINDOW = tuple(
             "m.role != 'earlier'", "role earlier is written by KubeChain only: give the messages themselves"
         ),
         _every_message(
+            "m.role != 'summary'", "role summary is written by KubeChain only: give it as a message with role user"
+        ),
+        _every_message(
             "!has(m.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"
         ),
         _every_message("!has(m.images)", "images are written by KubeChain only: a tool returns them"),
@@ -206,6 +209,20 @@ class TaskStatus(KubeModel):
     output: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
     error: Annotated[str, Field(max_length=32768)] = ""
     context_window: Annotated[list[Message], Field(max_length=20000)] = Field(default_factory=list)
+    window_tokens: (
+        Annotated[
+            int,
+            Field(description="About the tokens of what the model reads next; known while the Agent has spec.context."),
+        ]
+        | None
+    ) = None
+    summary_keeps: (
+        Annotated[
+            int,
+            Field(description="While a turn asks for a summary: of all messages but so many at the end."),
+        ]
+        | None
+    ) = None
     span_context: SpanContext | None = None
     observed_generation: int | None = None
     conditions: Conditions = Field(default_factory=list)

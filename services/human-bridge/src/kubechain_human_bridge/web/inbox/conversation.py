@@ -37,7 +37,7 @@ class Conversations:
         try:
             task = await self._kube.get(Task, namespace, task_name)
             kept, omitted = choose(task.status.context_window)
-            return describe(await self._reader.read(ObjectRef.of(task), kept), omitted=omitted)
+            return describe(await self._reader.read_record(ObjectRef.of(task), kept), omitted=omitted)
         except NotFoundError:
             return missing(f'Task "{task_name}" does not exist any more.')
         except KubeError as error:
