@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +24,7 @@ from tests.e2e.support.replicas import more_replicas, read_metrics
 from tests.e2e.support.witness import Witness
 from tests.e2e.support.workspace import Workspace
 
+from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT
 from kubechain_common.testing.eventually import eventually
 from kubechain_llm_gateway.rate_limit import BURST
 
@@ -29,6 +32,8 @@ pytestmark = pytest.mark.e2e
 
 SECONDS = 60.0
 REPLICAS = 3
+CLIENTS = 4
+MANY_TASKS = 500
 RATE_TASKS = int(os.environ.get("KUBECHAIN_TEST_RATE_TASKS", "110"))
 DOWN_SECONDS = float(os.environ.get("KUBECHAIN_TEST_DOWN_SECONDS", "8"))
 
@@ -58,7 +63,10 @@ class Place:
             self.kubectl.wait(f"agent/{name}", timeout=60)
 
     def begin(self, agent: str, count: int) -> None:
-        self.kubectl.apply(*(manifests.task(f"{agent}-{n}", f"{agent}-{n}", agent) for n in range(count)))
+        tasks = [json.dumps(manifests.task(f"{agent}-{n}", f"{agent}-{n}", agent)) for n in range(count)]
+        texts = ["\n---\n".join(part) for start in range(CLIENTS) if (part := tasks[start::CLIENTS])]
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            list(pool.map(lambda text: self.kubectl("create", "-f", "-", input=text), texts))
 
     def detail_of(self, llm: str) -> str:
         return str(self.kubectl.get("llm", llm)["status"]["statusDetail"])
@@ -229,3 +237,26 @@ def test_a_fallback_answers_while_the_provider_is_down(place: Place, servers: Ba
     assert len(spare.calls) == 11
     assert asked <= 10
     assert [call.message for call in main.calls if call.status == 200] == ["main-again"]
+
+
+def test_a_namespace_with_many_tasks_does_not_starve_one_with_one(
+    new_workspace: Callable[[], Workspace], servers: BackgroundLoop
+) -> None:
+    """Both are served by the same replica, which makes as many calls at a time for the busy one as it may."""
+    busy, quiet = Place(new_workspace(), servers), Place(new_workspace(), servers)
+    slow, quick = busy.serve(), quiet.serve()
+    busy.apply_llm("busy", slow)
+    quiet.apply_llm("quiet", quick)
+    slow.held = True
+    busy.begin("busy", MANY_TASKS)
+    until(lambda: slow.open == LLM_MAX_IN_FLIGHT, "a crowd of calls")
+    began = time.monotonic()
+    quiet.begin("quiet", 1)
+    quiet.wait_finished("quiet", 1)
+    took = time.monotonic() - began
+    assert slow.open == LLM_MAX_IN_FLIGHT, "the crowd is still there"
+    slow.held = False
+    assert quick.calls[0].at - began < 3.0, "the call of the quiet namespace was made at once"
+    assert took < 10.0
+    busy.wait_finished("busy", MANY_TASKS)
+    assert len(slow.calls) == MANY_TASKS

@@ -278,6 +278,22 @@ async def test_after_a_pause_calls_start_one_by_one(world: World) -> None:
     assert world.calls == 9
 
 
+async def test_too_many_calls_become_fewer_where_nobody_says_for_how_long(world: World) -> None:
+    replica = world.replicas[0]
+    world.answering.clear()
+    async with asyncio.TaskGroup() as group:
+        first = [group.create_task(_outcome(replica.call())) for _ in range(9)]
+        await until(lambda: world.open == 9)
+        refused = TransientProviderError("Rate limit reached.", status_code=429)
+        await replica.admission._learn(world.llm, refused, epoch())  # one more that was refused
+        second = [group.create_task(_outcome(replica.call())) for _ in range(9)]
+        await until(lambda: not any(task.done() for task in second))
+        assert world.open == 9, "more than four are under way already"
+        world.answering.set()
+        await asyncio.gather(*first, *second)
+    assert world.calls == 18
+
+
 async def test_the_end_of_the_process_leaves_the_call_to_another(world: World) -> None:
     replica = world.replicas[0]
     at = epoch()

@@ -44,7 +44,7 @@ class MeteredLLM:
     """Serves Chat Completions on one port, which stays the same over ``close`` and ``open``.
 
     Each answer takes ``delay`` seconds and costs ``tokens``; ``rule`` may refuse it. ``down`` refuses everything, also
-    to list the models.
+    to list the models. While it is ``held`` no answer leaves.
     """
 
     def __init__(self, *, delay: float = 0.0, tokens: int = 2, rule: Rule | None = None) -> None:
@@ -52,6 +52,7 @@ class MeteredLLM:
         self.tokens = tokens
         self.rule = rule
         self.down: Refusal | None = None
+        self.held = False
         self._lock = threading.Lock()
         self._calls: list[Call] = []
         self._open = 0
@@ -125,6 +126,8 @@ class MeteredLLM:
         status = refusal.status if refusal is not None else 200
         try:
             await asyncio.sleep(self.delay if refusal is None else 0)
+            while self.held:  # noqa: ASYNC110 - another thread lets it go
+                await asyncio.sleep(0.05)
         except asyncio.CancelledError:
             status = 0
             raise

@@ -1,8 +1,8 @@
 """Lets the calls of LLMs out to their providers: all that may hold a call back on its way is asked here.
 
-The health of the provider as all replicas know it (``circuit``), the order of those that wait (``gate``) and the LLM's
-own limits (``metering``). What comes of the call is reported back and decides about the next ones. A call that nothing
-holds back, of an LLM without limits, costs no round trip.
+The health of the provider as all replicas know it (``circuit``), the order of those that wait (``gate``), the LLM's own
+limits (``metering``) and the namespace's share of this replica (``fair_share``). What comes of the call is reported
+back and decides about the next ones. A call that nothing holds back, of an LLM without limits, costs no round trip.
 
 A call that waits costs no attempt. What it waits for is told once it has waited for some seconds, and again when that
 changes.
@@ -35,6 +35,7 @@ from kubechain_llm_gateway.circuit import (
     recover,
     trip,
 )
+from kubechain_llm_gateway.fair_share import FairShare
 from kubechain_llm_gateway.fallback import ProviderBlockedError
 from kubechain_llm_gateway.gate import Gate, Waiter
 from kubechain_llm_gateway.health_board import HealthBoard
@@ -61,6 +62,7 @@ Leave = Callable[[Block], bool]
 R = TypeVar("R", bound=Answer)
 NOTHING = TokenUsage()
 
+_TOO_MANY = frozenset({429, 529})
 _RECONSIDER = 5.0
 """Seconds after which a call that waits looks whether it could go elsewhere by now."""
 
@@ -76,6 +78,7 @@ class Admission:
         self._find = find
         self._stopping = stopping
         self._gates: dict[str, Gate] = {}
+        self._share = FairShare()
         self._failures: defaultdict[str, int] = defaultdict(int)
         board.add_handler(self._look)
 
@@ -100,7 +103,9 @@ class Admission:
         waited, reservation = await self._enter(llm, gate, characters, tell, leave)
         began, usage = epoch(), NOTHING
         try:
-            result = await call(waited)
+            async with self._share.hold(llm.namespace):
+                began = epoch()
+                result = await call(waited)
             usage = result.usage
             await self._learn(llm, None, began)
         except ProviderError as error:
@@ -129,12 +134,14 @@ class Admission:
                 if on_trial or self._failures[uid] >= TRIP_AFTER:
                     reason = error.message if error is not None else ""
                     await self._board.change(uid, lambda health: trip(health, generation, reason, began, epoch()))
-        seconds = read_pause(error)
+        seconds, gate = read_pause(error), self._gate_of(llm)
         if error is None:
-            self._gate_of(llm).widen()
+            gate.widen()
         elif seconds is not None:
             words = error.message
             await self._board.change(uid, lambda health: pause(health, generation, seconds, words, epoch()))
+        elif error.retryable and error.status_code in _TOO_MANY:
+            gate.narrow(gate.under_way // 2)  # it does not say for how long, so find out how many it takes
 
     def forget(self, llm: LLM) -> None:
         """The LLM is gone; calls that still wait for it are looked at once more."""

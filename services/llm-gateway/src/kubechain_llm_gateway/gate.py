@@ -74,9 +74,9 @@ class Gate:
         self.under_way -= 1
         self._let_in()
 
-    def narrow(self) -> None:
-        """One at a time from now on."""
-        self._width = 1
+    def narrow(self, width: int = 1) -> None:
+        """So many at a time from now on, at most."""
+        self._width = min(max(1, width), self._width or OPEN_WIDE)
         self._stop_growing()
 
     def widen(self) -> None:
