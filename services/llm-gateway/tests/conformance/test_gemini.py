@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -40,6 +41,26 @@ async def test_signatures_survive_the_task(open_bench: OpenBench, target: Target
     bench = await open_bench(HOST_OF[target], model="gemini-3-pro")
     bench.answer(signed_reply(SIGNATURE, None), Reply("noon"))
     first = Message.model_validate((await bench.complete(HI, [CLOCK])).message.to_wire())
+    await bench.complete([*HI, first, *results(first)], [CLOCK])
+    calls = bench.bodies[-1]["messages"][1]["tool_calls"]
+    assert [call.get("extra_content") for call in calls] == [SIGNATURE, None]
+
+
+async def test_signatures_survive_a_stream(open_bench: OpenBench) -> None:
+    bench = await open_bench(HOST_OF[Target.GOOGLE], model="gemini-3-pro")
+    function = {"name": "clock", "arguments": "{}"}
+    delta = {
+        "role": "assistant",
+        "tool_calls": [
+            {"index": 0, "id": "a", "type": "function", "function": function, "extra_content": SIGNATURE},
+            {"index": 1, "id": "b", "type": "function", "function": function},
+        ],
+    }
+    chunks = [{"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]} for reason in (None, "tool_calls")]
+    chunks[1]["choices"][0]["delta"] = {}
+    events = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    bench.answer(web.Response(text=events, content_type="text/event-stream"), Reply("noon"))
+    first = (await bench.complete(HI, [CLOCK])).message
     await bench.complete([*HI, first, *results(first)], [CLOCK])
     calls = bench.bodies[-1]["messages"][1]["tool_calls"]
     assert [call.get("extra_content") for call in calls] == [SIGNATURE, None]

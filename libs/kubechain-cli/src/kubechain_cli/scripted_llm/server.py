@@ -19,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from kubechain_cli.scripted_llm import anthropic_wire, openai_wire
+from kubechain_cli.scripted_llm.cloud_paths import add_cloud_paths
 from kubechain_cli.scripted_llm.conversation_rules import check_conversation
 from kubechain_cli.scripted_llm.errors import RefusedError
 from kubechain_cli.scripted_llm.request_log import RequestLog
@@ -103,6 +104,7 @@ class ScriptedServer:
         app.router.add_post("/v1/messages", self._handle_anthropic)
         app.router.add_get("/v1/models", self._handle_models)
         app.router.add_get("/v1/models/{model}", self._handle_models)
+        add_cloud_paths(app.router, self._handle_openai, self._handle_anthropic, self._handle_models)
         app.on_response_prepare.append(_add_marker_header)
         return app
 
@@ -118,7 +120,7 @@ class ScriptedServer:
         logged = self.requests.record(request.path, raw, key)
         try:
             self._check_key(key)
-            body = _parse_body(raw)
+            body = _parse_body(raw, request.match_info)
             messages, tools = wire.parse_request(body)
             check_conversation(messages, tools)
         except RefusedError as error:
@@ -159,18 +161,25 @@ class ScriptedServer:
 def read_key(headers: Mapping[str, str]) -> str:
     """The key of a request, wherever either provider's clients put it; empty for none."""
     scheme, _, token = headers.get("Authorization", "").partition(" ")
-    return headers.get("x-api-key", "") or (token.strip() if scheme.lower() == "bearer" else "")
+    return (
+        headers.get("x-api-key", "")
+        or headers.get("api-key", "")
+        or (token.strip() if scheme.lower() == "bearer" else "")
+    )
 
 
 def _wire_of(headers: Mapping[str, str]) -> Wire:
     return ANTHROPIC if "anthropic-version" in headers or "x-api-key" in headers else OPENAI
 
 
-def _parse_body(raw: bytes) -> dict[str, Any]:
+def _parse_body(raw: bytes, path: Mapping[str, str]) -> dict[str, Any]:
+    """The body; at some of the clouds' paths it is the path that names the model."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise RefusedError(400, "We could not parse the JSON body of your request.") from error
+    if isinstance(body, dict) and "model" in path:
+        body["model"] = path["model"]
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         raise RefusedError(400, "you must provide a model parameter")
     return body
