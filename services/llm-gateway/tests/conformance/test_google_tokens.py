@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp.test_utils import unused_port
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from wire_hosts import HOST_OF, TOKEN, Bench, OpenBench, service_account
 
 from kubechain_cli.scripted_llm import Reply
@@ -109,7 +111,17 @@ async def test_what_google_says_of_an_account_is_told(
         assert "PRIVATE KEY" not in repr(raised.getrepr())
 
 
-@pytest.mark.parametrize("key", ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "x"])
+def encrypted_key() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    secret = serialization.BestAvailableEncryption(b"secret")
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret).decode()
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "x", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", encrypted_key()],
+    ids=["none", "text", "broken", "encrypted"],
+)
 async def test_a_key_that_can_not_sign_is_refused(key: str) -> None:
     pool = HTTPPool()
     account = json.dumps({**json.loads(service_account()), "private_key": key})

@@ -75,7 +75,7 @@ class ServiceAccountTokens:
             self._credentials = await asyncio.to_thread(_fetch, self._text, request)
         except TransportError as error:
             raise UnreachableProviderError(f"cannot reach Google's token endpoint: {error}") from None
-        except (MalformedError, ValueError):
+        except (MalformedError, ValueError, TypeError):  # TypeError: it is encrypted
             raise KeyRefusedError("the private_key of the service account cannot be read") from None
         except GoogleAuthError as error:
             kind = TransientProviderError if error.retryable else KeyRefusedError
