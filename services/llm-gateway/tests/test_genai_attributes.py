@@ -22,7 +22,7 @@ from kubechain_llm_gateway.genai_attributes import (
 from kubechain_llm_gateway.providers.base import Completion, identify
 
 BuildLLM = Callable[..., LLM]
-USAGE = TokenUsage(input_tokens=5, output_tokens=2, total_tokens=7)
+USAGE = TokenUsage(input_tokens=5, output_tokens=2, total_tokens=7, cached_input_tokens=4)
 
 
 def test_a_request_is_described_by_its_parameters_and_its_server(build_llm: BuildLLM) -> None:
@@ -60,7 +60,13 @@ def test_a_request_is_described_by_its_parameters_and_its_server(build_llm: Buil
         ({"provider": "anthropic"}, "anthropic", ("api.anthropic.com", 443)),
         ({"provider": "google"}, "gcp.gemini", ("generativelanguage.googleapis.com", 443)),
         ({"provider": "vertex"}, "gcp.vertex_ai", (None, None)),
+        ({"provider": "mistral"}, "mistral_ai", ("api.mistral.ai", 443)),
         ({"parameters": {"model": "m", "baseUrl": "http://ollama/v1"}}, "openai", ("ollama", 80)),
+        (
+            {"parameters": {"model": "m", "baseUrl": "https://x.openai.azure.com"}, "openai": {"apiType": "AZURE"}},
+            "azure.ai.openai",
+            ("x.openai.azure.com", 443),
+        ),
     ],
 )
 def test_the_provider_and_its_server(build_llm: BuildLLM, spec: Any, name: str, server: Any) -> None:
@@ -69,12 +75,21 @@ def test_the_provider_and_its_server(build_llm: BuildLLM, spec: Any, name: str, 
     assert (attributes.get("server.address"), attributes.get("server.port")) == server
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:99999999", "http://host:port"])
+def test_a_url_that_is_none_for_python_is_left_out(build_llm: BuildLLM, url: str) -> None:
+    llm = build_llm()
+    assert llm.spec.parameters is not None
+    llm.spec.parameters.base_url = url
+    assert "server.address" not in build_request_attributes(llm)
+
+
 def test_an_answer_is_described_by_what_it_says_of_itself() -> None:
     completion = Completion(Message(role="assistant", content="hello"), USAGE, "stop")
     reply = {"id": "chatcmpl-1", "model": "gpt-4o-2026", "choices": []}
     assert build_response_attributes(identify(completion, reply)) == {
         "gen_ai.usage.input_tokens": 5,
         "gen_ai.usage.output_tokens": 2,
+        "gen_ai.usage.cache_read.input_tokens": 4,
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.response.id": "chatcmpl-1",
         "gen_ai.response.model": "gpt-4o-2026",

@@ -17,15 +17,30 @@ from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.telemetry.tracing import AttributeValue
 from kubechain_llm_gateway.providers.base import Completion
 from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
+from kubechain_llm_gateway.wire_target import Target, target_of
 
 OPERATION = "chat"
 
-_PROVIDER_NAMES = {"mistral": "mistral_ai", "google": "gcp.gemini", "vertex": "gcp.vertex_ai"}
+_NAMES = {
+    Target.OPENAI: "openai",
+    Target.COMPATIBLE: "openai",
+    Target.AZURE: "azure.ai.openai",
+    Target.ANTHROPIC: "anthropic",
+    Target.MISTRAL: "mistral_ai",
+    Target.GOOGLE: "gcp.gemini",
+    Target.VERTEX_GEMINI: "gcp.vertex_ai",
+    Target.VERTEX_CLAUDE: "gcp.vertex_ai",
+}
 _HOSTS = {
     "openai": "api.openai.com",
     "anthropic": "api.anthropic.com",
     "mistral": "api.mistral.ai",
     "google": "generativelanguage.googleapis.com",
+}
+_COUNTS = {
+    "gen_ai.usage.cache_read.input_tokens": "cached_input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens": "cache_write_tokens",
+    "gen_ai.usage.reasoning.output_tokens": "reasoning_tokens",
 }
 _MAX_TEXT = 16 * 1024
 """Characters of one message in an attribute."""
@@ -44,21 +59,21 @@ def captures_messages(environment: Mapping[str, str]) -> bool:
 
 def provider_name(llm: LLM) -> str:
     """The provider in the words of the conventions."""
-    return _PROVIDER_NAMES.get(llm.spec.provider, llm.spec.provider)
+    return _NAMES[target_of(llm.spec)]
 
 
 def server_of(llm: LLM) -> tuple[str, int] | None:
-    """(host, port) of the provider; None where the provider's own module alone knows it."""
+    """(host, port) of the provider; None where its own module alone knows it, or Python takes the URL for none."""
     base_url = llm.spec.parameters and llm.spec.parameters.base_url
     if not base_url:
         host = _HOSTS.get(llm.spec.provider)
         return (host, 443) if host else None
-    parts = urlsplit(base_url)
     try:
-        port = parts.port
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
     except ValueError:
         return None
-    return (parts.hostname, port or (443 if parts.scheme == "https" else 80)) if parts.hostname else None
+    return (host, port or (443 if parts.scheme == "https" else 80)) if host else None
 
 
 def build_request_attributes(llm: LLM) -> dict[str, AttributeValue]:
@@ -89,6 +104,10 @@ def build_response_attributes(completion: Completion) -> dict[str, AttributeValu
         "gen_ai.usage.input_tokens": completion.usage.input_tokens,
         "gen_ai.usage.output_tokens": completion.usage.output_tokens,
     }
+    for name, field in _COUNTS.items():
+        count = getattr(completion.usage, field)
+        if count is not None:
+            attributes[name] = count
     if completion.stop_reason:
         attributes["gen_ai.response.finish_reasons"] = (completion.stop_reason,)
     if completion.response_id:
