@@ -106,7 +106,7 @@ def break_off_once(answer: str) -> Script:
 
     def script(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> Reply:
         asked.append(1)
-        return Reply(answer, pause=0.1, cut_after=8 if len(asked) == 1 else None)
+        return Reply(answer, pause=0.3, cut_after=12 if len(asked) == 1 else None)
 
     return script
 
