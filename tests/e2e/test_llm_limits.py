@@ -34,6 +34,8 @@ SECONDS = 60.0
 REPLICAS = 3
 CLIENTS = 4
 MANY_TASKS = 500
+FALLEN_TASKS = 45
+"""Enough for each replica to see five failures."""
 RATE_TASKS = int(os.environ.get("KUBECHAIN_TEST_RATE_TASKS", "110"))
 DOWN_SECONDS = float(os.environ.get("KUBECHAIN_TEST_DOWN_SECONDS", "8"))
 
@@ -109,6 +111,7 @@ def test_max_concurrency_holds_over_all_replicas_and_can_be_changed(place: Place
     assert len(llm.calls) == 24
 
 
+@pytest.mark.failure("llm-paused")
 def test_a_retry_after_is_honoured_by_all_replicas_at_once(place: Place) -> None:
     """A storm of refusals: 120 Tasks at a provider that takes 30 calls and then asks for four seconds of peace.
 
@@ -117,8 +120,10 @@ def test_a_retry_after_is_honoured_by_all_replicas_at_once(place: Place) -> None
     storm = Storm(quota=30, seconds=4.0)
     llm = place.serve(delay=0.02, rule=storm)
     place.apply_llm("stormy", llm)
-    place.begin("stormy", 120)
-    place.wait_finished("stormy", 120)
+    with Witness(place.kubectl) as witness:
+        place.begin("stormy", 120)
+        place.wait_finished("stormy", 120)
+        assert_told("llm-paused", witness, *(f"stormy-{n}" for n in range(120)))
     refused = [call for call in llm.calls if call.status == 429]
     assert len([call for call in llm.calls if call.status == 200]) == 120
     assert refused, "no storm"
@@ -180,6 +185,7 @@ def most_within(times: Sequence[float], seconds: float) -> int:
     return max(bisect_left(ordered, start + seconds) - index for index, start in enumerate(ordered))
 
 
+@pytest.mark.failure("llm-limited")
 def test_the_rate_limit_is_kept_by_all_replicas_together(place: Place) -> None:
     """No minute, as the provider counts, has over a tenth more than the limit, and nothing of it is wasted.
 
@@ -191,14 +197,13 @@ def test_the_rate_limit_is_kept_by_all_replicas_together(place: Place) -> None:
     with Witness(place.kubectl) as witness:
         place.begin("limited", RATE_TASKS)
         place.wait_finished("limited", RATE_TASKS, SECONDS + RATE_TASKS * 60 / per_minute)
-        told = witness.told(*(f"limited-{n}" for n in range(RATE_TASKS)))
+        assert_told("llm-limited", witness, *(f"limited-{n}" for n in range(RATE_TASKS)))
     times = [call.at for call in llm.calls]
     assert len(times) == RATE_TASKS
     span = max(times) - min(times)
     assert most_within(times, 60.0) <= per_minute * min(1.1, span / 60 * 1.05 + BURST / 60) + 1
     assert most_within(times, 10.0) <= per_minute / 60 * (10 + BURST) * 1.1
     assert span <= RATE_TASKS * 60 / per_minute * 1.1 + 2, f"{RATE_TASKS} calls took {span:.1f} s"
-    assert f'Waiting for the LLM: LLM "limited": limited to {per_minute} requests a minute (spec.rateLimit)' in told
     metrics = read_metrics(place.replicas[0])
     labels = f'cause="rate limit",llm="limited",namespace="{place.workspace.namespace}"'
     assert f"kubechain_llm_requests_waiting{{{labels}}} 0.0" in metrics
@@ -222,20 +227,20 @@ def test_a_fallback_answers_while_the_provider_is_down(place: Place, servers: Ba
     place.apply_llm("main", main, fallbacks=[{"name": "spare"}])
     with Witness(place.kubectl) as witness:
         main.down = Refusal(503, "Out of order.")
-        place.begin("main", 10)
-        place.wait_finished("main", 10)
+        place.begin("main", FALLEN_TASKS)
+        place.wait_finished("main", FALLEN_TASKS)
         until(lambda: "UsingFallback" in witness.told("main"), "the word of the fallback")
-        place.kubectl.apply(manifests.task("main-later", "main-later", "main"))
-        place.wait_finished("main", 11)
-        assert place.kubectl.get("llm", "main")["status"]["ready"], "it can be used, by its fallback"
         asked = len(main.calls)
+        place.kubectl.apply(manifests.task("main-later", "main-later", "main"))
+        place.wait_finished("main", FALLEN_TASKS + 1)
+        assert len(main.calls) == asked, "nobody calls it while it is down"
+        assert place.kubectl.get("llm", "main")["status"]["ready"], "it can be used, by its fallback"
         main.down = None
         until(lambda: place.detail_of("main") == "OpenAI API key validated successfully", "the provider's return")
         place.kubectl.apply(manifests.task("main-again", "main-again", "main"))
-        place.wait_finished("main", 12)
-        assert_told("llm-fallback", witness, "main", "main-later", *(f"main-{n}" for n in range(10)))
-    assert len(spare.calls) == 11
-    assert asked <= 10
+        place.wait_finished("main", FALLEN_TASKS + 2)
+        assert_told("llm-fallback", witness, "main", "main-later", *(f"main-{n}" for n in range(FALLEN_TASKS)))
+    assert len(spare.calls) == FALLEN_TASKS + 1
     assert [call.message for call in main.calls if call.status == 200] == ["main-again"]
 
 

@@ -285,7 +285,8 @@ async def test_too_many_calls_become_fewer_where_nobody_says_for_how_long(world:
         first = [group.create_task(_outcome(replica.call())) for _ in range(9)]
         await until(lambda: world.open == 9)
         refused = TransientProviderError("Rate limit reached.", status_code=429)
-        await replica.admission._learn(world.llm, refused, epoch())  # one more that was refused
+        gate = replica.admission._gate_of(world.llm)
+        await replica.admission._learn(world.llm, gate, refused, epoch())  # one more that was refused
         second = [group.create_task(_outcome(replica.call())) for _ in range(9)]
         await until(lambda: not any(task.done() for task in second))
         assert world.open == 9, "more than four are under way already"

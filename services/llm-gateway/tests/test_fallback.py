@@ -54,6 +54,13 @@ def test_who_may_do_better(error: ProviderError, at_once: bool, in_the_end: bool
     assert may_do_better(error, last_attempt=True) is in_the_end
 
 
+def test_what_closed_a_provider_to_everybody_may_go_elsewhere_at_once() -> None:
+    assert may_do_better(UnreachableProviderError("refused"), last_attempt=False, blocked=True)
+    assert not may_do_better(RejectedRequestError("too long", status_code=400), last_attempt=False, blocked=True)
+    short = TransientProviderError("slow down", status_code=429, retry_after=1)
+    assert not may_do_better(short, last_attempt=False, blocked=True), "it is left alone for a moment only"
+
+
 @pytest.mark.parametrize(("until", "long"), [(None, True), (100.0 + PATIENCE, False), (101.0 + PATIENCE, True)])
 def test_what_is_not_waited_for(until: float | None, long: bool) -> None:
     assert is_long(Block(Obstacle.PAUSED, "", until), 100.0) is long

@@ -107,9 +107,9 @@ class Admission:
                 began = epoch()
                 result = await call(waited)
             usage = result.usage
-            await self._learn(llm, None, began)
+            await self._learn(llm, gate, None, began)
         except ProviderError as error:
-            await self._learn(llm, error, began)
+            await self._learn(llm, gate, error, began)
             raise
         finally:
             gate.leave()
@@ -120,7 +120,7 @@ class Admission:
         """Why no call of the LLM may be made now."""
         return find_block(self._board.get(llm.uid), llm.metadata.generation, epoch())
 
-    async def _learn(self, llm: LLM, error: ProviderError | None, began: float) -> None:
+    async def _learn(self, llm: LLM, gate: Gate, error: ProviderError | None, began: float) -> None:
         """What a call's end says about the provider."""
         uid, generation = llm.uid, llm.metadata.generation
         match read_sign(error):
@@ -134,7 +134,7 @@ class Admission:
                 if on_trial or self._failures[uid] >= TRIP_AFTER:
                     reason = error.message if error is not None else ""
                     await self._board.change(uid, lambda health: trip(health, generation, reason, began, epoch()))
-        seconds, gate = read_pause(error), self._gate_of(llm)
+        seconds = read_pause(error)
         if error is None:
             gate.widen()
         elif seconds is not None:
@@ -145,7 +145,7 @@ class Admission:
 
     def forget(self, llm: LLM) -> None:
         """The LLM is gone; calls that still wait for it are looked at once more."""
-        gate = self._gates.get(llm.uid)
+        gate = self._gates.pop(llm.uid, None)
         self._failures.pop(llm.uid, None)
         self._board.forget(llm.uid)
         self._meter.forget(llm.uid)

@@ -39,14 +39,19 @@ def is_long(block: Block, now: float) -> bool:
     return block.until is None or block.until - now > PATIENCE
 
 
-def may_do_better(error: ProviderError, *, last_attempt: bool) -> bool:
-    """Whether another provider may answer the request that this one did not."""
+def may_do_better(error: ProviderError, *, last_attempt: bool, blocked: bool = False) -> bool:
+    """Whether another provider may answer the request that this one did not.
+
+    ``blocked``: nobody may call this one any more for now.
+    """
     if isinstance(error, KeyRefusedError):
         return True
     if not error.retryable:
         return error.status_code in _ELSEWHERE
     pause = read_pause(error)
-    return last_attempt or error.status_code in _OVERLOADED or (pause is not None and pause > PATIENCE)
+    if pause is not None and error.status_code not in _OVERLOADED:
+        return last_attempt or pause > PATIENCE
+    return last_attempt or blocked or error.status_code in _OVERLOADED
 
 
 def names_of_fallbacks(llm: LLM) -> list[str]:

@@ -111,7 +111,7 @@ class Gateway:
             async with asyncio.TaskGroup() as watching:
                 watches = [
                     watching.create_task(run())
-                    for run in (self._llms.run, self._secrets.run, self._board.run, self._prober.run, self._tell_deltas)
+                    for run in (self._llms.run, self._secrets.run, self._board.run, self._probe, self._tell_deltas)
                 ]
                 async with asyncio.TaskGroup() as working:
                     working.create_task(elector.run(self._lead, ctx.stopping))
@@ -122,6 +122,10 @@ class Gateway:
             for end in unregister:
                 end()
             await self._registry.aclose()
+
+    async def _probe(self) -> None:
+        await self._llms.wait_synced()  # whose provider is unavailable may be known before the LLM is
+        await self._prober.run()
 
     # --- leading ---
 
@@ -164,6 +168,7 @@ class Gateway:
             self._access.notify_changed()
             self._requests.handle_change(llm)
             self._admission.handle_change(llm)
+            show_health(llm, self._board.get(llm.uid))
         if change.kind != "modified":
             self._consumers.notify_changed()
         self._reconcile(llm)

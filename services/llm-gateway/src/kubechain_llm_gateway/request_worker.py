@@ -220,7 +220,8 @@ class RequestWorker:
         except ProviderBlockedError as blocked:
             reason = str(blocked)
         except ProviderError as error:
-            if not may_do_better(error, last_attempt=not self._policy.may_retry(delivery.attempt)):
+            last = not self._policy.may_retry(delivery.attempt)
+            if not may_do_better(error, last_attempt=last, blocked=self._admission.find_block(llm) is not None):
                 raise
             first, reason = error, error.message
         for other in self._fallbacks.find(llm):
