@@ -26,6 +26,12 @@ def apply_formatted_agent(workspace: Workspace, script: Script, schema: Any = CI
     return llm
 
 
+def asked_for_format(body: Any) -> bool:
+    """Whether the provider was told which JSON is wanted, and under which name."""
+    told = body["response_format"]["json_schema"]
+    return bool(told["name"] == "city" and told["schema"]["required"] == ["city"])
+
+
 @pytest.mark.failure("format-corrected")
 def test_a_model_corrects_its_answer(workspace: Workspace, witness: Witness) -> None:
     script = in_turns(
@@ -37,6 +43,7 @@ def test_a_model_corrects_its_answer(workspace: Workspace, witness: Witness) -> 
     roles = [m["role"] for m in task["status"]["contextWindow"]]
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user", "assistant"]
     assert (task["status"]["turn"], len(llm.requests)) == (3, 3)
+    assert [asked_for_format(request.body) for request in llm.requests] == [True] * 3
     said = task["status"]["contextWindow"][5]["content"]
     assert said.startswith('Your answer does not have the required format: "city" missing in the answer')
     reasons = [c["reason"] for c in task["status"]["conditions"]]
