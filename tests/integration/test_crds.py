@@ -302,7 +302,7 @@ BAD: list[tuple[str, Any, str]] = [
     (
         "Task",
         {"agentRef": {"name": "a"}, "contextWindow": [USER, {"role": "earlier"}]},
-        "contextWindow[1]: role earlier is written by KubeChain only: give the messages themselves",
+        "contextWindow[1]: roles earlier and summary are written by KubeChain only: give the messages themselves",
     ),
     (
         "Task",

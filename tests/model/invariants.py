@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.model.world import World
 
 SEND, CALLS = "SendContextWindowToLLM", "ToolCallsPending"
+ANSWERS = ("assistant", "summary")
+"""The roles of what the model said, one message a turn."""
 TERMINAL = frozenset({"FinalAnswer", "Failed"})
 TERMINAL_CALL = frozenset({"Succeeded", "Failed", "ToolCallRejected"})
 _EDGES = frozenset(
@@ -115,7 +117,8 @@ class Invariants:
         self._expect(edge[0] not in TERMINAL or before == after, f"{name}: written after its end")
         self._expect(edge in _EDGES, f"{name}: {edge[0]} -> {edge[1]} is no step of a Task")
         steps = after.get("turn", 0) - before.get("turn", 0)
-        begins = edge[1] == SEND and edge[0] != SEND
+        answered = len(after.get("contextWindow") or []) > len(before.get("contextWindow") or [])
+        begins = edge[1] == SEND and (edge[0] != SEND or answered)
         self._expect(steps == (1 if begins else 0), f"{name}: {steps} turns in one write, {edge[0]} -> {edge[1]}")
         self._observe_window(new, before.get("contextWindow") or [], after.get("contextWindow") or [], edge)
         self._observe_usage(name, after)
@@ -130,10 +133,14 @@ class Invariants:
         elif edge[1] == SEND and edge[0] != SEND:
             self._expect(roles == ["system", "user"], f"{name}: begins with {roles}")
         elif added:
-            self._expect(edge[0] == SEND and roles == ["assistant"], f"{name}: {roles} added on {edge}")
-            self._observe_answer(task, added[0], turn)
-            self._taken.add((task["metadata"]["uid"], turn))
-        assistants = sum(m["role"] == "assistant" for m in after)
+            # A summary, or an answer that is sent back, is followed by the next turn at once.
+            goes_on = edge == (SEND, SEND)
+            allowed = (["summary"], ["assistant", "user"]) if goes_on else (["assistant"],)
+            self._expect(edge[0] == SEND and roles in allowed, f"{name}: {roles} added on {edge}")
+            answered = turn - 1 if goes_on else turn
+            self._observe_answer(task, added[0], answered)
+            self._taken.add((task["metadata"]["uid"], answered))
+        assistants = sum(m["role"] in ANSWERS for m in after)
         phase = task["status"].get("phase")
         whole = {SEND: turn - 1, CALLS: turn, "FinalAnswer": turn}.get(phase)
         self._expect(whole in (None, assistants), f"{name}: {assistants} answers in turn {turn}, phase {phase}")
@@ -147,6 +154,8 @@ class Invariants:
         self._expect((said.script, said.turn) == (script, turn), f"{name}: {message['content']!r} in turn {turn}")
         used = {"inputTokens": said.usage.input_tokens, "outputTokens": said.usage.output_tokens}
         whole = {**said.message.to_wire(), "usage": used}
+        if message["role"] == "summary":
+            whole = {**whole, "role": "summary", "keeps": message.get("keeps")}
         self._expect(whole == message, f"{name}: the answer was changed: {message}")
 
     def _observe_tool_messages(self, task: Wire, answer: Wire, added: list[Wire]) -> None:
@@ -171,7 +180,7 @@ class Invariants:
 
     def _observe_usage(self, name: str, status: Wire) -> None:
         window = status.get("contextWindow") or []
-        said = [self._world.outside.answers.get(m.get("content", "")) for m in window if m["role"] == "assistant"]
+        said = [self._world.outside.answers.get(m.get("content", "")) for m in window if m["role"] in ANSWERS]
         wanted = sum(answer.usage.total_tokens for answer in said if answer is not None)
         counted = (status.get("tokenUsage") or {}).get("totalTokens", 0)
         self._expect(counted == wanted, f"{name}: {counted} tokens counted, {wanted} used")

@@ -8,6 +8,7 @@ the system under test believes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from mcp_types import CallToolResult, TextContent
 from tests.model.effects import Effects
 
+from kubechain_common.api.content import SUMMARY_INTRODUCTION
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
@@ -24,6 +26,7 @@ from kubechain_llm_gateway.providers.errors import RejectedRequestError, Transie
 from kubechain_mcp_host.errors import ConnectionLostError
 from kubechain_mcp_host.scrubber import Scrubber
 from kubechain_mcp_host.tool_call import IDEMPOTENCY_KEY
+from kubechain_task_controller.core.overflow import PROMPT
 
 READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN = "read", "once", "broken", "breaks_off", "unknown"
 GUARDED, REFUSED = "guarded", "refused"
@@ -40,6 +43,7 @@ TOOLS = (
 )
 TOOL_KINDS = (READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN, GUARDED, REFUSED)
 SERVER = "tools"
+_SAID = re.compile(r"turn (\d+) answer")
 HELPER = "helper"
 """The sub-agent of agent ``boss``."""
 
@@ -48,13 +52,18 @@ HELPER = "helper"
 class Turn:
     """What the model does when it is asked for this turn: fail so often, then refuse, or answer with tool calls.
 
-    ``delegates`` are the scripts that the helper is given, in calls after those of the tools.
+    ``delegates`` are the scripts that the helper is given, in calls after those of the tools. ``reads`` is how many
+    tokens it counts in the request; what it says is JSON if ``json`` is set, and a summary of what was said before if
+    ``summary`` is, in one turn of a script at the most.
     """
 
     tools: tuple[str, ...] = ()
     delegates: tuple[str, ...] = ()
     failures: int = 0
     rejects: bool = False
+    reads: int = 1
+    json: bool = False
+    summary: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,9 @@ class Outside:
 
     def answer(self, messages: Sequence[Message]) -> Completion:
         script = next(m.content for m in messages if m.role == "user")
-        turn = 1 + sum(m.role == "assistant" for m in messages)
+        turn = 1 + max((_turn_of(m) for m in messages), default=0)
+        if messages[-1].content == PROMPT:  # what it does not tell of was said before all the same
+            turn = 1 + next(i for i, planned in enumerate(self.scripts[script]) if planned.summary)
         number = self.asked[script, turn] = self.asked.get((script, turn), 0) + 1
         self.windows.append((script, turn, tuple(m.content for m in messages)))
         turns = self.scripts[script]
@@ -94,6 +105,8 @@ class Outside:
         if planned.rejects:
             raise RejectedRequestError("no", status_code=400)
         content = f"{script} turn {turn} answer {number}"
+        if planned.json:
+            content = json.dumps(content)
         calls = [
             MessageToolCall(
                 id=f"call_{turn}_{number}_{i}",
@@ -111,7 +124,7 @@ class Outside:
             for name in planned.delegates
         ]
         message = Message(role="assistant", content=content, tool_calls=calls or None)
-        usage = TokenUsage(input_tokens=1, output_tokens=number, total_tokens=1 + number)
+        usage = TokenUsage(input_tokens=planned.reads, output_tokens=number, total_tokens=planned.reads + number)
         self.answers[content] = Answer(script, turn, message, usage)
         return Completion(message, usage, "stop")
 
@@ -124,6 +137,13 @@ class Outside:
         if tool == BREAKS_OFF:
             raise ConnectionLostError("the connection was lost.", may_have_run=True)
         return CallToolResult(content=[TextContent(type="text", text=text)], is_error=tool == BROKEN)
+
+
+def _turn_of(message: Message) -> int:
+    """Of something that this model said, be it in a summary."""
+    ours = message.role == "assistant" or message.content.startswith(SUMMARY_INTRODUCTION)
+    said = _SAID.search(message.content) if ours else None
+    return int(said[1]) if said else 0
 
 
 class ModelProvider:

@@ -16,7 +16,7 @@ from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.api.v1alpha1.conversation import TokenUsage
 from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.task import TaskPhase, TaskStatus
-from kubechain_common.kube.errors import NotFoundError, UnavailableError
+from kubechain_common.kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from kubechain_common.kube.namespace import Namespace, keep_our_annotations
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.arbitrary import fuzz
@@ -254,20 +254,26 @@ class ConfigMaps:
     def __init__(self) -> None:
         self.data: dict[str, str] | None = None
         self.writes = 0
-        self.away = False
+        self.away = self.refuses = False
         self.written = asyncio.Event()
+        self.read = asyncio.Event()
 
     async def request(self, method: str, path: str, *, body: Any = None, content_type: str = "") -> dict[str, Any]:
         if self.away:
             raise UnavailableError("away")
+        if self.refuses and method != "GET":
+            raise ForbiddenError("no right to do so")
         assert path.startswith("/api/v1/namespaces/kubechain/configmaps")
         if method == "POST":
             self.data = dict(body["data"])
         elif self.data is None:
+            self.read.set()
             raise NotFoundError("no such ConfigMap")
         elif method == "PATCH":
             self.data = {k: v for k, v in {**self.data, **body["data"]}.items() if v is not None}
-        if method != "GET":
+        if method == "GET":
+            self.read.set()
+        else:
             self.writes += 1
             self.written.set()
         return {"data": self.data}
@@ -294,12 +300,12 @@ async def test_what_was_used_outlives_its_task_and_the_controller() -> None:
     book, watched = open_book(kube, spender("a", 5))
     assert (await book.find_spent(BUDGET)).total == 5
     watched.tasks.observe(spender("b", 7))
-    await book.write_down("default")
+    await book.write_down(BUDGET)
     assert kube.data is not None
     assert '"tokens": 12' in kube.data["default"]
     again, _ = open_book(kube, spender("b", 9, version=2))
     assert (await again.find_spent(BUDGET)).total == 12  # "a" is gone, and that "b" used two more was not written
-    await again.write_down("default")
+    await again.write_down(BUDGET)
     after, _ = open_book(kube, spender("b", 10, version=3))
     assert (await after.find_spent(BUDGET)).total == 13
 
@@ -311,16 +317,24 @@ async def test_a_deleted_task_counts_on_in_the_same_term() -> None:
     assert (await book.find_spent(BUDGET)).total == 5
 
 
-async def test_nothing_is_written_twice_nor_for_a_namespace_without_a_budget() -> None:
+async def test_nothing_is_written_twice() -> None:
     kube = ConfigMaps()
     book, watched = open_book(kube)
     watched.tasks.observe(spender("a", 5))
-    await book.write_down("default")
-    assert kube.data is None
-    await book.find_spent(BUDGET)
     for _ in range(2):
-        await book.write_down("default")
+        await book.write_down(BUDGET)
     assert kube.writes == 1
+
+
+async def test_a_new_leader_opens_the_book_before_anything_is_deleted() -> None:
+    kube = ConfigMaps()
+    book, watched = open_book(kube, spender("a", 5))
+    async with asyncio.TaskGroup() as group, asyncio.timeout(5):
+        running = group.create_task(book.run())
+        await kube.read.wait()
+        watched.tasks._notify(watched.tasks._store.delete(("default", "a"), 2))
+        running.cancel()
+    assert (await book.find_spent(BUDGET)).total == 5
 
 
 async def test_lines_of_namespaces_that_are_gone_are_removed() -> None:
@@ -328,8 +342,17 @@ async def test_lines_of_namespaces_that_are_gone_are_removed() -> None:
     kube.data = {"gone": "{}"}
     book, _ = open_book(kube)
     await book.find_spent(BUDGET)
-    await book.write_down("default")
+    await book.write_down(BUDGET)
     assert set(kube.data) == {"default"}
+
+
+async def test_a_book_that_may_not_be_written_keeps_nothing_from_being_deleted() -> None:
+    kube = ConfigMaps()
+    book, _ = open_book(kube, spender("a", 5))
+    await book.find_spent(BUDGET)
+    kube.refuses = True
+    await book.write_down(BUDGET)
+    assert kube.writes == 0
 
 
 async def test_what_can_not_be_written_now_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +364,7 @@ async def test_what_can_not_be_written_now_is_written_later(monkeypatch: pytest.
     kube.away = True
     watched.tasks.observe(spender("a", 5))
     with pytest.raises(UnavailableError):
-        await book.write_down("default")
+        await book.write_down(BUDGET)
     async with asyncio.TaskGroup() as group, asyncio.timeout(5):
         running = group.create_task(book.run())
         kube.away = False

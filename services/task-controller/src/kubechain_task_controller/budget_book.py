@@ -16,7 +16,7 @@ from typing import Any
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import MERGE_PATCH, KubeClient
-from kubechain_common.kube.errors import KubeError, NotFoundError
+from kubechain_common.kube.errors import ForbiddenError, InvalidError, KubeError, NotFoundError
 from kubechain_common.kube.informer import Change
 from kubechain_common.kube.paths import core_path
 from kubechain_common.runtime.clock import now
@@ -72,20 +72,37 @@ class BudgetBook:
     async def run(self) -> None:
         """Writes down what is used, until cancelled."""
         backoff = Backoff(*_BACKOFF)
+        open_yet = False
         while True:
-            await self._used.wait()
-            await asyncio.sleep(WRITE_DELAY)
             try:
+                if not open_yet:
+                    await self._open()
+                    open_yet = True
+                await self._used.wait()
+                await asyncio.sleep(WRITE_DELAY)
                 await self._write()
                 backoff.reset()
             except KubeError as error:
                 log.warning("cannot write down what namespaces used, retrying", error=str(error))
                 await asyncio.sleep(backoff.next())
 
-    async def write_down(self, namespace: str) -> None:
-        """Returns once all that the namespace used is written down. Raises KubeError."""
-        if namespace in self._periods:
-            await self._write(only_if=namespace)
+    async def write_down(self, budget: NamespaceBudget) -> None:
+        """Returns once all that the namespace used is written down, or the API server refused it for good.
+
+        Raises KubeError when it may be written later.
+        """
+        await self.find_spent(budget)  # a new leader may have had nothing else to do with this namespace yet
+        try:
+            await self._write(only_if=budget.namespace)
+        except (InvalidError, ForbiddenError) as error:  # no reason to keep what is to be deleted
+            log.warning("cannot write down what namespaces used", error=str(error))
+
+    async def _open(self) -> None:
+        """From here on deletions are counted; what was deleted before is in the book, or is not known any more."""
+        for namespace in self._watched.namespaces.list():
+            budget = self._watched.budget_of(namespace.name)
+            if budget is not None:
+                await self.find_spent(budget)
 
     def _mark(self, namespace: str) -> None:
         self._to_write.add(namespace)

@@ -225,7 +225,9 @@ class TaskReconciler:
         await self._forbid(task.namespace, plan.forbid)
         await asyncio.gather(*(self._cancel_call(snapshot.children[name]) for name in plan.cancel))
         if plan.delete:
-            await self._book.write_down(task.namespace)  # what it used would be known nowhere else
+            budget = self._watched.budget_of(task.namespace)
+            if budget is not None:
+                await self._book.write_down(budget)  # what it used would be known nowhere else
             await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
             return False
         if plan.status is not None:

@@ -89,10 +89,8 @@ _GIVEN_WINDOW = tuple(
             "m.role == 'assistant' || !has(m.toolCalls)", "toolCalls belong to messages with role assistant only"
         ),
         _every_message(
-            "m.role != 'earlier'", "role earlier is written by KubeChain only: give the messages themselves"
-        ),
-        _every_message(
-            "m.role != 'summary'", "role summary is written by KubeChain only: give it as a message with role user"
+            "!(m.role in ['earlier', 'summary'])",
+            "roles earlier and summary are written by KubeChain only: give the messages themselves",
         ),
         _every_message(
             "!has(m.contentFrom)", "contentFrom is written by KubeChain only: give the whole text in content"
