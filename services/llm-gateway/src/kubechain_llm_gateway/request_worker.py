@@ -220,7 +220,7 @@ class RequestWorker:
         except ProviderBlockedError as blocked:
             reason = str(blocked)
         except ProviderError as error:
-            last = not self._policy.may_retry(delivery.attempt)
+            last = not self._may_retry(delivery, llm)
             if not may_do_better(error, last_attempt=last, blocked=self._admission.find_block(llm) is not None):
                 raise
             first, reason = error, error.message
@@ -335,14 +335,16 @@ class RequestWorker:
         attempt = delivery.attempt
         problem = LLMCallError(message=error.message, status_code=error.status_code, retryable=error.retryable)
         log.warning("llm call failed", attempt=attempt, status_code=error.status_code, error=error.message)
-        retries = llm.spec.mistral.max_retries if llm.spec.mistral else None
-        if error.retryable and self._policy.may_retry(attempt, retries):
+        if error.retryable and self._may_retry(delivery, llm):
             delay = self._policy.delay(attempt, error.retry_after)
             await self._publish_notice(delivery, problem, delay)
             raise RetryLater(delay)
         if error.retryable:
             problem.message = f"gave up after {attempt} attempts: {error.message}"
         await self._publish_result(delivery, build_failure(delivery, problem))
+
+    def _may_retry(self, delivery: _Delivery, llm: LLM) -> bool:
+        return self._policy.may_retry(delivery.attempt, llm.spec.mistral.max_retries if llm.spec.mistral else None)
 
     async def _publish_result(self, delivery: _Delivery, result: LLMResult) -> None:
         subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)
