@@ -62,6 +62,11 @@ ASKED: dict[str, Any] = {
             task(phase="FinalAnswer", turn=2, tokenUsage={"totalTokens": 42}),
             [Step("answer", "final answer after 2 turns, 42 tokens")],
         ),
+        (
+            None,
+            task(phase="FinalAnswer", turn=1, tokenUsage={"totalTokens": 42}, cost="0.0007", currency="USD"),
+            [Step("answer", "final answer after 1 turn, 42 tokens, 0.0007 USD")],
+        ),
         (None, task(phase="FinalAnswer", turn=1), [Step("answer", "final answer after 1 turn")]),
         (None, task(phase="Failed", error="no money"), [Step("error", "failed: no money")]),
         (None, task(phase="Failed"), [Step("error", "failed: the Task says no reason")]),

@@ -63,7 +63,8 @@ def _count_calls(task: Task) -> str:
 def _describe_cost(task: Task) -> str:
     usage = task.status.token_usage
     tokens = f", {usage.total_tokens} tokens" if usage and usage.total_tokens else ""
-    return f" after {task.status.turn} turn{'s' if task.status.turn != 1 else ''}{tokens}"
+    cost = f", {task.status.cost} {task.status.currency or ''}".rstrip() if task.status.cost else ""
+    return f" after {task.status.turn} turn{'s' if task.status.turn != 1 else ''}{tokens}{cost}"
 
 
 def _describe_shortfall(task: Task) -> str:
