@@ -363,7 +363,7 @@ async def test_a_missing_secret_is_waited_for(world: World, build_delivery: Buil
         world.access.notify_changed()
         await handling
     notice, result = world.published
-    assert notice[0] == f"{RESULT}.retry.1"
+    assert notice[0].startswith(f"{RESULT}.retry.1.waiting.")
     assert notice[1].error is not None
     assert 'Secret "openai" not found' in notice[1].error.message
     assert notice[1].retry_in_seconds is None
@@ -435,6 +435,24 @@ async def test_a_request_that_waits_for_the_api_server_is_given_back(
     assert (raised.delay, world.calls) == (0, [])
 
 
+async def test_an_attempt_that_waited_before_it_failed_tells_both(
+    world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On subjects of their own: the first notice may still be on its way when the second is published."""
+    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    answer = await wait_for_the_circuit(world, build_delivery())
+    world.outcome = TransientProviderError("overloaded", status_code=500)
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(_outcome_of(world.worker.handle_request(build_delivery())))
+        await until(lambda: bool(world.published))
+        await answer(now().timestamp())
+        assert isinstance(await handling, RetryLater)
+    told = [(subject, notice.error.message) for subject, notice in world.published if notice.error is not None]
+    assert len({subject for subject, _ in told}) == len(told)
+    assert told[0][1].startswith('LLM "gpt-4o": its provider is unavailable')
+    assert told[-1] == (f"{RESULT}.retry.1", "overloaded")
+
+
 async def wait_for_the_circuit(world: World, delivery: Delivery[LLMRequest]) -> Callable[[float], Any]:
     """Opens it; the function that is returned lets the provider answer again."""
     assert world.llm is not None
@@ -454,7 +472,8 @@ async def test_while_the_provider_must_not_be_called_the_request_waits_and_costs
         await answer(now().timestamp())
         await handling
     (subject, notice), (_, result) = world.published
-    assert (subject, notice.outcome, notice.retry_in_seconds) == (f"{RESULT}.retry.1", "Retrying", None)
+    assert subject.startswith(f"{RESULT}.retry.1.waiting.")
+    assert (notice.outcome, notice.retry_in_seconds) == ("Retrying", None)
     assert notice.error is not None
     assert notice.error.message.startswith('LLM "gpt-4o": its provider is unavailable (cannot reach it)')
     assert (result.outcome, result.attempt) == ("Message", 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.messages import LLMCallError, LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.topology import llm_result_subject
@@ -45,8 +47,15 @@ def build_notice(delivery: Delivery[LLMRequest], problem: LLMCallError, retry_in
 
 
 def notice_subject(notice: LLMResult) -> str:
-    """Below the result's own subject, which a notice must not occupy."""
-    return f"{llm_result_subject(notice.task.namespace, notice.task.uid, notice.turn)}.retry.{notice.attempt}"
+    """Below the result's own subject, which a notice must not occupy.
+
+    One for each that is to be seen: an attempt may wait for several reasons before it fails, and a subject takes no
+    second message while the first is on its way.
+    """
+    subject = f"{llm_result_subject(notice.task.namespace, notice.task.uid, notice.turn)}.retry.{notice.attempt}"
+    if notice.retry_in_seconds is not None or notice.error is None:
+        return subject
+    return f"{subject}.waiting.{hashlib.sha256(notice.error.message.encode()).hexdigest()[:8]}"
 
 
 def build_poison_result(poison: Poison) -> LLMResult | None:
