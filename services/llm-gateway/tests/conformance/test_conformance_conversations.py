@@ -14,7 +14,7 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.providers.errors import UnusableReplyError
 
-pytestmark = pytest.mark.usefixtures("streamed")
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("streamed")]
 
 HI = [Message(role="system", content="Be kind."), Message(role="user", content="hi")]
 TOOLS = [

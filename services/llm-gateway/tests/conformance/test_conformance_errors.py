@@ -20,6 +20,8 @@ from kubechain_llm_gateway.providers.errors import (
 )
 from kubechain_llm_gateway.wire_target import Target
 
+pytestmark = pytest.mark.integration
+
 HI = [Message(role="user", content="hi")]
 
 

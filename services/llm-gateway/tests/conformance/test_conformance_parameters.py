@@ -15,6 +15,8 @@ from kubechain_llm_gateway.llm_decision import check_configuration
 from kubechain_llm_gateway.parameter_support import PARAMETERS, SUPPORT, Sent
 from kubechain_llm_gateway.wire_target import Target
 
+pytestmark = pytest.mark.integration
+
 HI = [Message(role="user", content="hi")]
 VALUES: dict[str, Any] = {
     "temperature": "0.25",

@@ -14,6 +14,8 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.wire_target import Target
 
+pytestmark = pytest.mark.integration
+
 HI = [Message(role="user", content="hi")]
 CLOCK = ToolDefinition(name="clock")
 SIGNATURE = {"google": {"thought_signature": "CpcBA-signature=="}}

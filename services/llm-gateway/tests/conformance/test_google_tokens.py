@@ -25,6 +25,8 @@ from kubechain_llm_gateway.providers.google_tokens import ServiceAccountTokens
 from kubechain_llm_gateway.providers.transport import HTTPPool
 from kubechain_llm_gateway.wire_target import Target
 
+pytestmark = pytest.mark.integration
+
 HI = [Message(role="user", content="hi")]
 
 

@@ -14,6 +14,8 @@ from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
 from kubechain_llm_gateway.wire_target import Target
 
+pytestmark = pytest.mark.integration
+
 HI = [Message(role="user", content="hi")]
 
 
