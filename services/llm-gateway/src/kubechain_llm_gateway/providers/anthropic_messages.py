@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.model_families import claude_version
-from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Validation
-from kubechain_llm_gateway.providers.errors import ProviderError
+from kubechain_llm_gateway.providers.base import Validation, base_url_of
 from kubechain_llm_gateway.providers.messages_api import MessagesAPI
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
@@ -15,7 +14,6 @@ API_VERSION = "2023-06-01"
 """Pinned: the SDK's own (2026-10-21) refuses temperature, top_p and top_k, which an LLM may set."""
 
 _FIRST_WITH_SCHEMA = (4, 5)
-_NO_MODELS_ENDPOINT = frozenset({404, 405, 501})
 
 
 class AnthropicMessages(MessagesAPI):
@@ -23,13 +21,12 @@ class AnthropicMessages(MessagesAPI):
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         parameters, config = spec.parameters, spec.anthropic
-        base_url = (parameters and parameters.base_url) or OFFICIAL_URL
         model = (parameters and parameters.model) or ""
         super().__init__(
             spec,
             pool,
             # The SDK adds /v1 itself; a base URL written with it means the same.
-            base_url=base_url.rstrip("/").removesuffix("/v1"),
+            base_url=base_url_of(spec, OFFICIAL_URL).removesuffix("/v1"),
             api_key=api_key,
             headers=_build_headers(spec, api_key or ""),
             cached=bool(config and config.prompt_caching),
@@ -37,15 +34,7 @@ class AnthropicMessages(MessagesAPI):
         )
 
     async def validate(self) -> Validation:
-        try:
-            await self._caller.get("/v1/models", {"limit": 1}, VALIDATION_TIMEOUT)
-        except ProviderError as error:
-            if error.status_code in _NO_MODELS_ENDPOINT:
-                return Validation(
-                    "Anthropic-compatible server is reachable; it lists no models, so the API key could not be checked"
-                )
-            raise
-        return Validation("Anthropic API key validated successfully")
+        return await self._list_models("Anthropic", "/v1/models", {"limit": 1})
 
 
 def _build_headers(spec: LLMSpec, api_key: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
@@ -103,3 +104,12 @@ class Provider(Protocol):
         Raises:
             ProviderError: no answer, or none that can be used.
         """
+
+
+def base_url_of(spec: LLMSpec, official: str) -> str:
+    """Where the LLM's provider is: ``parameters.baseUrl`` or ``official``, without a slash at the end."""
+    return ((spec.parameters and spec.parameters.base_url) or official).rstrip("/")
+
+
+def host_of(base_url: str) -> str:
+    return urlsplit(base_url).hostname or ""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from openai import APIStatusError, AsyncOpenAI, OpenAIError, omit
-from pydantic import ValidationError
 
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
@@ -15,24 +13,14 @@ from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.dialect import Dialect
 from kubechain_llm_gateway.openai_mapping import build_request, parse_reply
 from kubechain_llm_gateway.openai_stream import ChatAccumulator
-from kubechain_llm_gateway.providers.base import (
-    VALIDATION_TIMEOUT,
-    Completion,
-    OnDelta,
-    Tokens,
-    Validation,
-    identify,
-    timeout_of,
-)
-from kubechain_llm_gateway.providers.errors import ProviderError, over_our_limits
+from kubechain_llm_gateway.providers.base import Completion, Tokens, Validation
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
+from kubechain_llm_gateway.providers.sdk_provider import SDKProvider
 from kubechain_llm_gateway.providers.streamed_call import StreamedCall
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
-NO_MODELS_ENDPOINT = frozenset({404, 405, 501})
 
-
-class ChatCompletions:
+class ChatCompletions(SDKProvider):
     """One key of one host.
 
     ``api_key`` goes as a bearer token, or ``tokens`` give that one; ``headers`` and ``query`` go with every request.
@@ -56,7 +44,6 @@ class ChatCompletions:
     ) -> None:
         self._title = title
         self._dialect = dialect
-        self._timeout = timeout_of(spec)
         client = AsyncOpenAI(
             api_key=api_key or "",
             base_url=base_url,
@@ -69,7 +56,7 @@ class ChatCompletions:
         client.admin_api_key = None
         client.organization = spec.openai.organization if spec.openai else None
         client.project = None
-        self._caller = SDKCaller(
+        caller = SDKCaller(
             client,
             status_error=APIStatusError,
             sdk_error=OpenAIError,
@@ -78,35 +65,10 @@ class ChatCompletions:
             tokens=tokens,
         )
         options = {"stream_options": {"include_usage": True}} if stream_options else None
-        self._chat = StreamedCall(self._caller, path, ChatAccumulator, options)
+        super().__init__(spec, caller, StreamedCall(caller, path, ChatAccumulator, options))
 
     async def validate(self) -> Validation:
-        """Lists the models, which costs nothing."""
-        try:
-            await self._caller.get("/models", {}, VALIDATION_TIMEOUT)
-        except ProviderError as error:
-            if error.status_code in NO_MODELS_ENDPOINT:
-                return Validation(
-                    f"{self._title}-compatible server is reachable; it lists no models,"
-                    " so the API key could not be checked"
-                )
-            raise
-        return Validation(f"{self._title} API key validated successfully")
-
-    async def complete(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition],
-        parameters: LLMParameters,
-        on_delta: OnDelta | None = None,
-        response_format: ResponseFormat | None = None,
-    ) -> Completion:
-        body = self._build_body(messages, tools, parameters, response_format)
-        reply = await self._chat.ask(body, self._timeout, on_delta)
-        try:
-            return identify(parse_reply(reply, self._dialect), reply)
-        except ValidationError as error:
-            raise over_our_limits(error) from None
+        return await self._list_models(self._title, "/models", {})
 
     def _build_body(
         self,
@@ -115,14 +77,7 @@ class ChatCompletions:
         parameters: LLMParameters,
         response_format: ResponseFormat | None,
     ) -> dict[str, Any]:
-        """What is sent; a provider with more to say adds to it."""
         return build_request(messages, tools, parameters, self._dialect, response_format)
 
-
-def base_url_of(spec: LLMSpec, official: str) -> str:
-    """Where the LLM's provider is: ``parameters.baseUrl`` or ``official``, without a slash at the end."""
-    return ((spec.parameters and spec.parameters.base_url) or official).rstrip("/")
-
-
-def host_of(base_url: str) -> str:
-    return urlsplit(base_url).hostname or ""
+    def _parse(self, reply: Any) -> Completion:
+        return parse_reply(reply, self._dialect)

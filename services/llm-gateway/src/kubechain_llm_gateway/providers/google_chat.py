@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.providers.chat_completions import ChatCompletions, base_url_of, host_of
+from kubechain_llm_gateway.providers.base import base_url_of, host_of
+from kubechain_llm_gateway.providers.chat_completions import ChatCompletions
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
 OFFICIAL_URL = "https://generativelanguage.googleapis.com/v1beta/openai"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from kubechain_common.api.v1alpha1.conversation import Message
-from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
-from kubechain_common.messages import ResponseFormat, ToolDefinition
+from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.providers.chat_completions import ChatCompletions, base_url_of, host_of
+from kubechain_llm_gateway.providers.base import base_url_of, host_of
+from kubechain_llm_gateway.providers.chat_completions import ChatCompletions
 from kubechain_llm_gateway.providers.transport import HTTPPool
 
 OFFICIAL_URL = "https://api.mistral.ai/v1"
@@ -32,12 +30,5 @@ class MistralChat(ChatCompletions):
         )
         self._seed = spec.mistral.random_seed if spec.mistral else None
 
-    def _build_body(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition],
-        parameters: LLMParameters,
-        response_format: ResponseFormat | None,
-    ) -> dict[str, Any]:
-        body = super()._build_body(messages, tools, parameters, response_format)
+    def _adapt(self, body: dict[str, Any]) -> dict[str, Any]:
         return body if self._seed is None else {**body, "random_seed": self._seed}

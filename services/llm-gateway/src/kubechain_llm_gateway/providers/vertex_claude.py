@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from kubechain_common.api.v1alpha1.conversation import Message
-from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
-from kubechain_common.messages import ResponseFormat, ToolDefinition
+from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.providers.base import Validation
 from kubechain_llm_gateway.providers.google_tokens import ServiceAccountTokens
 from kubechain_llm_gateway.providers.messages_api import MessagesAPI
@@ -43,13 +40,5 @@ class VertexClaude(MessagesAPI):
         path = f"{model_path(self._spec, 'anthropic', 'count-tokens')}:rawPredict"
         return await check_service_account(self._spec, self._tokens, self._caller, path, body)
 
-    def _build_body(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition],
-        parameters: LLMParameters,
-        response_format: ResponseFormat | None,
-    ) -> dict[str, Any]:
-        body = super()._build_body(messages, tools, parameters, response_format)
-        del body["model"]
-        return {"anthropic_version": API_VERSION, **body}
+    def _adapt(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"anthropic_version": API_VERSION, **{key: value for key, value in body.items() if key != "model"}}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from kubechain_common.api.v1alpha1.conversation import Message
-from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
-from kubechain_common.messages import ResponseFormat, ToolDefinition
+from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.providers.base import Validation
-from kubechain_llm_gateway.providers.chat_completions import ChatCompletions, host_of
+from kubechain_llm_gateway.providers.base import Validation, host_of
+from kubechain_llm_gateway.providers.chat_completions import ChatCompletions
 from kubechain_llm_gateway.providers.google_tokens import ServiceAccountTokens
 from kubechain_llm_gateway.providers.transport import HTTPPool
 from kubechain_llm_gateway.providers.vertex_host import base_url_of, check_service_account, model_path, place_of
@@ -46,11 +43,5 @@ class VertexGemini(ChatCompletions):
         path = f"{model_path(self._spec, publisher, model)}:countTokens" if publisher == "google" else None
         return await check_service_account(self._spec, self._tokens, self._caller, path, _WORD)
 
-    def _build_body(
-        self,
-        messages: Sequence[Message],
-        tools: Sequence[ToolDefinition],
-        parameters: LLMParameters,
-        response_format: ResponseFormat | None,
-    ) -> dict[str, Any]:
-        return {**super()._build_body(messages, tools, parameters, response_format), "model": self._full_name}
+    def _adapt(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {**body, "model": self._full_name}

@@ -10,8 +10,8 @@ from kubechain_llm_gateway.providers.base import VALIDATION_TIMEOUT, Validation
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.providers.google_tokens import ServiceAccountTokens
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
+from kubechain_llm_gateway.providers.sdk_provider import NOT_OFFERED
 
-_NOT_OFFERED = frozenset({404, 405, 501})
 _OWN_HOSTS = {"global": "aiplatform.googleapis.com"} | {
     region: f"aiplatform.{region}.rep.googleapis.com" for region in ("us", "eu")
 }
@@ -49,7 +49,7 @@ async def check_service_account(
             await caller.post(path, body, VALIDATION_TIMEOUT)
     except ProviderError as error:
         proxied = spec.parameters is not None and spec.parameters.base_url is not None
-        if not (proxied and error.status_code in _NOT_OFFERED):
+        if not (proxied and error.status_code in NOT_OFFERED):
             raise
     return Validation("Vertex AI service account validated successfully")
 
