@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from kubechain_common.api.names import execution_key, turn_key
-from kubechain_common.api.stored_text import StoredText, TextOwner
+from kubechain_common.api.stored_text import StoredText
 from kubechain_common.api.v1alpha1 import LLM, Agent, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.status import SpanContext
@@ -249,10 +249,10 @@ class TaskReconciler:
         return more
 
     async def _store_texts(self, task: Task, texts: tuple[StoredText, ...]) -> None:
-        owner = TextOwner.of(task)
+        owner = task.build_owner_reference()
         for text in texts:
             try:
-                await store_text(self._kube, owner, text)
+                await store_text(self._kube, task.namespace, owner, text)
             except (InvalidError, ForbiddenError, AlreadyExistsError) as error:
                 raise _NotStoredError(str(error), for_good=isinstance(error, InvalidError)) from error
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from kubechain_common.api.names import execution_key
-from kubechain_common.api.stored_text import TextOwner
+from kubechain_common.api.stored_text import find_task
 from kubechain_common.api.v1alpha1 import MCPServer, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision
 from kubechain_common.kube.client import KubeClient
@@ -123,12 +123,12 @@ class ToolCallReconciler:
 
     async def _keep_images(self, snapshot: CallSnapshot, plan: CallPlan) -> tuple[CallSnapshot, CallPlan]:
         """Stores what the status will point at; a result whose images can not be kept goes on without them."""
-        owner = TextOwner.of_call(snapshot.call)
+        owner = find_task(snapshot.call)
         if owner is None or snapshot.result is None:
             return snapshot, plan
         try:
             for text in plan.stored:
-                await store_text(self._kube, owner, text)
+                await store_text(self._kube, snapshot.call.namespace, owner, text)
         except (InvalidError, ForbiddenError, AlreadyExistsError) as error:
             log.warning("images of a tool result are lost", tool_call=snapshot.call.name, error=str(error))
             snapshot = replace(snapshot, result=drop_images(snapshot.result, str(error)))

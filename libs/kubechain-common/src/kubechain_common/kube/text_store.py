@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubechain_common.api.names import tool_call_labels
-from kubechain_common.api.stored_text import StoredText, TextOwner
+from kubechain_common.api.stored_text import StoredText
+from kubechain_common.api.v1alpha1.meta import OwnerReference
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import AlreadyExistsError
 from kubechain_common.kube.paths import core_path
 
 
-async def store_text(kube: KubeClient, owner: TextOwner, text: StoredText) -> None:
-    """Keeps the text for as long as its Task lives.
+async def store_text(kube: KubeClient, namespace: str, owner: OwnerReference, text: StoredText) -> None:
+    """Keeps the text for as long as ``owner``, its Task, lives.
 
     Raises InvalidError where it does not fit, AlreadyExistsError where the name is taken, ForbiddenError where a right
     or quota is missing.
@@ -28,15 +29,15 @@ async def store_text(kube: KubeClient, owner: TextOwner, text: StoredText) -> No
         "metadata": {
             "name": text.name,
             "labels": tool_call_labels(owner.name, owner.uid),
-            "ownerReferences": [owner.build_reference().to_wire()],
+            "ownerReferences": [owner.to_wire()],
         },
         "immutable": True,
         "data": {text.key: text.text},
     }
     try:
-        await kube.request("POST", core_path("configmaps", owner.namespace), body=body)
+        await kube.request("POST", core_path("configmaps", namespace), body=body)
     except AlreadyExistsError:
-        found = await kube.request("GET", core_path("configmaps", owner.namespace, text.name))
+        found = await kube.request("GET", core_path("configmaps", namespace, text.name))
         if not belongs_to(found, owner.uid) or (found.get("data") or {}).get(text.key) != text.text:
             raise AlreadyExistsError(
                 f'ConfigMap "{text.name}" exists already and is not the Task\'s: delete it'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubechain_common.api.names import text_name
-from kubechain_common.api.stored_text import IMAGE_KEY, StoredText, TextOwner
+from kubechain_common.api.stored_text import IMAGE_KEY, StoredText, find_task
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import ConfigMapKeyRef, ImageSource
 from kubechain_common.messages import ToolResult
@@ -12,7 +12,7 @@ from kubechain_common.messages.tool import ToolImage
 
 def keep_images(call: TaskRunToolCall, result: ToolResult) -> tuple[list[ImageSource], tuple[StoredText, ...]]:
     """What the call's status says of the images, and what has to be stored before. A call without a Task keeps none."""
-    owner = TextOwner.of_call(call)
+    owner = find_task(call)
     if owner is None:
         return [], ()
     stored = [
