@@ -8,13 +8,9 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall,
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, TaskPhase
 from kubechain_common.messages import LLMResult, ObjectRef
-from kubechain_task_controller.core.budget import (
-    find_exceeded,
-)
+from kubechain_task_controller.core.budget import find_exceeded
 from kubechain_task_controller.core.calling import find_missing_children
-from kubechain_task_controller.core.context_window import (
-    normalise_answer,
-)
+from kubechain_task_controller.core.context_window import normalise_answer
 from kubechain_task_controller.core.ending import (
     end_failed,
     ended,
@@ -149,11 +145,12 @@ def _end_unfit(snapshot: TaskSnapshot, answer: Message, update: dict[str, object
 
 def begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], update: dict[str, object]) -> TaskPlan:
     task = snapshot.task
+    answered = task.status.model_copy(update=update)
     if task.status.turn >= max_turns_of(snapshot):
-        return end_at_max_turns(snapshot, task.status.model_copy(update=update))
-    exceeded = find_exceeded(snapshot, task.status.model_copy(update=update))
+        return end_at_max_turns(snapshot, answered)
+    exceeded = find_exceeded(snapshot, answered)
     if exceeded:  # nobody would read what its calls give
-        return stop_at_budget(snapshot, exceeded, task.status.model_copy(update=update))
+        return stop_at_budget(snapshot, exceeded, answered)
     detail = "LLM response received, tool calls pending"
     status = task.status.model_copy(update={**update, **in_flight(TaskPhase.TOOL_CALLS_PENDING, detail)})
     children, events = find_missing_children(snapshot, calls, requested_at=snapshot.now)

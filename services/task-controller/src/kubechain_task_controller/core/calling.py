@@ -7,12 +7,8 @@ from datetime import datetime
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
-from kubechain_task_controller.core.budget import (
-    find_exceeded,
-)
-from kubechain_task_controller.core.context_window import (
-    build_tool_message,
-)
+from kubechain_task_controller.core.budget import find_exceeded
+from kubechain_task_controller.core.context_window import build_tool_message
 from kubechain_task_controller.core.next_turn import go_on
 from kubechain_task_controller.core.offload import offload_results
 from kubechain_task_controller.core.overflow import count_before, policy_of

@@ -47,7 +47,7 @@ def go_on(
         }
     )
     if policy is None or tokens is None or tokens <= policy.max_tokens:
-        turn = TaskPlan(_next(kept, kept.status_detail), consumed=consumed, events=events)
+        turn = TaskPlan(_next(kept, kept.status_detail), events=events)
         plan = begin_turn(snapshot, turn)
     else:
         plan = _overflow(snapshot, kept, policy, tokens, events, summarised=summarised)
@@ -68,7 +68,7 @@ def _overflow(
     if policy.on_overflow == "Summarise" and not summarised:
         keeps = choose_kept(status.context_window, policy.max_tokens)
     if keeps is None:
-        why = {True: ", even with a summary", False: ""}[policy.on_overflow == "Summarise"]
+        why = ", even with a summary" if policy.on_overflow == "Summarise" else ""
         detail = f"The context window is full: {over}{why}"
         event = PlannedEvent("Warning", WINDOW_EXCEEDED, detail)
         return end_failed(snapshot, WINDOW_EXCEEDED, detail, detail, event, status)

@@ -14,9 +14,7 @@ from kubechain_task_controller.core.context_window import (
     find_unanswered_call,
     preview_of,
 )
-from kubechain_task_controller.core.ending import (
-    fail,
-)
+from kubechain_task_controller.core.ending import fail
 from kubechain_task_controller.core.next_turn import go_on
 from kubechain_task_controller.core.offload import offload_start
 from kubechain_task_controller.core.overflow import count_start

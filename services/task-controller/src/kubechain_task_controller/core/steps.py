@@ -13,9 +13,7 @@ from kubechain_task_controller.core.budget import (
     find_unpriced,
     mark_outside,
 )
-from kubechain_task_controller.core.ending import (
-    end_failed,
-)
+from kubechain_task_controller.core.ending import end_failed
 from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
 
 SENDING = "Sending context window to LLM"
