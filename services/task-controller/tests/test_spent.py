@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -21,7 +22,7 @@ from kubechain_task_controller.core.agent_usage import count_for_agent
 from kubechain_task_controller.core.plan import Turn
 from kubechain_task_controller.core.spent import Spent, add_cost, price, spent_by, write_amount
 from kubechain_task_controller.core.tally import Tally
-from kubechain_task_controller.metrics import count_turn
+from kubechain_task_controller.metrics import count_end, count_turn
 
 KEY = ("default", "my-assistant")
 TOKENS = st.integers(0, 2**63)
@@ -167,3 +168,22 @@ def test_an_answered_turn_is_counted_for_prometheus() -> None:
     assert kinds == [6, 4, 3]
     assert value("kubechain_task_cost_total", llm="counted", currency="USD") == pytest.approx(0.000075)
     assert value("kubechain_task_cost_total", llm="free", currency="USD") == 0
+
+
+def test_a_task_that_ended_is_counted_for_prometheus() -> None:
+    labels = {"namespace": "default", "agent": "my-assistant", "phase": "FinalAnswer"}
+    began = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    ended = build_task(
+        status={"phase": "FinalAnswer", "startTime": began, "completionTime": began + timedelta(seconds=3)}
+    )
+    never_began = build_task(status={"phase": "FinalAnswer", "completionTime": began})
+    before = [REGISTRY.get_sample_value("kubechain_tasks_ended_total", labels) or 0.0]
+    before += [
+        REGISTRY.get_sample_value(f"kubechain_task_seconds_{n}", {"phase": "FinalAnswer"}) or 0.0
+        for n in ("count", "sum")
+    ]
+    count_end(ended)
+    count_end(never_began)
+    assert REGISTRY.get_sample_value("kubechain_tasks_ended_total", labels) == before[0] + 2
+    assert REGISTRY.get_sample_value("kubechain_task_seconds_count", {"phase": "FinalAnswer"}) == before[1] + 1
+    assert REGISTRY.get_sample_value("kubechain_task_seconds_sum", {"phase": "FinalAnswer"}) == before[2] + 3

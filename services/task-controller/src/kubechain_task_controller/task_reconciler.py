@@ -53,7 +53,7 @@ from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import calls_to_forbid
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.delegation_tree import DelegationTree
-from kubechain_task_controller.metrics import count_turn
+from kubechain_task_controller.metrics import count_end, count_turn
 from kubechain_task_controller.span_attributes import build_agent_attributes
 from kubechain_task_controller.watched import Watched
 
@@ -245,6 +245,7 @@ class TaskReconciler:
         for event in plan.events:
             self._recorder.event(task, event.type, event.reason, event.message)
         if task.finished and not before.finished:
+            count_end(task)
             self._finish(task)
         return more
 
