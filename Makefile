@@ -48,9 +48,10 @@ fmt: setup ## Format the code and fix what ruff can fix
 bench: setup ## Measure latency, throughput and cost against the budgets
 	@$(BIN)/python -m benchmarks
 
-crds: setup ## Write crds/ and deploy/kustomize/policies/ from their sources
+crds: setup ## Write crds/, the policies and the services' roles in deploy/kustomize/ from their sources
 	@$(BIN)/python -m kubechain_common.crdgen crds
 	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
+	@$(BIN)/python -m kubechain_common.policies.rbac deploy/kustomize/base
 
 provider-docs: setup ## Write the generated part of docs/providers.md
 	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md

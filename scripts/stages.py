@@ -39,6 +39,7 @@ def build_lint_commands() -> list[Command]:
         ("lint-imports", "--no-cache"),
         ("python", "-m", "kubechain_common.crdgen", "crds", "--check"),
         ("python", "-m", "kubechain_common.policies", "deploy/kustomize/policies", "--check"),
+        ("python", "-m", "kubechain_common.policies.rbac", "deploy/kustomize/base", "--check"),
     ]
 
 

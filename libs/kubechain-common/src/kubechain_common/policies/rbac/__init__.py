@@ -1,0 +1,12 @@
+"""What each service may do: ``rights`` holds the table, ``manifests`` builds the objects.
+
+``kubechain up`` runs the services under the same rights, and ``python -m kubechain_common.policies.rbac
+deploy/kustomize/base [--check]`` writes them as files.
+"""
+
+from __future__ import annotations
+
+from kubechain_common.policies.rbac.manifests import build_service_roles
+from kubechain_common.policies.rbac.rights import NAMESPACE, RIGHTS
+
+__all__ = ["NAMESPACE", "RIGHTS", "build_service_roles"]
