@@ -12,6 +12,8 @@ from urllib.request import urlopen
 
 from tests.e2e.support.cluster import Cluster
 
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.plan import service_kubeconfig
 from kubechain_cli.localcluster.ports import choose_port
 from kubechain_cli.localcluster.services import build_service_env, service_script
 from kubechain_common.testing.eventually import eventually
@@ -46,9 +48,10 @@ def _start(
     cluster: Cluster, service: str, identity: str, port: int, namespace: str, log: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     nats_url = str(cluster.status()["natsUrl"])
+    kubeconfig = service_kubeconfig(Layout.at(cluster.state_dir), service)
     env = {
         **cluster.env,
-        **build_service_env(service, kubeconfig=cluster.kubeconfig, nats_url=nats_url, port=port, base=cluster.env),
+        **build_service_env(service, kubeconfig=kubeconfig, nats_url=nats_url, port=port, base=cluster.env),
         "KUBECHAIN_POD_NAME": identity,
         "KUBECHAIN_WATCH_NAMESPACE": namespace,
     }

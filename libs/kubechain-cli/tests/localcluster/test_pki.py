@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kubechain_cli.localcluster.certificates import ensure_pki
 from kubechain_cli.localcluster.kubeconfig import write_kubeconfig
-from kubechain_cli.localcluster.tokens import ensure_tokens, read_token
+from kubechain_cli.localcluster.tokens import administrator, ensure_tokens, read_token, service_account
 
 
 def mode_of(path: Path) -> int:
@@ -50,14 +50,20 @@ def test_keys_are_made_once_and_private(tmp_path: Path) -> None:
     assert pki.ca_cert.read_bytes() != before
 
 
-def test_each_identity_is_an_administrator_with_a_token_of_its_own(tmp_path: Path) -> None:
+ADMIN, OTHER = administrator("admin"), service_account("kubechain-system", "mcp-host")
+
+
+def test_each_identity_has_a_token_of_its_own(tmp_path: Path) -> None:
     file = tmp_path / "tokens.csv"
-    ensure_tokens(file, ("admin", "controller-manager"))
+    ensure_tokens(file, (ADMIN, OTHER))
     with file.open(newline="") as lines:
         rows = list(csv.reader(lines))
-    users = ("kubechain:admin", "kubechain:controller-manager")
-    assert [row[1:] for row in rows] == [[user, user, "system:masters"] for user in users]
-    tokens = [read_token(file, identity) for identity in ("admin", "controller-manager")]
+    account = "system:serviceaccount:kubechain-system:mcp-host"
+    assert [row[1:] for row in rows] == [
+        ["kubechain:admin", "kubechain:admin", "system:masters"],
+        [account, account, "system:serviceaccounts,system:serviceaccounts:kubechain-system"],
+    ]
+    tokens = [read_token(file, identity) for identity in (ADMIN, OTHER)]
     assert [row[0] for row in rows] == tokens
     assert len(set(tokens)) == 2
     # 256 bits in base64, and nothing that a header or a CSV file would have to quote.
@@ -66,23 +72,23 @@ def test_each_identity_is_an_administrator_with_a_token_of_its_own(tmp_path: Pat
 
 def test_tokens_are_made_once_and_private(tmp_path: Path) -> None:
     file = tmp_path / "tokens.csv"
-    ensure_tokens(file, ("admin",))
-    token = read_token(file, "admin")
-    ensure_tokens(file, ("admin",))
-    assert read_token(file, "admin") == token
+    ensure_tokens(file, (ADMIN,))
+    token = read_token(file, ADMIN)
+    ensure_tokens(file, (ADMIN,))
+    assert read_token(file, ADMIN) == token
     assert mode_of(file) == 0o600
-    ensure_tokens(file, ("admin", "another"))
-    assert len({token, read_token(file, "admin"), read_token(file, "another")}) == 3
+    ensure_tokens(file, (ADMIN, OTHER))
+    assert read_token(file, ADMIN) == token != read_token(file, OTHER)
 
 
 def test_the_kubeconfig_carries_everything(tmp_path: Path) -> None:
     pki = ensure_pki(tmp_path)
-    ensure_tokens(pki.tokens, ("admin",))
+    ensure_tokens(pki.tokens, (ADMIN,))
     path = tmp_path / "kubeconfig"
-    write_kubeconfig(path, "https://127.0.0.1:1", pki, "admin")
+    write_kubeconfig(path, "https://127.0.0.1:1", pki, ADMIN)
     config = json.loads(path.read_text())
     cluster = config["clusters"][0]["cluster"]
     assert cluster["server"] == "https://127.0.0.1:1"
     assert base64.b64decode(cluster["certificate-authority-data"]) == pki.ca_cert.read_bytes()
-    assert config["users"] == [{"name": "admin", "user": {"token": read_token(pki.tokens, "admin")}}]
+    assert config["users"] == [{"name": "kubechain:admin", "user": {"token": read_token(pki.tokens, ADMIN)}}]
     assert mode_of(path) == 0o600

@@ -15,7 +15,8 @@ from kubechain_cli.localcluster.nats import build_nats_config
 from kubechain_cli.localcluster.pki import Pki
 from kubechain_cli.localcluster.plan import Plan, build_processes, port_names, read_plan, write_plan
 from kubechain_cli.localcluster.processes import StopStage
-from kubechain_cli.localcluster.services import SERVICES, build_service_env, parse_services
+from kubechain_cli.localcluster.services import NAMESPACE, SERVICES, build_service_env, parse_services
+from kubechain_common.policies import rbac
 
 BINARIES = {name: f"/bin/{name}" for name in ("etcd", "kube-apiserver", "kube-controller-manager", "nats-server")}
 
@@ -60,8 +61,24 @@ def test_with_a_context_only_nats_is_ours(tmp_path: Path) -> None:
 def test_services_wait_for_crds_and_nats_and_stop_first(tmp_path: Path) -> None:
     specs = build_processes(Layout(tmp_path), make_plan(("mcp-host",)))
     service = specs[-1]
-    assert (service.name, service.after, service.stage) == ("mcp-host", ("crds", "nats"), StopStage.SERVICE)
+    assert (service.name, service.after, service.stage) == ("mcp-host", ("crds", "rights", "nats"), StopStage.SERVICE)
     assert service.env["KUBECHAIN_HTTP_PORT"] == str(service.port)
+
+
+def test_a_service_signs_in_under_its_own_name_where_the_cluster_is_ours(tmp_path: Path) -> None:
+    ours, theirs = (
+        build_processes(Layout(tmp_path), make_plan(("mcp-host",), context=context))[-1].env for context in (None, "x")
+    )
+    assert (ours["KUBECONFIG"], ours["KUBECHAIN_NAMESPACE"]) == (
+        str(tmp_path / "pki" / "mcp-host.kubeconfig"),
+        "kubechain-system",
+    )
+    assert (theirs["KUBECONFIG"], theirs["KUBECHAIN_NAMESPACE"]) == (str(tmp_path / "kubeconfig"), "default")
+
+
+def test_the_services_live_where_a_deployment_has_them() -> None:
+    assert NAMESPACE == rbac.NAMESPACE
+    assert set(SERVICES) == set(rbac.RIGHTS)
 
 
 def test_human_bridge_is_told_where_its_page_is_and_so_is_the_user(tmp_path: Path) -> None:

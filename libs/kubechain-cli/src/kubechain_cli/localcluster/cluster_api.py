@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubechain_cli.localcluster.errors import ClusterApiError
 from kubechain_cli.localcluster.pki import Pki
-from kubechain_cli.localcluster.tokens import read_token
+from kubechain_cli.localcluster.tokens import Identity, read_token
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,7 +28,7 @@ APPLY = ("apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD
 
 
 @asynccontextmanager
-async def local_api(server: str, pki: Pki, identity: str) -> AsyncIterator[aiohttp.ClientSession]:
+async def local_api(server: str, pki: Pki, identity: Identity) -> AsyncIterator[aiohttp.ClientSession]:
     """A session with the local API server. Raises ClusterApiError when it goes away meanwhile."""
     import aiohttp
 

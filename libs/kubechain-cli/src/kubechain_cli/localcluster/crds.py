@@ -18,6 +18,7 @@ from kubechain_cli.localcluster.cluster_api import (
 )
 from kubechain_cli.localcluster.errors import ClusterApiError
 from kubechain_cli.localcluster.pki import Pki
+from kubechain_cli.localcluster.tokens import Identity
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,7 +35,7 @@ def load_crds() -> list[dict[str, Any]]:
     return list(build_crds().values())
 
 
-async def install_crds(server: str, pki: Pki, identity: str, crds: list[dict[str, Any]]) -> None:
+async def install_crds(server: str, pki: Pki, identity: Identity, crds: list[dict[str, Any]]) -> None:
     """Apply the CRDs to the local API server and wait until all are established.
 
     Raises ClusterApiError when the API server refuses one or does not establish them in time.

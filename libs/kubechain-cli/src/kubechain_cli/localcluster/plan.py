@@ -16,11 +16,15 @@ from kubechain_cli.localcluster.nats import build_nats_command
 from kubechain_cli.localcluster.pki import Pki
 from kubechain_cli.localcluster.probes import HttpProbe
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
-from kubechain_cli.localcluster.services import PAGE_PORT, build_page_url, build_service
+from kubechain_cli.localcluster.services import NAMESPACE, PAGE_PORT, SERVICES, build_page_url, build_service
+from kubechain_cli.localcluster.tokens import administrator, service_account
 
-ADMIN = "admin"
-CONTROLLER_MANAGER = "controller-manager"
-IDENTITIES = (ADMIN, CONTROLLER_MANAGER)
+ADMIN = administrator("admin")
+CONTROLLER_MANAGER = administrator("controller-manager")
+SERVICE_ACCOUNTS = {name: service_account(NAMESPACE, name) for name in SERVICES}
+IDENTITIES = (ADMIN, CONTROLLER_MANAGER, *SERVICE_ACCOUNTS.values())
+USERS_NAMESPACE = "default"
+"""Where the Leases live in a cluster of the user's own, in which we make no namespace."""
 CONTROL_PLANE_PORTS = ("etcd", "etcd-peer", "kube-apiserver", "kube-controller-manager")
 NATS_PORTS = ("nats", "nats-monitor")
 # Requests in flight have drained by then, and the controller manager holds no state at all; left alone both go on
@@ -80,6 +84,11 @@ def controller_manager_kubeconfig(layout: Layout) -> Path:
     return layout.pki / "controller-manager.kubeconfig"
 
 
+def service_kubeconfig(layout: Layout, name: str) -> Path:
+    """By which a service signs in to the local API server under its own name."""
+    return layout.pki / f"{name}.kubeconfig"
+
+
 def build_processes(layout: Layout, plan: Plan) -> list[ProcessSpec]:
     """All processes of the plan, each naming what it has to wait for."""
     specs = [] if plan.context else _build_control_plane(layout, plan)
@@ -89,7 +98,9 @@ def build_processes(layout: Layout, plan: Plan) -> list[ProcessSpec]:
             build_service(
                 layout,
                 name,
-                kubeconfig=layout.kubeconfig,
+                # A cluster of the user's own is reached with the user's rights: we grant ourselves none there.
+                kubeconfig=layout.kubeconfig if plan.context else service_kubeconfig(layout, name),
+                namespace=USERS_NAMESPACE if plan.context else NAMESPACE,
                 nats_url=plan.nats_url,
                 port=plan.ports[name],
                 page_port=plan.ports[PAGE_PORT] if name == "human-bridge" else None,

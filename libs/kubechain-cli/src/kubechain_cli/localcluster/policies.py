@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kubechain_cli.localcluster.cluster_api import APPLY, apply, local_api, run_kubectl, to_list, try_kubectl
 from kubechain_cli.localcluster.errors import ClusterApiError
 from kubechain_cli.localcluster.pki import Pki
+from kubechain_cli.localcluster.tokens import Identity
 
 if TYPE_CHECKING:
     import aiohttp
@@ -42,14 +43,14 @@ def load_policies() -> list[dict[str, Any]]:
     return [obj for objects in build_policies().values() for obj in objects]
 
 
-async def apply_policies(server: str, pki: Pki, identity: str, policies: list[dict[str, Any]]) -> None:
+async def apply_policies(server: str, pki: Pki, identity: Identity, policies: list[dict[str, Any]]) -> None:
     """Hand the policies to the local API server. Raises ClusterApiError."""
     async with local_api(server, pki, identity) as session:
         for policy in policies:
             await apply(session, path_of(policy), policy)
 
 
-async def await_policies(server: str, pki: Pki, identity: str, policies: list[dict[str, Any]]) -> None:
+async def await_policies(server: str, pki: Pki, identity: Identity, policies: list[dict[str, Any]]) -> None:
     """Return once the local API server asks the policies. Raises ClusterApiError."""
     async with local_api(server, pki, identity) as session:
 

@@ -15,10 +15,12 @@ from kubechain_cli.localcluster.plan import (
     ADMIN,
     CONTROLLER_MANAGER,
     IDENTITIES,
+    SERVICE_ACCOUNTS,
     Plan,
     controller_manager_kubeconfig,
     nats_config,
     port_names,
+    service_kubeconfig,
     write_plan,
 )
 from kubechain_cli.localcluster.ports import assign_ports
@@ -41,6 +43,8 @@ def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, .
         ensure_tokens(pki.tokens, IDENTITIES)
         write_kubeconfig(layout.kubeconfig, plan.server_url, pki, ADMIN)
         write_kubeconfig(controller_manager_kubeconfig(layout), plan.server_url, pki, CONTROLLER_MANAGER)
+        for name, identity in SERVICE_ACCOUNTS.items():
+            write_kubeconfig(service_kubeconfig(layout, name), plan.server_url, pki, identity)
     else:
         write_atomic(layout.kubeconfig, read_context(binaries["kubectl"], context))
     write_nats_config(nats_config(layout), ports["nats-monitor"])

@@ -13,6 +13,8 @@ from kubechain_cli.localcluster.probes import HttpProbe
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 
 SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
+NAMESPACE = "kubechain-system"
+"""Where a deployment runs the services, and where their Leases live here, too."""
 PAGE_PORT = "human-bridge-page"
 """The second port of human-bridge: its page, and where answers arrive."""
 _PUBLIC_URL = "KUBECHAIN_BRIDGE_PUBLIC_URL"
@@ -58,6 +60,7 @@ def build_service_env(
     nats_url: str,
     port: int,
     page_port: int | None = None,
+    namespace: str = NAMESPACE,
     base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What a service is told through its environment, on top of the caller's own variables."""
@@ -65,6 +68,7 @@ def build_service_env(
         "KUBECONFIG": str(kubeconfig),
         "KUBECHAIN_NATS_URL": nats_url,
         "KUBECHAIN_HTTP_PORT": str(port),
+        "KUBECHAIN_NAMESPACE": namespace,
         "KUBECHAIN_POD_NAME": f"{name}-0",
         # mcp-host starts `uvx` and the like: those of this environment come first.
         "PATH": os.pathsep.join(part for part in (str(scripts_dir()), base.get("PATH", os.defpath)) if part),
@@ -88,18 +92,27 @@ def _page_env(port: int, base: Mapping[str, str]) -> dict[str, str]:
 
 
 def build_service(
-    layout: Layout, name: str, *, kubeconfig: Path, nats_url: str, port: int, page_port: int | None = None
+    layout: Layout,
+    name: str,
+    *,
+    kubeconfig: Path,
+    nats_url: str,
+    port: int,
+    page_port: int | None = None,
+    namespace: str = NAMESPACE,
 ) -> ProcessSpec:
     """The specification of one service. Raises LocalClusterError when its package is not installed."""
     return ProcessSpec(
         name=name,
         argv=(str(service_script(name)),),
-        env=build_service_env(name, kubeconfig=kubeconfig, nats_url=nats_url, port=port, page_port=page_port),
+        env=build_service_env(
+            name, kubeconfig=kubeconfig, nats_url=nats_url, port=port, page_port=page_port, namespace=namespace
+        ),
         log_file=layout.log_file(name),
         port=port,
         probe=HttpProbe(port, "/readyz"),
         stage=StopStage.SERVICE,
-        after=("crds", "nats"),
+        after=("crds", "rights", "nats"),
         essential=False,
         stop_grace=SERVICE_STOP_GRACE,
     )

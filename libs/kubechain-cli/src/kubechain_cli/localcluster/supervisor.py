@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kubechain_cli.localcluster import crds, policies
+from kubechain_cli.localcluster import crds, policies, rights
 from kubechain_cli.localcluster.child import Child
 from kubechain_cli.localcluster.errors import LocalClusterError, ProcessFailedError
 from kubechain_cli.localcluster.files import tail
@@ -37,6 +37,7 @@ Report = Callable[[dict[str, Any]], None]
 # An essential process that dies this often before it was ever ready will not get better.
 MAX_DEATHS_AT_START = 3
 START_TIMEOUT = 90.0
+STEPS = ("crds", "rights", "policies")
 
 
 class Supervisor:
@@ -48,7 +49,7 @@ class Supervisor:
         self._report = report
         self._children = {spec.name: Child(spec, self._on_change) for spec in build_processes(layout, plan)}
         self._ready = {name: child.became_ready for name, child in self._children.items()}
-        self._ready |= {step: asyncio.Event() for step in ("crds", "policies")}
+        self._ready |= {step: asyncio.Event() for step in STEPS}
         self._reported: set[str] = set()
         self._deaths: dict[str, int] = dict.fromkeys(self._children, 0)
         self._started_at = time.time()
@@ -66,6 +67,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._run_child(child)) for child in self._children.values()]
             tasks.append(group.create_task(self._guard(self._install_crds())))
+            tasks.append(group.create_task(self._guard(self._grant_rights())))
             tasks.append(group.create_task(self._guard(self._install_policies())))
             tasks.append(group.create_task(self._guard(self._await_ready())))
             await self._stopping.wait()
@@ -92,6 +94,14 @@ class Supervisor:
         self._ready["crds"].set()
         self._report_ready("crds")
 
+    async def _grant_rights(self) -> None:
+        if not self._plan.context:
+            manifests = await asyncio.to_thread(rights.load_rights)
+            await self._wait_for(("kube-apiserver",))
+            await rights.grant_rights(self._plan.server_url, Pki(self._layout.pki), ADMIN, manifests)
+            self._report_ready("rights")
+        self._ready["rights"].set()
+
     async def _install_policies(self) -> None:
         manifests = await asyncio.to_thread(policies.load_policies)
         plan, layout = self._plan, self._layout
@@ -111,9 +121,9 @@ class Supervisor:
         essential = [name for name, child in self._children.items() if child.spec.essential]
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                await self._wait_for([*essential, "crds", "policies"])
+                await self._wait_for([*essential, *STEPS])
         except TimeoutError as error:
-            late = [name for name in (*essential, "crds", "policies") if not self._ready[name].is_set()]
+            late = [name for name in (*essential, *STEPS) if not self._ready[name].is_set()]
             what = ", ".join(late)
             raise ProcessFailedError(
                 f"Not ready after {START_TIMEOUT:.0f} s: {what}. The logs are in {self._layout.logs}."
