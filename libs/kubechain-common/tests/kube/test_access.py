@@ -205,6 +205,17 @@ def test_an_unusable_file_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pyt
     asyncio.run(scenario())
 
 
+def test_where_the_kubernetes_package_is_not_installed_a_sentence_says_what_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are made without it."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    monkeypatch.setitem(sys.modules, "kubernetes.aio", None)
+    monkeypatch.delitem(sys.modules, "kubechain_common.kube.library_access", raising=False)
+    with pytest.raises(ConfigurationError, match="missing, or not one plain kubeconfig with a token or a client"):
+        asyncio.run(ClusterAccess.load())
+
+
 def test_a_pod_has_a_service_account(tmp_path: Path, pair: Pair) -> None:
     (tmp_path / "ca.crt").write_bytes(pair.certificate)
     (tmp_path / "token").write_text("pod")

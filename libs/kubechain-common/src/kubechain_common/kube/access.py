@@ -75,7 +75,16 @@ async def _connect() -> Connection:
     paths = paths or str(_DEFAULT_KUBECONFIG)
     connection = connect_by_kubeconfig(paths)
     if connection is None:
-        from kubechain_common.kube.library_access import connect_by_library
-
-        connection = await connect_by_library(paths)
+        connection = await _connect_by_library(paths)
     return connection
+
+
+async def _connect_by_library(paths: str) -> Connection:
+    try:
+        from kubechain_common.kube.library_access import connect_by_library
+    except ModuleNotFoundError as error:  # the images are made without it: it is two thirds of all that they install
+        raise ConfigurationError(
+            f"{paths} is missing, or not one plain kubeconfig with a token or a client certificate "
+            "(the Python package kubernetes, which reads all others, is not installed here)"
+        ) from error
+    return await connect_by_library(paths)
