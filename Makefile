@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e chaos model lint fmt bench crds provider-docs clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e chaos model lint fmt bench crds provider-docs images clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ crds: setup ## Write crds/, the policies and the services' roles in deploy/kusto
 
 provider-docs: setup ## Write the generated part of docs/providers.md
 	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md
+
+images: setup ## Build the services' images and NATS's, list their sizes (VERSION=, REGISTRY=, BASE=, SAVE=folder for an archive)
+	@$(BIN)/python -m scripts.images $(if $(VERSION),--version $(VERSION)) $(if $(REGISTRY),--registry $(REGISTRY)) \
+	  $(if $(BASE),--base $(BASE)) $(if $(SAVE),--save $(SAVE))
 
 clean: ## Remove .venv/, .tools/ and all caches (a running cluster stays: make down)
 	@rm -rf .venv .tools .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
