@@ -18,7 +18,7 @@ from kubechain_common.kube.informer import Change
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.topology import TOOL_RESULTS_CONSUMER, tool_request_subject, tool_result_subject
-from kubechain_common.messaging import Bus, Claim, Consumer, Delivery
+from kubechain_common.messaging import Bus, Claim, Consumer, Delivery, Room
 from kubechain_common.runtime.clock import now
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 from kubechain_mcp_host import call_worker
@@ -69,7 +69,7 @@ class Host:
 async def run_host(directory: Path, *, collect: bool = True) -> AsyncIterator[Host]:
     async with run_nats_server(directory) as nats, Bus.connect(nats.url, "test") as bus:
         pool = ConnectionPool(cast("SecretWatcher", NoSecrets()), os.environ, FAST)
-        host = Host(bus, pool, CallWorkers(bus, CallHandler(bus, pool), grace=2.0), nats)
+        host = Host(bus, pool, CallWorkers(bus, CallHandler(bus, pool), grace=2.0, room=Room(100)), nats)
         stopping, closing = asyncio.Event(), asyncio.Event()
         collector = Consumer(bus, TOOL_RESULTS_CONSUMER, ToolResult, host.take_result, concurrency=8)
         async with asyncio.TaskGroup() as group:

@@ -12,6 +12,7 @@ import os
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.secrets import SecretWatcher
+from kubechain_common.messaging import Room
 from kubechain_common.runtime.leadership import build_elector, run_led
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_mcp_host.call_handler import CallHandler
@@ -34,14 +35,15 @@ def main() -> None:
 async def start(context: ServiceContext) -> None:
     """Runs until ``context.stopping``, then lets running calls end before it closes the connections that they use."""
     quieten_sdk()
-    environment = build_base_environment(os.environ, parse_patterns(MCPHostSettings().env_passthrough))
+    settings = MCPHostSettings()
+    environment = build_base_environment(os.environ, parse_patterns(settings.env_passthrough))
     secrets = SecretWatcher(context.kube)
     namespace = context.settings.watch_namespace
     informer = Informer(context.kube, MCPServer, namespace=namespace, indexers={BY_CHANNEL: channel_of})
     channels = Informer(context.kube, ContactChannel, namespace=namespace)
     pool = ConnectionPool(secrets, environment)
     grace = max(1.0, context.settings.drain_seconds - CLOSING_SECONDS)
-    workers = CallWorkers(context.bus, CallHandler(context.bus, pool), grace=grace)
+    workers = CallWorkers(context.bus, CallHandler(context.bus, pool), grace=grace, room=Room(settings.max_calls))
     informer.add_handler(pool.handle_change)
     informer.add_handler(workers.handle_change)
     reconciler = MCPServerReconciler(context.kube, informer, channels, pool, context.recorder)

@@ -1,7 +1,7 @@
 """One consumer of tool requests per MCPServer, for as long as the server exists.
 
 Of its own, so that a slow server holds up nobody else, and shared by all replicas, so that ``maxConcurrency`` holds
-over all of them.
+over all of them. What one replica runs at a time over all servers is bounded by a Room.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kubechain_common.api.v1alpha1.mcpserver import DEFAULT_MAX_CONCURRENCY
 from kubechain_common.kube.informer import Change
 from kubechain_common.messages import ToolRequest
 from kubechain_common.messages.topology import mcp_consumer
-from kubechain_common.messaging import Bus, Consumer, MessagingError
+from kubechain_common.messaging import Bus, Consumer, MessagingError, Room
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.call_handler import CallHandler
 
@@ -26,7 +26,7 @@ FAREWELL_SECONDS = 5.0
 class ServerWorker:
     """Takes one server's requests until it is deleted, then removes the durable consumer."""
 
-    def __init__(self, bus: Bus, handler: CallHandler, uid: str, concurrency: int, grace: float) -> None:
+    def __init__(self, bus: Bus, handler: CallHandler, uid: str, concurrency: int, grace: float, room: Room) -> None:
         self._bus = bus
         self._uid = uid
         self._concurrency = concurrency
@@ -39,6 +39,7 @@ class ServerWorker:
             on_poison=handler.handle_poison,
             confirm_ack=True,
             grace=grace,
+            room=room,
         )
         self._stop_consumer = asyncio.Event()
         self._deleted = asyncio.Event()
@@ -85,10 +86,11 @@ class ServerWorker:
 class CallWorkers:
     """Follows the MCPServers (``handle_change``) and runs a worker for each."""
 
-    def __init__(self, bus: Bus, handler: CallHandler, *, grace: float) -> None:
+    def __init__(self, bus: Bus, handler: CallHandler, *, grace: float, room: Room) -> None:
         self._bus = bus
         self._handler = handler
         self._grace = grace
+        self._room = room
         self._workers: dict[str, ServerWorker] = {}
         self._new: asyncio.Queue[ServerWorker] = asyncio.Queue()
 
@@ -106,7 +108,7 @@ class CallWorkers:
             worker.set_concurrency(concurrency)
             return
         worker = self._workers[server.uid] = ServerWorker(
-            self._bus, self._handler, server.uid, concurrency, self._grace
+            self._bus, self._handler, server.uid, concurrency, self._grace, self._room
         )
         self._new.put_nowait(worker)
 

@@ -20,6 +20,7 @@ from kubechain_common.messaging.errors import (
     TopologyError,
 )
 from kubechain_common.messaging.live import Listener, Live
+from kubechain_common.messaging.room import Room
 from kubechain_common.messaging.started_calls import Claim, StartedCalls
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "PublishOutcome",
     "PublishRefusedError",
     "RetryLater",
+    "Room",
     "StartedCalls",
     "TopologyError",
 ]

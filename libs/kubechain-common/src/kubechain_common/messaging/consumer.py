@@ -1,9 +1,9 @@
 """Runs a handler for each message of a durable consumer.
 
 At most ``concurrency`` handlers run at a time, and only so many messages are ever asked for, so replicas share the
-work by capacity. A message belongs to this process until it is settled: acknowledged when the handler returns, given
-back when it raises or is cancelled. One timer per Consumer keeps all of its messages alive at the server while their
-handlers run.
+work by capacity; a Room bounds all Consumers of a process together. A message belongs to this process until it is
+settled: acknowledged when the handler returns, given back when it raises or is cancelled. One timer per Consumer keeps
+all of its messages alive at the server while their handlers run.
 
 Five things make this exact:
 
@@ -37,6 +37,7 @@ from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, PoisonMessage, RetryLater
 from kubechain_common.messaging.in_flight import Entry, InFlight
 from kubechain_common.messaging.pull import CONSUMER_DELETED, Pull
+from kubechain_common.messaging.room import Room
 from kubechain_common.messaging.settling import Settling
 from kubechain_common.messaging.withdrawals import Withdrawals
 from kubechain_common.telemetry.logging import get_logger
@@ -66,7 +67,8 @@ class Consumer(Generic[M]):
     again after its delay. PoisonMessage, or a message that does not parse: ``on_poison`` is told, then it is never
     delivered again. Another exception: logged, and delivered again with back-off. ``grace``: seconds that running
     handlers get when ``run`` is told to stop. ``exclusive``: nobody else may consume (a leader's results), so what an
-    earlier process had in hand is delivered at once, not after its ``ack_wait``.
+    earlier process had in hand is delivered at once, not after its ``ack_wait``. ``room``: what all Consumers that
+    share it may handle at a time; a message for which there is none is given back at once.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Consumer(Generic[M]):
         confirm_ack: bool = False,
         grace: float = 20.0,
         exclusive: bool = False,
+        room: Room | None = None,
     ) -> None:
         self._bus = bus
         self._spec = spec
@@ -97,6 +100,8 @@ class Consumer(Generic[M]):
         self._withdrawals = Withdrawals(bus.connection, spec, self._in_flight)
         self._pull: Pull | None = None
         self._wake = asyncio.Event()
+        self._seat = room.seat(self._wake.set) if room is not None else None
+        self._recall = False
         self._stopping = False
         self._spec_changed = False
         self._handlers: asyncio.TaskGroup
@@ -122,6 +127,8 @@ class Consumer(Generic[M]):
                 await self._drain()
                 watcher.cancel()
         finally:
+            if self._seat is not None:
+                self._seat.leave()
             await self._withdrawals.close()
             for end in unregister:
                 end()
@@ -178,6 +185,10 @@ class Consumer(Generic[M]):
             await self._close_pull()
             if not proven:
                 raise BusUnavailableError(reason)  # lost as soon as opened: the next one has to wait
+        if self._recall and self._pull is not None:
+            await self._close_pull()
+            self._pull = await self._start_pull()
+        self._recall = False
         if self._pull is None:
             await self._open_pull()
         elif self._spec_changed:
@@ -192,11 +203,14 @@ class Consumer(Generic[M]):
         except errors.MISSING:
             await self._bus.ensure_topology()
             await self._ensure_consumer()
+        self._pull = await self._start_pull()
+
+    async def _start_pull(self) -> Pull:
         pull = Pull(
             self._bus.connection.nc, self._spec.stream, self._spec.durable, self._handle_message, self._wake.set
         )
         await pull.open()
-        self._pull = pull
+        return pull
 
     async def _take_over(self) -> None:
         """Make the consumer anew, once per run: its messages stay in the stream, and nobody is waited for.
@@ -229,6 +243,11 @@ class Consumer(Generic[M]):
         if pull is None or pull.lost or self._stopping:
             return
         room = self._concurrency - len(self._in_flight) - pull.outstanding
+        if self._seat is not None:
+            if room <= 0:
+                self._seat.leave()
+            elif not pull.outstanding:
+                room = min(room, self._seat.ask())
         # Topping up one by one would cost a request per message; asking by halves keeps them coming just as well.
         if room > 0 and (pull.outstanding == 0 or room * 2 >= self._concurrency):
             await pull.request(room)
@@ -267,9 +286,27 @@ class Consumer(Generic[M]):
             await raw.ack()
         else:
             entry = self._in_flight.add_or_join(raw)
+        if entry is not None and self._seat is not None and not self._seat.take():
+            self._in_flight.remove(entry)
+            await self._refuse(raw)
+            return
         if entry is not None:
             entry.task = self._handlers.create_task(self._run_handler(entry, raw))
+            if self._seat is not None:
+                entry.task.add_done_callback(self._leave_place)
         await self._ask_again()
+
+    async def _refuse(self, raw: Any) -> None:
+        """There is no room: it goes back, and what else was asked for is not wanted any more."""
+        await raw.nak()
+        _HANDLED.labels(self._spec.stream, "no room").inc()
+        if self._pull is not None and self._pull.outstanding:
+            self._recall = True
+            self._wake.set()
+
+    def _leave_place(self, _: asyncio.Task[None]) -> None:
+        if self._seat is not None:
+            self._seat.give_back()
 
     async def _run_handler(self, entry: Entry, raw: Any) -> None:
         started = time.monotonic()
