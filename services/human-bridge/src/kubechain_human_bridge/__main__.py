@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubechain_common.messages.topology import HUMAN_REQUESTS
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_human_bridge.bridge import Bridge
 from kubechain_human_bridge.settings import BridgeSettings
@@ -16,7 +17,7 @@ async def start(ctx: ServiceContext) -> None:
 
 def main() -> None:
     """Run the service until SIGTERM."""
-    run_service(NAME, start)
+    run_service(NAME, start, takes_from=[HUMAN_REQUESTS])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubechain_common.messages.topology import LLM_REQUESTS
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_llm_gateway.gateway import Gateway
 
@@ -13,7 +14,7 @@ async def start(ctx: ServiceContext) -> None:
 
 def main() -> None:
     """Run the service until SIGTERM."""
-    run_service("llm-gateway", start)
+    run_service("llm-gateway", start, takes_from=[LLM_REQUESTS])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.secrets import SecretWatcher
+from kubechain_common.messages.topology import TOOL_REQUESTS
 from kubechain_common.messaging import Room
 from kubechain_common.runtime.leadership import build_elector, run_led
 from kubechain_common.runtime.service import ServiceContext, run_service
@@ -29,7 +30,7 @@ CLOSING_SECONDS = 5.0
 
 def main() -> None:
     """The console script."""
-    run_service(NAME, start)
+    run_service(NAME, start, takes_from=[TOOL_REQUESTS])
 
 
 async def start(context: ServiceContext) -> None:

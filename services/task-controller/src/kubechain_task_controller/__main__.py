@@ -120,7 +120,7 @@ async def start(context: ServiceContext) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    run_service(NAME, start)
+    run_service(NAME, start, takes_from=[LLM_RESULTS])
 
 
 if __name__ == "__main__":

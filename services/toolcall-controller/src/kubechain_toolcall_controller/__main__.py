@@ -121,7 +121,7 @@ async def start(context: ServiceContext) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    run_service(NAME, start)
+    run_service(NAME, start, takes_from=[TOOL_RESULTS, HUMAN_RESULTS])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from kubechain_common.telemetry.logging import get_logger
 from kubechain_common.telemetry.metrics import CONTENT_TYPE, render_metrics
 
 Check = Callable[[], bool | Awaitable[bool]]
+Refresh = Callable[[], Awaitable[None]]
 
 _log = get_logger(__name__)
 
@@ -25,12 +26,17 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._refreshes: list[Refresh] = []
         self.port = 0
         """The port that is served, once it is."""
 
     def add_check(self, name: str, check: Check) -> None:
         """Not ready while ``check`` returns False or raises. A second check of the same name replaces the first."""
         self._checks[name] = check
+
+    def add_figures(self, refresh: Refresh) -> None:
+        """``refresh`` brings some figures up to date whenever the metrics are asked for."""
+        self._refreshes.append(refresh)
 
     async def failing(self) -> list[str]:
         """The names of the checks that fail, in the order of their registration."""
@@ -64,6 +70,8 @@ class Health:
         return web.Response(text="\n".join(lines) + "\n", status=503 if failing else 200)
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        for refresh in self._refreshes:
+            await refresh()
         return web.Response(body=render_metrics(), headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -14,14 +14,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from kubechain_common.messages.topology import StreamSpec
 from kubechain_common.messaging.bus import Bus
+from kubechain_common.runtime.backlog import BacklogFigures
 from kubechain_common.runtime.health import Health
 from kubechain_common.runtime.settings import ServiceSettings
 from kubechain_common.telemetry.logging import configure_logging, get_logger
@@ -55,17 +57,19 @@ class ServiceContext:
 Start = Callable[[ServiceContext], Awaitable[None]]
 
 
-def run_service(name: str, start: Start, settings: ServiceSettings | None = None) -> None:
+def run_service(
+    name: str, start: Start, settings: ServiceSettings | None = None, *, takes_from: Sequence[StreamSpec] = ()
+) -> None:
     """Run the service and end the process: code 0 after an orderly stop, 1 after a failure, 2 for wrong settings.
 
     ``name`` is the short one (``task-controller``); ``start`` runs until ``ctx.stopping`` is set, then drains and
-    returns.
+    returns. ``takes_from``: the streams whose backlog the metrics tell.
     """
     if settings is None:
         settings = _load_settings()
     configure_logging(name, settings.log_level, settings.log_format)
     configure_tracing(name)
-    service = _Service(name, start, settings)
+    service = _Service(name, start, settings, takes_from)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             code = runner.run(service.run())
@@ -85,8 +89,9 @@ async def run_informers(group: asyncio.TaskGroup, *informers: Informer[Any]) -> 
 class _Service:
     """One run of one service."""
 
-    def __init__(self, name: str, start: Start, settings: ServiceSettings) -> None:
+    def __init__(self, name: str, start: Start, settings: ServiceSettings, takes_from: Sequence[StreamSpec]) -> None:
         self._name = name
+        self._takes_from = takes_from
         self._start = start
         self._settings = settings
         self._stopping: asyncio.Event
@@ -138,6 +143,7 @@ class _Service:
             health.add_check("kube", _KubeCheck(kube))
             bus = await stack.enter_async_context(Bus.connect(settings.nats_url, f"kubechain-{self._name}"))
             health.add_check("bus", lambda: bus.connected)
+            health.add_figures(BacklogFigures(bus, self._takes_from).refresh)
             recorder = EventRecorder(kube, self._name)
             context = ServiceContext(settings, kube, bus, recorder, health, self._stopping, settings.identity())
             await self._run_started(context)
