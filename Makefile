@@ -48,10 +48,11 @@ fmt: setup ## Format the code and fix what ruff can fix
 bench: setup ## Measure latency, throughput and cost against the budgets
 	@$(BIN)/python -m benchmarks
 
-crds: setup ## Write crds/, the policies and the services' roles in deploy/kustomize/ from their sources
+crds: setup ## Write crds/, and policies, roles and NATS users in deploy/kustomize/, from their sources
 	@$(BIN)/python -m kubechain_common.crdgen crds
 	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
 	@$(BIN)/python -m kubechain_common.policies.rbac deploy/kustomize/base
+	@$(BIN)/python -m kubechain_common.messages.nats_config deploy/kustomize/base/nats/users.conf
 
 provider-docs: setup ## Write the generated part of docs/providers.md
 	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md

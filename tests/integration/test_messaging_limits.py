@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from kubechain_common.messages import ObjectRef, ToolRequest
-from kubechain_common.messages.topology import TOOL_REQUESTS, tool_request_subject
+from kubechain_common.messages.topology import CLAIMS_STREAM, TOOL_REQUESTS, tool_request_subject
 from kubechain_common.messaging import Bus, BusFullError, Claim, PublishOutcome
-from kubechain_common.messaging.streams import CLAIMS_STREAM
 from kubechain_common.runtime.bus_trouble import describe
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 

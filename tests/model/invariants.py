@@ -14,8 +14,7 @@ from tests.model.jetstream import Message
 from tests.model.outside import BREAKS_OFF, GUARDED, READ, REFUSAL, REFUSED
 
 from kubechain_common.api.names import tool_call_name
-from kubechain_common.messages.topology import STARTED_CALLS_BUCKET, parse_llm_result_subject
-from kubechain_common.messaging.streams import STARTED_CALLS_STREAM
+from kubechain_common.messages.topology import STARTED_CALLS_BUCKET, STARTED_CALLS_STREAM, parse_llm_result_subject
 
 if TYPE_CHECKING:
     from tests.model.world import World

@@ -13,6 +13,7 @@ from urllib.request import urlopen
 from tests.e2e.support.cluster import Cluster
 
 from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.nats_users import password_file
 from kubechain_cli.localcluster.plan import service_kubeconfig
 from kubechain_cli.localcluster.ports import choose_port
 from kubechain_cli.localcluster.services import build_service_env, service_script
@@ -48,10 +49,17 @@ def _start(
     cluster: Cluster, service: str, identity: str, port: int, namespace: str, log: IO[bytes]
 ) -> subprocess.Popen[bytes]:
     nats_url = str(cluster.status()["natsUrl"])
-    kubeconfig = service_kubeconfig(Layout.at(cluster.state_dir), service)
+    layout = Layout.at(cluster.state_dir)
     env = {
         **cluster.env,
-        **build_service_env(service, kubeconfig=kubeconfig, nats_url=nats_url, port=port, base=cluster.env),
+        **build_service_env(
+            service,
+            kubeconfig=service_kubeconfig(layout, service),
+            nats_url=nats_url,
+            nats_password_file=password_file(layout, service),
+            port=port,
+            base=cluster.env,
+        ),
         "KUBECHAIN_POD_NAME": identity,
         "KUBECHAIN_WATCH_NAMESPACE": namespace,
     }

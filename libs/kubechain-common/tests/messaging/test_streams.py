@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
+import nats.js.errors
 import pytest
 
-from kubechain_common.messaging.streams import ALL_STREAMS, Streams
+from kubechain_common.messages.permissions import streams_of
+from kubechain_common.messages.topology import ALL_STREAMS, CLAIMS_STREAM, LLM_REQUESTS, LLM_RESULTS, SHARED_STREAM
+from kubechain_common.messaging.streams import Streams
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -54,3 +58,38 @@ async def test_a_loss_that_was_seen_before_a_failure_halfway_is_told_later() -> 
         await streams.ensure(js)
     js.created[ALL_STREAMS[-1]] = last
     assert await streams.ensure(js)
+
+
+async def test_a_service_looks_after_its_own_streams_alone() -> None:
+    js = FakeJetStream()
+    await Streams(streams_of("llm-gateway")).ensure(js)
+    assert js.added == [LLM_REQUESTS.name, LLM_RESULTS.name, SHARED_STREAM, CLAIMS_STREAM]
+
+
+@pytest.mark.parametrize(("has", "wanted", "gets"), [(1, 3, 3), (3, 1, 3), (None, 1, None), (3, 3, 3)])
+async def test_replicas_are_only_ever_raised(has: int | None, wanted: int, gets: int | None) -> None:
+    js = ExistingStream(replicas=has)
+    await Streams([LLM_REQUESTS.name], replicas=wanted).ensure(js)
+    assert js.config.num_replicas == gets
+    assert js.updated == (has != gets)
+
+
+class ExistingStream:
+    """The stream of LLM requests, made by a version that knew of other replicas."""
+
+    def __init__(self, replicas: int | None) -> None:
+        self.config: Any = None
+        self.updated = False
+        self._replicas = replicas
+
+    async def add_stream(self, config: Any) -> Any:
+        self.config = copy(config)
+        self.config.num_replicas = self._replicas
+        raise nats.js.errors.BadRequestError(code=400, err_code=10058, description="different")
+
+    async def stream_info(self, name: str) -> Any:
+        return SimpleNamespace(config=self.config, created=NOW)
+
+    async def update_stream(self, config: Any) -> Any:
+        self.updated, self.config = True, config
+        return SimpleNamespace(created=NOW)

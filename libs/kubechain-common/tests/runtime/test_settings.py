@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
+from kubechain_common.messaging.access import BusAccess
 from kubechain_common.runtime import ServiceSettings
 
 
@@ -45,3 +48,17 @@ def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: 
 
 def test_a_password_in_the_url_is_not_shown() -> None:
     assert "hunter2" not in repr(ServiceSettings(nats_url="nats://user:hunter2@nats:4222"))
+
+
+@pytest.mark.parametrize("name", ["NATS_USER", "NATS_PASSWORD_FILE"])
+def test_a_user_of_nats_has_a_password(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"KUBECHAIN_{name}", "x")
+    with pytest.raises(ValidationError, match="KUBECHAIN_NATS_USER and KUBECHAIN_NATS_PASSWORD_FILE go together"):
+        ServiceSettings()
+
+
+def test_how_to_sign_in_to_nats(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"USER": "mcp-host", "PASSWORD_FILE": "/p", "CA_FILE": "/ca.crt", "REPLICAS": "3"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"KUBECHAIN_NATS_{name}", value)
+    assert ServiceSettings().bus_access() == BusAccess("mcp-host", Path("/p"), Path("/ca.crt"), 3)

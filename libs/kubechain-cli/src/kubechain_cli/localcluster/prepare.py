@@ -11,6 +11,7 @@ from kubechain_cli.localcluster.files import write_atomic
 from kubechain_cli.localcluster.kubeconfig import write_kubeconfig
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.nats import write_nats_config
+from kubechain_cli.localcluster.nats_users import build_users_config
 from kubechain_cli.localcluster.plan import (
     ADMIN,
     CONTROLLER_MANAGER,
@@ -47,7 +48,7 @@ def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, .
             write_kubeconfig(service_kubeconfig(layout, name), plan.server_url, pki, identity)
     else:
         write_atomic(layout.kubeconfig, read_context(binaries["kubectl"], context))
-    write_nats_config(nats_config(layout), ports["nats-monitor"])
+    write_nats_config(nats_config(layout), ports["nats-monitor"], build_users_config(layout))
     write_plan(layout, plan)
     return plan
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kubechain_cli.localcluster.errors import LocalClusterError
 from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.nats_users import password_file
 from kubechain_cli.localcluster.probes import HttpProbe
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 
@@ -61,6 +62,7 @@ def build_service_env(
     port: int,
     page_port: int | None = None,
     namespace: str = NAMESPACE,
+    nats_password_file: Path | None = None,
     base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What a service is told through its environment, on top of the caller's own variables."""
@@ -73,6 +75,7 @@ def build_service_env(
         # mcp-host starts `uvx` and the like: those of this environment come first.
         "PATH": os.pathsep.join(part for part in (str(scripts_dir()), base.get("PATH", os.defpath)) if part),
         "PYTHONUNBUFFERED": "1",
+        **({} if nats_password_file is None else _nats_env(name, nats_password_file)),
         **({} if page_port is None else _page_env(page_port, base)),
     }
 
@@ -80,6 +83,10 @@ def build_service_env(
 def build_page_url(port: int) -> str:
     """Where a browser on this machine finds the page of human-bridge."""
     return f"http://127.0.0.1:{port}"
+
+
+def _nats_env(user: str, password_file: Path) -> dict[str, str]:
+    return {"KUBECHAIN_NATS_USER": user, "KUBECHAIN_NATS_PASSWORD_FILE": str(password_file)}
 
 
 def _page_env(port: int, base: Mapping[str, str]) -> dict[str, str]:
@@ -106,7 +113,13 @@ def build_service(
         name=name,
         argv=(str(service_script(name)),),
         env=build_service_env(
-            name, kubeconfig=kubeconfig, nats_url=nats_url, port=port, page_port=page_port, namespace=namespace
+            name,
+            kubeconfig=kubeconfig,
+            nats_url=nats_url,
+            port=port,
+            page_port=page_port,
+            namespace=namespace,
+            nats_password_file=password_file(layout, name),
         ),
         log_file=layout.log_file(name),
         port=port,

@@ -69,6 +69,12 @@ SHARED_BUCKET = "KUBECHAIN_SHARED"
 CLAIMS_BUCKET = "KUBECHAIN_CLAIMS"
 """Object store of the payloads that are over the server's max_payload."""
 
+# The streams behind the buckets, by the conventions of NATS.
+STARTED_CALLS_STREAM = f"KV_{STARTED_CALLS_BUCKET}"
+SHARED_STREAM = f"KV_{SHARED_BUCKET}"
+CLAIMS_STREAM = f"OBJ_{CLAIMS_BUCKET}"
+ALL_STREAMS = (*(spec.name for spec in STREAMS), STARTED_CALLS_STREAM, SHARED_STREAM, CLAIMS_STREAM)
+
 ANY = "*"
 """In place of an LLM's or a server's uid: the requests of one unit of work, to whomever they went."""
 

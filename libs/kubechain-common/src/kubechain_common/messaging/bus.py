@@ -24,6 +24,7 @@ from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages.envelope import Envelope
 from kubechain_common.messages.topology import withdrawn_subject
 from kubechain_common.messaging import codec, errors
+from kubechain_common.messaging.access import BusAccess
 from kubechain_common.messaging.claims import ClaimStore
 from kubechain_common.messaging.connection import Connection
 from kubechain_common.messaging.live import Live
@@ -61,9 +62,9 @@ class Bus:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str, name: str) -> AsyncIterator[Self]:
-        """A connected bus with its streams in place. Waits for NATS as long as it takes."""
-        async with Connection.open(url, name) as connection:
+    async def connect(cls, url: str, name: str, access: BusAccess | None = None) -> AsyncIterator[Self]:
+        """A connected bus with its streams in place. Waits for NATS as long as it takes. Raises CredentialsError."""
+        async with Connection.open(url, name, access) as connection:
             yield cls(connection)
 
     @property

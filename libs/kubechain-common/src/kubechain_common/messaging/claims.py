@@ -15,9 +15,8 @@ import nats.js.errors
 from nats.js import api
 from nats.js.object_store import ObjectStore
 
-from kubechain_common.messages.topology import CLAIMS_BUCKET
+from kubechain_common.messages.topology import CLAIMS_BUCKET, CLAIMS_STREAM
 from kubechain_common.messaging import errors
-from kubechain_common.messaging.streams import CLAIMS_STREAM
 from kubechain_common.telemetry.logging import get_logger
 
 _TIMEOUT = 60.0

@@ -17,9 +17,11 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from kubechain_common.messages.permissions import streams_of
 from kubechain_common.messaging import errors
+from kubechain_common.messaging.access import BusAccess
 from kubechain_common.messaging.client import Client
-from kubechain_common.messaging.streams import ALL_STREAMS, Streams
+from kubechain_common.messaging.streams import Streams
 from kubechain_common.telemetry.logging import get_logger
 
 REQUEST_TIMEOUT = 5.0
@@ -37,11 +39,12 @@ _log = get_logger(__name__)
 class Connection:
     """One per process. ``nc`` and ``js`` are the client's own objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, access: BusAccess | None = None) -> None:
+        self._access = access or BusAccess()
         self.nc: Any = Client()
         self.js: Any = None
         self.connected_at = datetime.now(UTC)
-        self._streams = Streams()
+        self._streams = Streams(streams_of(self._access.user), self._access.replicas)
         self._trusted = asyncio.Event()
         self._check = asyncio.Event()
         self._reconnected = False
@@ -53,9 +56,11 @@ class Connection:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, name: str) -> AsyncIterator[Self]:
-        """Connect, however long NATS takes to come up, and create the streams. Closes, flushing, at the end."""
-        self = cls()
+    async def open(cls, url: str, name: str, access: BusAccess | None = None) -> AsyncIterator[Self]:
+        """Connect, however long NATS takes to come up or to take our credentials, and create the streams. Closes,
+        flushing, at the end. Raises CredentialsError.
+        """
+        self = cls(access)
         failure: Exception | None = None
         try:
             await self._connect(url, name)
@@ -139,6 +144,7 @@ class Connection:
             connect_timeout=REQUEST_TIMEOUT,
             drain_timeout=REQUEST_TIMEOUT,
             skip_subject_validation=True,
+            **self._access.build_options(),
             error_cb=self._handle_error,
             disconnected_cb=self._handle_disconnect,
             reconnected_cb=self._handle_reconnect,
@@ -208,7 +214,14 @@ class Connection:
         new, now = f"{type(error).__name__}: {error}", time.monotonic()
         if new != text or now - at > _REPEAT_LOG_AFTER:
             self._last_error = (new, now)
-            _log.warning("NATS", error=new)
+            if "Authorization Violation" in new:
+                _log.error(
+                    "NATS does not take our user and password: look at what the password file and the server have",
+                    user=self._access.user,
+                    password_file=str(self._access.password_file or ""),
+                )
+            else:
+                _log.warning("NATS", error=new)
 
     async def _handle_disconnect(self) -> None:
         self._losses += 1
@@ -227,7 +240,7 @@ class Connection:
 
     async def _handle_advisory(self, message: Any) -> None:
         """A stream came or went while we were connected; nobody else would tell a process that only publishes."""
-        if message.subject.rsplit(".", 1)[-1] not in ALL_STREAMS:
+        if message.subject.rsplit(".", 1)[-1] not in self._streams.names:
             return
         if ".DELETED." in message.subject:
             self._trusted.clear()

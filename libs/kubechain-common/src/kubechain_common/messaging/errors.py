@@ -4,6 +4,7 @@ MessagingError                 carries ``retryable``
 +-- BusUnavailableError        no connection, no answer in time, JetStream not ready          retryable
 |   +-- BusFullError           the stream, or the server's storage, has no room                retryable
 +-- BusClosedError             the server refused us for good (credentials), or we closed      not retryable
++-- CredentialsError           what we should sign in with cannot be read                      not retryable
 +-- PublishRefusedError        the server will never take this message                         not retryable
 +-- TopologyError              a stream of ours exists with a configuration we cannot change   not retryable
 +-- PayloadLostError           the object behind a claim check is gone                         not retryable
@@ -45,6 +46,10 @@ class BusFullError(BusUnavailableError):
 
 class BusClosedError(MessagingError):
     """The connection is closed for good."""
+
+
+class CredentialsError(MessagingError):
+    """There is something wrong with the files that we should sign in with."""
 
 
 class PublishRefusedError(MessagingError):

@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 
 import nats.js.errors
 
-from kubechain_common.messages.topology import SHARED_BUCKET, shared_subject
+from kubechain_common.messages.topology import SHARED_BUCKET, SHARED_STREAM, shared_subject
 from kubechain_common.messaging import errors
 from kubechain_common.messaging.codec import HEADER_EXPECTED_LAST
 from kubechain_common.messaging.connection import Connection
-from kubechain_common.messaging.streams import SHARED_STREAM
 
 T = TypeVar("T")
 

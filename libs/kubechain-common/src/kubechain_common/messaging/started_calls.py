@@ -18,10 +18,9 @@ from typing import Any
 
 import nats.js.errors
 
-from kubechain_common.messages.topology import STARTED_CALLS_BUCKET
+from kubechain_common.messages.topology import STARTED_CALLS_BUCKET, STARTED_CALLS_STREAM
 from kubechain_common.messaging import errors
 from kubechain_common.messaging.codec import build_headers
-from kubechain_common.messaging.streams import STARTED_CALLS_STREAM
 
 _ATTEMPTS = 3
 _CANCELLED = b"cancelled"

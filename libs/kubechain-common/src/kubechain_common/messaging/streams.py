@@ -7,13 +7,22 @@ whoever remembers what it published has to forget it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import nats.js.errors
 from nats.js import api
 
-from kubechain_common.messages.topology import CLAIMS_BUCKET, SHARED_BUCKET, STARTED_CALLS_BUCKET, STREAMS, StreamSpec
+from kubechain_common.messages.topology import (
+    ALL_STREAMS,
+    CLAIMS_BUCKET,
+    CLAIMS_STREAM,
+    SHARED_BUCKET,
+    STARTED_CALLS_BUCKET,
+    STREAMS,
+    StreamSpec,
+)
 from kubechain_common.messaging import errors
 from kubechain_common.telemetry.logging import get_logger
 
@@ -23,15 +32,10 @@ BUCKET_TTL = 7 * 24 * 3600.0
 SHARED_TTL = 24 * 3600.0
 """Seconds after which an entry that nobody writes any more is dropped."""
 
-STARTED_CALLS_STREAM = f"KV_{STARTED_CALLS_BUCKET}"
-SHARED_STREAM = f"KV_{SHARED_BUCKET}"
-CLAIMS_STREAM = f"OBJ_{CLAIMS_BUCKET}"
-ALL_STREAMS = (*(spec.name for spec in STREAMS), STARTED_CALLS_STREAM, SHARED_STREAM, CLAIMS_STREAM)
-
 _log = get_logger(__name__)
 
 
-def _work_queue(spec: StreamSpec) -> api.StreamConfig:
+def _work_queue(spec: StreamSpec) -> Any:
     return api.StreamConfig(
         name=spec.name,
         subjects=list(spec.subjects),
@@ -43,7 +47,7 @@ def _work_queue(spec: StreamSpec) -> api.StreamConfig:
     )
 
 
-def _key_value(bucket: str, ttl: float) -> api.StreamConfig:
+def _key_value(bucket: str, ttl: float) -> Any:
     # By the conventions of NATS, so that `nats kv` can read it.
     return api.StreamConfig(
         name=f"KV_{bucket}",
@@ -60,7 +64,7 @@ def _key_value(bucket: str, ttl: float) -> api.StreamConfig:
     )
 
 
-def _claims() -> api.StreamConfig:
+def _claims() -> Any:
     # An object store by the conventions of NATS, so that `nats object` can read it.
     return api.StreamConfig(
         name=CLAIMS_STREAM,
@@ -81,9 +85,16 @@ def _all_configs() -> list[Any]:
 
 
 class Streams:
-    """The streams on the server that we are connected to."""
+    """The streams on the server that we are connected to: those of ``names``, which are the ones that we use.
 
-    def __init__(self) -> None:
+    ``replicas``: on so many servers each is kept; one that is on fewer gets more, one that is on more stays there.
+    """
+
+    def __init__(self, names: Sequence[str] = ALL_STREAMS, replicas: int = 1) -> None:
+        self._configs = [config for config in _all_configs() if config.name in names]
+        for config in self._configs:
+            config.num_replicas = replicas
+        self.names = frozenset(config.name for config in self._configs)
         self._created: dict[str, datetime] = {}
         self._lost = False
 
@@ -92,7 +103,7 @@ class Streams:
 
         Raises the client's errors, and TopologyError when a stream exists with a configuration that cannot become ours.
         """
-        for config in _all_configs():
+        for config in self._configs:
             info = await _ensure_stream(js, config)
             known = self._created.get(config.name)
             self._created[config.name] = info.created
@@ -127,7 +138,7 @@ async def _ensure_stream(js: Any, config: Any) -> Any:
 
 
 async def _adapt_stream(js: Any, wanted: Any) -> Any:
-    """Change only what our messages depend on: limits and replicas are the operator's to choose."""
+    """Change only what our messages depend on: limits, and more replicas than ours, are the operator's to choose."""
     info = await js.stream_info(wanted.name)
     current = info.config
     if current.retention != wanted.retention:
@@ -135,10 +146,12 @@ async def _adapt_stream(js: Any, wanted: Any) -> Any:
             f"The stream {wanted.name} exists with retention {current.retention} instead of {wanted.retention}: "
             "it was not made by KubeChain. Delete it, or use another NATS account."
         )
-    if set(current.subjects) == set(wanted.subjects) and all(
-        getattr(current, name) == getattr(wanted, name) for name in ("duplicate_window", "discard")
+    replicas = max(current.num_replicas or 1, wanted.num_replicas)
+    if set(current.subjects) == set(wanted.subjects) and (
+        (current.duplicate_window, current.discard, current.num_replicas or 1)
+        == (wanted.duplicate_window, wanted.discard, replicas)
     ):
         return info
     current.subjects, current.duplicate_window = wanted.subjects, wanted.duplicate_window
-    current.discard = wanted.discard
+    current.discard, current.num_replicas = wanted.discard, replicas
     return await js.update_stream(current)

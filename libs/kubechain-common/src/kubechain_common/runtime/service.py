@@ -141,7 +141,9 @@ class _Service:
             kube = await stack.enter_async_context(KubeClient.connect(f"kubechain-{self._name}"))
             await kube.wait_until_ready()
             health.add_check("kube", _KubeCheck(kube))
-            bus = await stack.enter_async_context(Bus.connect(settings.nats_url, f"kubechain-{self._name}"))
+            bus = await stack.enter_async_context(
+                Bus.connect(settings.nats_url, f"kubechain-{self._name}", settings.bus_access())
+            )
             health.add_check("bus", lambda: bus.connected)
             health.add_figures(BacklogFigures(bus, self._takes_from).refresh)
             recorder = EventRecorder(kube, self._name)
@@ -199,8 +201,8 @@ def _load_settings() -> ServiceSettings:
         return ServiceSettings()
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
-            name = "KUBECHAIN_" + "_".join(map(str, problem["loc"])).upper()
-            print(f"{name}: {problem['msg']}", file=sys.stderr)
+            name = "".join(f"KUBECHAIN_{part}: ".upper() for part in problem["loc"])
+            print(f"{name}{problem['msg']}", file=sys.stderr)
         sys.exit(2)
 
 

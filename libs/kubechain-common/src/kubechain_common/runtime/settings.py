@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import secrets
 import socket
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kubechain_common.messaging.access import BusAccess
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
@@ -21,6 +24,14 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KUBECHAIN_", extra="ignore", env_ignore_empty=True)
 
     nats_url: str = Field(default="nats://127.0.0.1:4222", repr=False)
+    nats_user: str = ""
+    """Who we are to NATS; empty where it asks nobody."""
+    nats_password_file: Path | None = None
+    """Read anew at each connect."""
+    nats_ca_file: Path | None = None
+    """Who vouches for NATS, to which we then speak TLS."""
+    nats_replicas: int = Field(default=1, ge=1, le=5)
+    """On how many servers streams and buckets are kept."""
     watch_namespace: str = ""
     """The one namespace to serve; empty serves all."""
     namespace: str = "default"
@@ -34,6 +45,16 @@ class ServiceSettings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     drain_seconds: float = Field(default=20.0, gt=0)
     """How long work in hand may take after SIGTERM."""
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> Self:
+        if bool(self.nats_user) != (self.nats_password_file is not None):
+            raise ValueError("KUBECHAIN_NATS_USER and KUBECHAIN_NATS_PASSWORD_FILE go together: set both or none")
+        return self
+
+    def bus_access(self) -> BusAccess:
+        """How to sign in to NATS."""
+        return BusAccess(self.nats_user, self.nats_password_file, self.nats_ca_file, self.nats_replicas)
 
     def identity(self) -> str:
         """The pod's name, or one made up for this process."""

@@ -24,14 +24,20 @@ class NatsServer:
 
     def __init__(self, directory: Path, config: str = "") -> None:
         self._storage = directory / "storage"
+        self._directory = directory
         self._config = directory / "nats.conf"
         self._text = config
         self._process: asyncio.subprocess.Process | None = None
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
 
+    def configure(self, config: str) -> None:
+        """What its configuration file holds from the next start on."""
+        self._text = config
+
     async def start(self) -> None:
         """Start it and wait until it accepts connections."""
+        self._directory.mkdir(parents=True, exist_ok=True)
         self._config.write_text(
             f'host: 127.0.0.1\nport: {self.port}\njetstream {{ store_dir: "{self._storage}" }}\n{self._text}\n',
             encoding="utf-8",

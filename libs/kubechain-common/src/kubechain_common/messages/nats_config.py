@@ -1,0 +1,79 @@
+"""The users of NATS as a part of its configuration: ``python -m kubechain_common.messages.nats_config FILE [--check]``.
+
+A password stands there as a variable, whose value another file holds that the configuration includes, so this one can
+be committed and shown around.
+
+https://docs.nats.io/running-a-nats-service/configuration#variables
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kubechain_common.messages.permissions import USERS, build_publish_rights, build_subscribe_rights
+
+_HEADER = "# GENERATED from kubechain_common.messages.permissions by `make crds`. Do not edit.\n"
+
+
+def build_users_config(*more: str) -> str:
+    """The ``authorization`` block with each service's user and ``more``; it needs ``build_passwords_config`` before
+    it.
+    """
+    users = "\n".join((*map(_build_user, USERS), *more))
+    return f"{_HEADER}authorization {{\n  users: [\n{users}\n  ]\n}}\n"
+
+
+def build_passwords_config(passwords: Mapping[str, str]) -> str:
+    """The variables: one password for each user. It is secret."""
+    return "".join(f"{password_variable(user)}: {json.dumps(password)}\n" for user, password in passwords.items())
+
+
+def build_unbound_user(user: str, password: str) -> str:
+    """A user for ``build_users_config`` that may do everything."""
+    return f"    {{user: {json.dumps(user)}, password: {json.dumps(password)}}}"
+
+
+def password_variable(user: str) -> str:
+    return f"{user.replace('-', '_').upper()}_PASSWORD"
+
+
+def _build_user(user: str) -> str:
+    return "\n".join(
+        (
+            "    {",
+            f"      user: {json.dumps(user)}",
+            f"      password: ${password_variable(user)}",
+            "      permissions: {",
+            f"        publish: {{allow: [{_build_list(build_publish_rights(user))}]}}",
+            f"        subscribe: {{allow: [{_build_list(build_subscribe_rights(user))}]}}",
+            "      }",
+            "    }",
+        )
+    )
+
+
+def _build_list(subjects: Sequence[str]) -> str:
+    return "".join(f"\n          {json.dumps(subject)}" for subject in subjects) + "\n        "
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the file, or with ``--check`` exits with 1 when it differs."""
+    parser = argparse.ArgumentParser(description="Write the users of NATS.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when the file differs")
+    arguments = parser.parse_args(argv)
+    text = build_users_config()
+    if not arguments.check:
+        arguments.file.write_text(text, encoding="utf-8")
+    elif not arguments.file.is_file() or arguments.file.read_text(encoding="utf-8") != text:
+        print(f"{arguments.file} differs from its source: run `make crds`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

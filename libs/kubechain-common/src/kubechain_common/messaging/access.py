@@ -1,0 +1,54 @@
+"""How a process reaches NATS, and as whom."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubechain_common.messages.permissions import inbox_prefix
+from kubechain_common.messaging.errors import CredentialsError
+
+
+@dataclass(frozen=True)
+class BusAccess:
+    """``user`` and ``password_file`` go together; without them NATS takes us for whom it likes.
+
+    ``ca_file``: who vouches for the server, to which we then speak TLS. ``replicas``: of each stream and bucket that
+    we make, and the least that those of before should have.
+    """
+
+    user: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    replicas: int = 1
+
+    def build_options(self) -> dict[str, Any]:
+        """For the client's ``connect``. Raises CredentialsError when the CA cannot be read."""
+        options: dict[str, Any] = {}
+        if self.user:
+            options["user"] = self.user
+            # Nobody reads the answers to another: each user may listen below a prefix of its own only.
+            options["inbox_prefix"] = inbox_prefix(self.user).encode()
+        if self.password_file is not None:
+            options["password"] = _read_anew(self.password_file)
+        if self.ca_file is not None:
+            try:
+                options["tls"] = ssl.create_default_context(cafile=str(self.ca_file))
+            except (OSError, ssl.SSLError) as error:
+                raise CredentialsError(f"The CA of NATS cannot be read from {self.ca_file}: {error}") from error
+        return options
+
+
+def _read_anew(file: Path) -> Callable[[], str]:
+    """The client asks for the password at each connect, so one that was changed is known by then."""
+
+    def read() -> str:
+        password = file.read_text(encoding="utf-8").strip()
+        if not password:
+            raise OSError(f"the file of the NATS password is empty: {file}")
+        return password
+
+    return read
