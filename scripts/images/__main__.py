@@ -1,4 +1,4 @@
-"""Builds all images, prints their sizes and saves them.
+"""Builds all images, checks and describes them, prints their sizes and saves them.
 
 `python -m scripts.images [--version V] [--registry R] [--base IMAGE] [--save DIR]`
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scripts.images import engine
 from scripts.images.build import NAMES, Plan, build_images, read_version
+from scripts.images.described import describe_image
 from scripts.images.engine import EngineError
 from scripts.images.saved import save_images
 
@@ -33,8 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         plan = Plan(chosen.version or read_version(), chosen.registry, chosen.base)
         tags = build_images(plan, chosen.names or NAMES)
-        for tag in tags.values():
-            print(f"{tag:<44} {read_size(tag) / 1e6:6.0f} MB")
+        for name, tag in tags.items():
+            print(f"{tag:<44} {read_size(tag) / 1e6:6.0f} MB  {describe_image(name, tag, plan.version)}")
         if chosen.save:
             print(f"saved to {save_images(list(tags.values()), chosen.save / f'kubechain-{plan.version}.tar')}")
     except EngineError as error:
@@ -46,9 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def read_size(tag: str) -> int:
     """Bytes of all layers, unpacked."""
-    image = engine.inspect_image(tag)
-    assert image is not None
-    return int(image["Size"])
+    return int(engine.need_image(tag)["Size"])
 
 
 if __name__ == "__main__":

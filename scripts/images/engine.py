@@ -65,6 +65,14 @@ def inspect_image(name: str) -> dict[str, Any] | None:
     return found[0]
 
 
+def need_image(name: str) -> dict[str, Any]:
+    """What the engine knows of an image; raises EngineError when it does not have it."""
+    found = inspect_image(name)
+    if found is None:
+        raise EngineError(f"there is no image {name}")
+    return found
+
+
 def save(names: Sequence[str], archive: Path) -> None:
     """Writes the images into one docker archive: what they share is in it once."""
     part = archive.with_suffix(".part")
