@@ -101,6 +101,9 @@ class ModelPool:
     def add_handler(self, handler: Any) -> None:
         pass
 
+    async def wait_known(self, uid: str) -> None:
+        pass
+
     def state_of(self, server: MCPServer) -> None:
         return None
 

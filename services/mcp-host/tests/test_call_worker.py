@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +17,12 @@ from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.kube.informer import Change
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
-from kubechain_common.messages.topology import TOOL_RESULTS_CONSUMER, tool_request_subject, tool_result_subject
+from kubechain_common.messages.topology import (
+    TOOL_RESULTS_CONSUMER,
+    mcp_consumer,
+    tool_request_subject,
+    tool_result_subject,
+)
 from kubechain_common.messaging import Bus, Claim, Consumer, Delivery, Room
 from kubechain_common.runtime.clock import now
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
@@ -25,6 +30,7 @@ from kubechain_mcp_host import call_worker
 from kubechain_mcp_host.call_handler import CallHandler
 from kubechain_mcp_host.call_worker import CallWorkers
 from kubechain_mcp_host.connection_pool import ConnectionPool
+from kubechain_mcp_host.connection_state import Phase, Timing
 
 
 class NoSecrets:
@@ -39,6 +45,8 @@ class Host:
     workers: CallWorkers
     nats: NatsServer
     results: dict[str, list[ToolResult]] = field(default_factory=dict)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    requests: list[ToolRequest] = field(default_factory=list)
 
     def change(self, kind: str, server: MCPServer, old: MCPServer | None = None) -> None:
         new = None if kind == "deleted" else server
@@ -64,25 +72,32 @@ class Host:
     async def take_result(self, delivery: Delivery[ToolResult]) -> None:
         self.results.setdefault(delivery.subject.rpartition(".")[2], []).append(delivery.message)
 
+    async def take_request(self, delivery: Delivery[ToolRequest]) -> None:
+        self.requests.append(delivery.message)
+
 
 @asynccontextmanager
-async def run_host(directory: Path, *, collect: bool = True) -> AsyncIterator[Host]:
+async def run_host(directory: Path, *, collect: bool = True, timing: Timing = FAST) -> AsyncIterator[Host]:
     async with run_nats_server(directory) as nats, Bus.connect(nats.url, "test") as bus:
-        pool = ConnectionPool(cast("SecretWatcher", NoSecrets()), os.environ, FAST)
-        host = Host(bus, pool, CallWorkers(bus, CallHandler(bus, pool), grace=2.0, room=Room(100)), nats)
-        stopping, closing = asyncio.Event(), asyncio.Event()
+        pool = ConnectionPool(cast("SecretWatcher", NoSecrets()), os.environ, timing)
+        stopping, closing, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        handler = CallHandler(bus, pool, stopping)
+        host = Host(
+            bus, pool, CallWorkers(bus, handler, pool.wait_known, grace=2.0, room=Room(100)), nats, stopping=stopping
+        )
         collector = Consumer(bus, TOOL_RESULTS_CONSUMER, ToolResult, host.take_result, concurrency=8)
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run(closing))
             working = group.create_task(host.workers.run(stopping))
             if collect:
-                group.create_task(collector.run(stopping))
+                group.create_task(collector.run(done))
             try:
                 yield host
             finally:
                 stopping.set()
                 await asyncio.wait({working})
                 closing.set()
+                done.set()
 
 
 @pytest.fixture
@@ -111,6 +126,43 @@ async def test_servers_do_not_hold_up_each_other(host: Host) -> None:
     assert "call-slow" not in host.results
     host.change("deleted", slow)
     assert (await host.result("call-slow")).error == 'MCPServer "plain" was deleted.'
+
+
+async def test_a_replica_that_still_connects_takes_nothing(tmp_path: Path) -> None:
+    async with run_host(tmp_path, timing=replace(FAST, stdio_connect=1.0, first_retry=60.0)) as host:
+        server = plain_server("--mute")
+        host.change("added", server)
+        await host.request(server, "echo")
+        assert not await has_consumer(host, server)
+        assert phase_of(host, server) is Phase.CONNECTING
+        await until(lambda: has_consumer(host, server))
+        assert phase_of(host, server) is Phase.FAILED
+
+
+async def test_what_has_not_begun_when_the_replica_stops_is_handed_over_at_once(host: Host) -> None:
+    server = plain_server()
+    server.spec.command = "no-such-command"
+    host.change("added", server)
+    await until(lambda: has_consumer(host, server))
+    await host.request(server, "echo")
+    await until(lambda: pending_acks(host, server))
+    host.stopping.set()
+    other = Consumer(host.bus, mcp_consumer(server.uid, 16), ToolRequest, host.take_request, concurrency=1)
+    stopping = asyncio.Event()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(other.run(stopping))
+        await eventually(lambda: host.requests)
+        stopping.set()
+    assert await host.bus.started_calls.claim("default/call-1") is Claim.GRANTED
+
+
+async def test_a_call_that_runs_when_the_replica_stops_is_answered(host: Host) -> None:
+    server = plain_server()
+    host.change("added", server)
+    await host.request(server, "slow", '{"seconds": 1}')
+    await eventually(lambda: is_running(host, server))
+    host.stopping.set()
+    assert (await host.result()).content == "slept"
 
 
 async def test_a_claim_by_another_host_makes_the_outcome_unknown(host: Host) -> None:
@@ -213,6 +265,12 @@ def is_running(host: Host, server: MCPServer) -> bool:
     return connection is not None and connection._session is not None and connection._session._running > 0
 
 
+def phase_of(host: Host, server: MCPServer) -> Phase:
+    connection = host.pool.get(server.uid)
+    assert connection is not None
+    return connection.state.phase
+
+
 async def is_requested(host: Host, server: MCPServer) -> bool:
     return await host.bus.has_message("KUBECHAIN_TOOL_REQUESTS", tool_request_subject(server.uid, "default", "call-1"))
 
@@ -224,6 +282,11 @@ async def connected(host: Host) -> bool:
 async def pending_is(host: Host, server: MCPServer, number: int) -> bool:
     info = await host.bus.connection.js.consumer_info("KUBECHAIN_TOOL_REQUESTS", f"mcp-{server.uid}")
     return bool(info.config.max_ack_pending == number)
+
+
+async def pending_acks(host: Host, server: MCPServer) -> int:
+    info = await host.bus.connection.js.consumer_info("KUBECHAIN_TOOL_REQUESTS", f"mcp-{server.uid}")
+    return int(info.num_ack_pending or 0)
 
 
 async def has_consumer(host: Host, server: MCPServer) -> bool:

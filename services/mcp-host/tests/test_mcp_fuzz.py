@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from contextlib import suppress
@@ -57,7 +58,7 @@ class RecordingBus:
 @given(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()) | requests.map(codec.encode))
 async def test_every_request_is_answered_on_its_calls_subject(data: bytes) -> None:
     bus = RecordingBus()
-    handler = CallHandler(cast("Any", bus), cast("Any", SimpleNamespace(get=lambda uid: None)))
+    handler = CallHandler(cast("Any", bus), cast("Any", SimpleNamespace(get=lambda uid: None)), asyncio.Event())
     subject = tool_request_subject("server-1", "default", "call-1")
     try:
         request = codec.decode(ToolRequest, data)

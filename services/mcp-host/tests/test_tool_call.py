@@ -57,7 +57,8 @@ class Bench:
             requested_at=NOW,
         )
         wait = self.harness.connection.wait_session
-        return await ToolCall(request, self.server, wait, self.record, redelivered, {"traceparent": "00-1-2-01"}).run()
+        meta = {"traceparent": "00-1-2-01"}
+        return await ToolCall(request, self.server, wait, wait, self.record, redelivered, meta).run()
 
 
 @asynccontextmanager

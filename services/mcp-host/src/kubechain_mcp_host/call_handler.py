@@ -5,19 +5,23 @@ So at any instant a call's request, or its result, or the result's consequence i
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.tool import REASON_BAD_REQUEST, REASON_SERVER_UNAVAILABLE
 from kubechain_common.messages.topology import TOOL_RESULTS, tool_result_subject
-from kubechain_common.messaging import Bus, Delivery, Poison
+from kubechain_common.messaging import Bus, Delivery, Poison, RetryLater
 from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.waiting import run_unless
 from kubechain_common.telemetry.logging import bound, get_logger
 from kubechain_common.telemetry.tracing import Span, span, traceparent_of
 from kubechain_mcp_host.call_ledger import CallLedger
+from kubechain_mcp_host.connection import ServerConnection
 from kubechain_mcp_host.connection_pool import ConnectionPool
 from kubechain_mcp_host.metrics import TOOL_CALL_SECONDS, TOOL_CALLS
 from kubechain_mcp_host.tool_call import ToolCall
+from kubechain_mcp_host.tool_session import ToolSession
 
 log = get_logger(__name__)
 
@@ -25,15 +29,17 @@ log = get_logger(__name__)
 class CallHandler:
     """The handler of all servers' consumers."""
 
-    def __init__(self, bus: Bus, pool: ConnectionPool) -> None:
+    def __init__(self, bus: Bus, pool: ConnectionPool, stopping: asyncio.Event) -> None:
         self._bus = bus
         self._pool = pool
+        self._stopping = stopping
         self._ledger = CallLedger()
 
     async def handle(self, delivery: Delivery[ToolRequest]) -> None:
         """Runs the call (or finds out what became of it) and publishes its result.
 
-        Raises only what keeps the call from being started: the request then comes again.
+        Raises only what keeps the call from being started: the request then comes again. RetryLater: this replica
+        stops, and another one is to run it.
         """
         request = delivery.message
         subject = tool_result_subject(request.call.namespace, request.call.uid)
@@ -91,6 +97,7 @@ class CallHandler:
         call = ToolCall(
             request=request,
             server=connection.server,
+            find_session=lambda seconds: self._find_session(connection, seconds),
             wait_session=connection.wait_session,
             record=self._bus.started_calls,
             redelivered=delivery.attempt > 1,
@@ -98,6 +105,15 @@ class CallHandler:
             meta={"traceparent": traceparent_of(current.context)},
         )
         return await call.run()
+
+    async def _find_session(self, connection: ServerConnection, seconds: float) -> ToolSession:
+        """The open session. Raises RetryLater once this replica stops."""
+        session = None
+        if not self._stopping.is_set():
+            session = await run_unless(self._stopping, connection.wait_session(seconds))
+        if session is None:
+            raise RetryLater(0.0, "this replica stops")
+        return session
 
     def _account(self, result: ToolResult, current: Span, seconds: float) -> None:
         TOOL_CALLS.labels(result.outcome, result.reason).inc()

@@ -7,6 +7,7 @@ over all of them. What one replica runs at a time over all servers is bounded by
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import DEFAULT_MAX_CONCURRENCY
@@ -14,20 +15,38 @@ from kubechain_common.kube.informer import Change
 from kubechain_common.messages import ToolRequest
 from kubechain_common.messages.topology import mcp_consumer
 from kubechain_common.messaging import Bus, Consumer, MessagingError, Room
+from kubechain_common.runtime.waiting import run_unless
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.call_handler import CallHandler
 
 log = get_logger(__name__)
+
+WaitKnown = Callable[[str], Awaitable[None]]
+"""Returns once it is known whether this replica can connect to the MCPServer with that uid."""
 
 FAREWELL_SECONDS = 5.0
 """How long the requests of a deleted server are still answered (by "it was deleted")."""
 
 
 class ServerWorker:
-    """Takes one server's requests until it is deleted, then removes the durable consumer."""
+    """Takes one server's requests until it is deleted, then removes the durable consumer.
 
-    def __init__(self, bus: Bus, handler: CallHandler, uid: str, concurrency: int, grace: float, room: Room) -> None:
+    Not before ``wait_known`` returns: while this replica still connects for the first time, others may long be ready.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        handler: CallHandler,
+        wait_known: WaitKnown,
+        uid: str,
+        *,
+        concurrency: int,
+        grace: float,
+        room: Room,
+    ) -> None:
         self._bus = bus
+        self._wait_known = wait_known
         self._uid = uid
         self._concurrency = concurrency
         self._consumer = Consumer(
@@ -57,6 +76,7 @@ class ServerWorker:
         async with asyncio.TaskGroup() as group:
             bell = group.create_task(self._stop_when(stopping))
             farewell = group.create_task(self._say_farewell())
+            await run_unless(self._stop_consumer, self._wait_known(self._uid))
             await self._consumer.run(self._stop_consumer)
             bell.cancel()
             farewell.cancel()
@@ -86,9 +106,10 @@ class ServerWorker:
 class CallWorkers:
     """Follows the MCPServers (``handle_change``) and runs a worker for each."""
 
-    def __init__(self, bus: Bus, handler: CallHandler, *, grace: float, room: Room) -> None:
+    def __init__(self, bus: Bus, handler: CallHandler, wait_known: WaitKnown, *, grace: float, room: Room) -> None:
         self._bus = bus
         self._handler = handler
+        self._wait_known = wait_known
         self._grace = grace
         self._room = room
         self._workers: dict[str, ServerWorker] = {}
@@ -108,7 +129,13 @@ class CallWorkers:
             worker.set_concurrency(concurrency)
             return
         worker = self._workers[server.uid] = ServerWorker(
-            self._bus, self._handler, server.uid, concurrency, self._grace, self._room
+            self._bus,
+            self._handler,
+            self._wait_known,
+            server.uid,
+            concurrency=concurrency,
+            grace=self._grace,
+            room=self._room,
         )
         self._new.put_nowait(worker)
 

@@ -106,6 +106,11 @@ class ServerConnection:
                 f'MCPServer "{self.server.name}" was not connected within {seconds:g} seconds: {why}'
             ) from None
 
+    async def wait_known(self) -> None:
+        """Returns once the first attempt to connect has come to something, good or bad, or was given up."""
+        while self.state.phase is Phase.CONNECTING and not self._stopped:
+            await self._changed.wait()
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             follower = group.create_task(self._follow_spec())

@@ -47,6 +47,12 @@ class ConnectionPool:
         """The connection of the MCPServer with that uid; None once it is deleted."""
         return self._connections.get(uid)
 
+    async def wait_known(self, uid: str) -> None:
+        """Returns once it is known whether this replica can connect to that MCPServer, or once it is deleted."""
+        connection = self._connections.get(uid)
+        if connection is not None:
+            await connection.wait_known()
+
     def state_of(self, server: MCPServer) -> ConnectionState | None:
         connection = self._connections.get(server.uid)
         return connection.state if connection else None

@@ -69,10 +69,15 @@ class _Refused(Exception):
 
 @dataclass
 class ToolCall:
-    """One call to one server, as this delivery of its request asks for it."""
+    """One call to one server, as this delivery of its request asks for it.
+
+    ``find_session`` gives the session for a call that has not begun, and may raise what leaves it to another replica;
+    ``wait_session`` gives the next one to a call that has.
+    """
 
     request: ToolRequest
     server: MCPServer
+    find_session: WaitSession
     wait_session: WaitSession
     record: StartedRecord
     redelivered: bool
@@ -85,7 +90,9 @@ class ToolCall:
         return float(self.server.spec.request_timeout_seconds or DEFAULT_REQUEST_TIMEOUT_SECONDS)
 
     async def run(self) -> ToolResult:
-        """The call's result, whatever happens. Raises only when the record of started calls fails: nothing ran then."""
+        """The call's result, whatever happens. Raises when the record of started calls fails, and what ``find_session``
+        raises: nothing ran then.
+        """
         try:
             arguments = parse_arguments(self.request.arguments)
         except InvalidArgumentsError as error:
@@ -117,7 +124,7 @@ class ToolCall:
 
     async def _find_tool(self) -> tuple[ToolSession, MCPTool]:
         try:
-            session = await self.wait_session(self.timeout)
+            session = await self.find_session(self.timeout)
         except ServerUnavailableError as error:
             raise _Refused(REASON_SERVER_UNAVAILABLE, str(error)) from error
         tool = session.find(self.request.tool)
