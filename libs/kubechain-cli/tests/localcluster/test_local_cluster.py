@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from kubechain_cli.localcluster.sources.wheels import find_kubectl
-from kubechain_cli.localcluster.tokens import read_token
+from kubechain_cli.localcluster.tokens import administrator, read_token
 from kubechain_common.testing.eventually import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -90,8 +90,9 @@ def test_up_returns_a_cluster_that_answers(cluster: Cluster) -> None:
 def test_tokens_are_in_private_files_only(cluster: Cluster) -> None:
     """Not in logs, not in the plan or the state, and `ps` shows the path of their file at most."""
     file = cluster.state_dir / "pki" / "tokens.csv"
-    for identity, kubeconfig in (("admin", "kubeconfig"), ("controller-manager", "pki/controller-manager.kubeconfig")):
-        token = read_token(file, identity)
+    files = {"admin": "kubeconfig", "controller-manager": "pki/controller-manager.kubeconfig"}
+    for name, kubeconfig in files.items():
+        token = read_token(file, administrator(name))
         holding = {path for path in cluster.state_dir.rglob("*") if path.is_file() and holds(path, token)}
         assert holding == {file, cluster.state_dir / kubeconfig}
         assert {stat.S_IMODE(path.stat().st_mode) for path in holding} == {0o600}
