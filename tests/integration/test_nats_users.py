@@ -34,6 +34,7 @@ from kubechain_common.messages.topology import (
 )
 from kubechain_common.messaging import Bus, Consumer
 from kubechain_common.messaging.access import BusAccess
+from kubechain_common.messaging.backlog import Backlog, read_backlog
 from kubechain_common.messaging.client import Client
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
@@ -69,7 +70,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     passwords = {user: f"secret of {user}" for user in USERS}
     for user, password in passwords.items():
         (tmp_path / user).write_text(f"{password}\n")
-    config = f"{SMALL_PAYLOADS}\n{build_passwords_config(passwords)}{build_users_config()}"
+    config = f"{SMALL_PAYLOADS}\n{build_users_config(build_passwords_config(passwords))}"
     async with run_nats_server(tmp_path / "nats", config) as server:
         yield Broker(server, tmp_path)
 
@@ -111,10 +112,12 @@ async def test_a_message_goes_its_way(broker: Broker, road: Road, size: int, eve
         subject = road.stream.subjects[0].replace(">", "a.b.c")
         await sender.publish(subject, Word(text="x" * size), msg_id="1")
         assert await sender.has_message(road.stream.name, subject)
+        assert (await read_backlog(receiver, road.stream)).messages == 1
         async with consuming(receiver, road.stream, handle):
             await eventually(lambda: bool(received))
         assert received == ["x" * size]
         assert not await receiver.has_message(road.stream.name, subject), "acknowledged"
+        assert await read_backlog(receiver, road.stream) == Backlog(0, 0)
         await receiver.delete_consumer(road.stream.name, "taker")
         await receiver.purge(road.stream.name, subject)
 
@@ -320,7 +323,7 @@ async def test_a_new_password_is_read_when_the_connection_comes_back(
     async with broker.bus("mcp-host") as bus:
         await broker.server.kill()
         passwords = {user: f"new secret of {user}" for user in USERS}
-        broker.server.configure(f"{build_passwords_config(passwords)}{build_users_config()}")
+        broker.server.configure(f"{build_users_config(build_passwords_config(passwords))}")
         (tmp_path / "mcp-host").write_text(passwords["mcp-host"])
         await broker.server.start()
         await bus.connection.ready(20)

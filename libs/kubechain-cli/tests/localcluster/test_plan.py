@@ -78,7 +78,7 @@ def test_a_service_signs_in_under_its_own_name_where_the_cluster_is_ours(tmp_pat
 
 def test_the_services_live_where_a_deployment_has_them() -> None:
     assert NAMESPACE == rbac.NAMESPACE
-    assert set(SERVICES) == set(rbac.RIGHTS)
+    assert SERVICES == rbac.SERVICES
 
 
 def test_human_bridge_is_told_where_its_page_is_and_so_is_the_user(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ def build_users_config(layout: Layout) -> str:
 
     passwords = {user: _ensure_password(password_file(layout, user)) for user in USERS}
     anybody = nats_config.build_unbound_user(ANYBODY, secrets.token_urlsafe(_PASSWORD_BYTES))
-    users = nats_config.build_users_config(anybody)
-    return f"{nats_config.build_passwords_config(passwords)}no_auth_user: {ANYBODY}\n{users}"
+    users = nats_config.build_users_config(nats_config.build_passwords_config(passwords), anybody)
+    return f"no_auth_user: {ANYBODY}\n{users}"
 
 
 def _ensure_password(file: Path) -> str:

@@ -28,10 +28,10 @@ _PATHS = {
 
 def load_rights() -> list[dict[str, Any]]:
     """Every service's account and roles. The import takes a while: call it in a thread."""
-    from kubechain_common.policies.rbac import RIGHTS, build_service_roles
+    from kubechain_common.policies.rbac import SERVICES, build_service_roles
 
     return [
-        obj for service in RIGHTS for objects in build_service_roles(service, NAMESPACE).values() for obj in objects
+        obj for service in SERVICES for objects in build_service_roles(service, NAMESPACE).values() for obj in objects
     ]
 
 

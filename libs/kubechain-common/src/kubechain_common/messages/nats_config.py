@@ -17,14 +17,17 @@ from pathlib import Path
 from kubechain_common.messages.permissions import USERS, build_publish_rights, build_subscribe_rights
 
 _HEADER = "# GENERATED from kubechain_common.messages.permissions by `make crds`. Do not edit.\n"
+_INCLUDE = (
+    "# Beside the folder of this file; made by the Job kubechain-bootstrap.\ninclude ../nats-users/passwords.conf\n"
+)
 
 
-def build_users_config(*more: str) -> str:
-    """The ``authorization`` block with each service's user and ``more``; it needs ``build_passwords_config`` before
-    it.
+def build_users_config(passwords: str, *more: str) -> str:
+    """The ``authorization`` block with each service's user and ``more``. ``passwords``: what
+    ``build_passwords_config`` gave, or a line that includes a file with it.
     """
     users = "\n".join((*map(_build_user, USERS), *more))
-    return f"{_HEADER}authorization {{\n  users: [\n{users}\n  ]\n}}\n"
+    return f"{passwords}authorization {{\n  users: [\n{users}\n  ]\n}}\n"
 
 
 def build_passwords_config(passwords: Mapping[str, str]) -> str:
@@ -66,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when the file differs")
     arguments = parser.parse_args(argv)
-    text = build_users_config()
+    text = build_users_config(f"{_HEADER}{_INCLUDE}")
     if not arguments.check:
         arguments.file.write_text(text, encoding="utf-8")
     elif not arguments.file.is_file() or arguments.file.read_text(encoding="utf-8") != text:

@@ -100,6 +100,7 @@ def build_publish_rights(user: str) -> tuple[str, ...]:
     for spec in rights.takes:
         subjects += [f"$JS.API.STREAM.{verb}.{spec.name}" for verb in ("PURGE", "MSG.GET")]
         subjects += [
+            f"$JS.API.CONSUMER.LIST.{spec.name}",
             f"$JS.API.CONSUMER.CREATE.{spec.name}.>",
             f"$JS.API.CONSUMER.DURABLE.CREATE.{spec.name}.*",
             f"$JS.API.CONSUMER.DELETE.{spec.name}.*",

@@ -35,6 +35,8 @@ class BusAccess:
         if self.password_file is not None:
             options["password"] = _read_anew(self.password_file)
         if self.ca_file is not None:
+            # Before anything else is said, or whoever pretends to be NATS would be told the password.
+            options["tls_handshake_first"] = True
             try:
                 options["tls"] = ssl.create_default_context(cafile=str(self.ca_file))
             except (OSError, ssl.SSLError) as error:

@@ -7,6 +7,6 @@ deploy/kustomize/base [--check]`` writes them as files.
 from __future__ import annotations
 
 from kubechain_common.policies.rbac.manifests import build_service_roles
-from kubechain_common.policies.rbac.rights import NAMESPACE, RIGHTS
+from kubechain_common.policies.rbac.rights import NAMESPACE, RIGHTS, SERVICES
 
-__all__ = ["NAMESPACE", "RIGHTS", "build_service_roles"]
+__all__ = ["NAMESPACE", "RIGHTS", "SERVICES", "build_service_roles"]

@@ -30,12 +30,13 @@ def build_service_roles(service: str, namespace: str = NAMESPACE) -> dict[str, l
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(service, service, namespace)}
             | {"automountServiceAccountToken": False}
         ],
-        "cluster-role.yaml": _build_cluster_role(service, name, rights.everywhere, namespace),
         "role.yaml": [
             _build("Role", name, service, namespace, rules=_build_rules(rights.at_home)),
             _build("RoleBinding", name, service, namespace, **_bind("Role", name, service, namespace)),
         ],
     }
+    if rights.everywhere:
+        files["cluster-role.yaml"] = _build_cluster_role(service, name, rights.everywhere, namespace)
     if rights.secrets:
         files["secrets.yaml"] = _build_cluster_role(service, secrets_role_name(service), rights.secrets, namespace)
     return files

@@ -16,6 +16,8 @@ from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer,
 from kubechain_common.api.v1alpha1.meta import GROUP, Resource
 from kubechain_common.policies.answers import DECIDE_FOR
 
+SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
+
 NAMESPACE = "kubechain-system"
 """Where the manifests install everything."""
 
@@ -73,6 +75,12 @@ _EVENTS = _core(
 )
 _SECRETS = _core("secrets", ("get", "watch"), "those that a spec names, one by one")
 _TEXTS = _core("configmaps", ("get", "create"), "keeps the long texts of a Task, and looks whose one of that name is")
+
+BOOTSTRAP = "bootstrap"
+"""The Job that makes what is secret when everything is installed."""
+
+MADE_SECRETS = (*(f"nats-{service}" for service in SERVICES), "nats-users", "nats-tls", "nats-ca")
+"""Passwords of NATS, one for each service and all of them for the server; its certificate, and who vouches for it."""
 
 RIGHTS: dict[str, ServiceRights] = {
     "task-controller": ServiceRights(
@@ -153,5 +161,12 @@ RIGHTS: dict[str, ServiceRights] = {
             Right(CORE, "secrets", ("get", "watch", "patch"), "the key that signs links", ("kubechain-human-bridge",)),
         ),
         secrets=(_SECRETS,),
+    ),
+    BOOTSTRAP: ServiceRights(
+        everywhere=(),
+        at_home=(
+            _core("secrets", ("create",), "makes the passwords and certificates"),
+            Right(CORE, "secrets", ("get", "patch"), "keeps what exists", MADE_SECRETS),
+        ),
     ),
 }
