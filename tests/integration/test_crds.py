@@ -331,7 +331,7 @@ BAD: list[tuple[str, Any, str]] = [
     (
         "MCPServer",
         {"transport": "http", "url": "http://x", "args": ["a"]},
-        "command, args and env are for transport stdio only",
+        "command, args, env and resources are for transport stdio only",
     ),
     ("MCPServer", {"transport": "http", "url": "ftp://x"}, "spec.url"),
     ("MCPServer", {**FETCH, "headers": [{"name": "A", "value": "b"}]}, "headers are for transport http only"),

@@ -12,11 +12,16 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
+import pytest
+
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.testing.builders import build_mcp_server
 from kubechain_mcp_host.connection import ServerConnection
 from kubechain_mcp_host.connection_state import ConnectionState, Phase, Timing
 from kubechain_mcp_host.environment import DEFAULT_PASSTHROUGH, build_base_environment
+from kubechain_mcp_host.guard import landlock
+from kubechain_mcp_host.isolation import Isolation, plan_isolation
+from kubechain_mcp_host.stdio_launch import StdioLauncher
 
 SERVERS = Path(__file__).parent / "mcp_servers"
 FAST = Timing(first_retry=0.05, last_retry=0.2, refresh=0.5, drain=2.0)
@@ -59,14 +64,39 @@ def is_alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] != "Z"
 
 
+def _find_abi() -> int:
+    try:
+        return landlock.find_abi()
+    except OSError:
+        return 0
+
+
+isolated_only = pytest.mark.skipif(
+    _find_abi() < landlock.WHOLE_ABI, reason="this kernel has no Landlock of ABI 6: nothing can be isolated here"
+)
+
+
+def isolate(data: Path, *readable: str) -> Isolation:
+    """As mcp-host would isolate its servers on this machine."""
+    isolation = plan_isolation(
+        os.environ,
+        data=data,
+        extra_readable=readable,
+        nats_url="nats://127.0.0.1:4222",
+        min_abi=landlock.WHOLE_ABI,
+    )
+    assert isolation.obstacle == ""
+    return isolation
+
+
 class Harness:
     """A running ServerConnection, its Secrets and the states that it went through."""
 
-    def __init__(self, server: MCPServer, timing: Timing) -> None:
+    def __init__(self, server: MCPServer, timing: Timing, launcher: StdioLauncher | None) -> None:
         self.secrets: dict[str, dict[str, str]] = {}
         self.states: list[ConnectionState] = []
-        environment = build_base_environment(os.environ, DEFAULT_PASSTHROUGH)
-        self.connection = ServerConnection(server, self._fetch, environment, self._note, timing)
+        launcher = launcher or StdioLauncher(build_base_environment(os.environ, DEFAULT_PASSTHROUGH))
+        self.connection = ServerConnection(server, self._fetch, launcher, self._note, timing)
 
     async def _fetch(self, server: MCPServer) -> dict[str, dict[str, str]]:
         return self.secrets
@@ -94,10 +124,13 @@ class Harness:
 
 @asynccontextmanager
 async def connect(
-    server: MCPServer, secrets: dict[str, dict[str, str]] | None = None, timing: Timing = FAST
+    server: MCPServer,
+    secrets: dict[str, dict[str, str]] | None = None,
+    timing: Timing = FAST,
+    launcher: StdioLauncher | None = None,
 ) -> AsyncIterator[Harness]:
     """The connection runs inside the context; at its end everything of it is gone."""
-    harness = Harness(server, timing)
+    harness = Harness(server, timing, launcher)
     harness.secrets.update(secrets or {})
     async with asyncio.TaskGroup() as group:
         group.create_task(harness.connection.run())

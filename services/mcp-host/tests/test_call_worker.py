@@ -31,6 +31,7 @@ from kubechain_mcp_host.call_handler import CallHandler
 from kubechain_mcp_host.call_worker import CallWorkers
 from kubechain_mcp_host.connection_pool import ConnectionPool
 from kubechain_mcp_host.connection_state import Phase, Timing
+from kubechain_mcp_host.stdio_launch import StdioLauncher
 
 
 class NoSecrets:
@@ -79,7 +80,7 @@ class Host:
 @asynccontextmanager
 async def run_host(directory: Path, *, collect: bool = True, timing: Timing = FAST) -> AsyncIterator[Host]:
     async with run_nats_server(directory) as nats, Bus.connect(nats.url, "test") as bus:
-        pool = ConnectionPool(cast("SecretWatcher", NoSecrets()), os.environ, timing)
+        pool = ConnectionPool(cast("SecretWatcher", NoSecrets()), StdioLauncher(os.environ), timing)
         stopping, closing, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
         handler = CallHandler(bus, pool, stopping)
         host = Host(

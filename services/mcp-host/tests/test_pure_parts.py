@@ -11,8 +11,8 @@ from kubechain_mcp_host.connection_spec import ConnectionSpec, resolve_connectio
 from kubechain_mcp_host.environment import (
     DEFAULT_PASSTHROUGH,
     build_base_environment,
-    parse_patterns,
     select_passthrough,
+    split_list,
 )
 from kubechain_mcp_host.errors import ConnectFailedError, InvalidSpecError, SecretMissingError
 from kubechain_mcp_host.failure import describe_failure
@@ -36,7 +36,7 @@ def test_passthrough_takes_what_package_runners_need_and_nothing_of_ours() -> No
 
 
 def test_patterns_are_a_comma_separated_list() -> None:
-    assert parse_patterns(" A_*, B ,,") == ("A_*", "B")
+    assert split_list(" A_*, B ,,") == ("A_*", "B")
 
 
 def test_path_ends_with_our_own_folder() -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,9 +26,9 @@ def start() -> Iterator[Start]:
     """Starts a command under a guard; both are gone after the test."""
     with ExitStack() as stack:
 
-        def run(*command: str) -> subprocess.Popen[bytes]:
+        def run(*command: str, orders: Sequence[str] = ()) -> subprocess.Popen[bytes]:
             guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", stdio_guard.__file__, *command],
+                [sys.executable, "-I", "-S", stdio_guard.__file__, *orders, "--", *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

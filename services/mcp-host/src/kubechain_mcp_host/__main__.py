@@ -16,12 +16,17 @@ from kubechain_common.messages.topology import TOOL_REQUESTS
 from kubechain_common.messaging import Room
 from kubechain_common.runtime.leadership import build_elector, run_led
 from kubechain_common.runtime.service import ServiceContext, run_service
+from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.call_handler import CallHandler
 from kubechain_mcp_host.call_worker import CallWorkers
 from kubechain_mcp_host.connection_pool import ConnectionPool
-from kubechain_mcp_host.environment import build_base_environment, parse_patterns
+from kubechain_mcp_host.environment import build_base_environment, split_list
+from kubechain_mcp_host.isolation import plan_isolation
 from kubechain_mcp_host.mcpserver_reconciler import BY_CHANNEL, MCPServerReconciler, channel_of
 from kubechain_mcp_host.settings import MCPHostSettings
+from kubechain_mcp_host.stdio_launch import StdioLauncher
+
+log = get_logger(__name__)
 
 NAME = "mcp-host"
 CLOSING_SECONDS = 5.0
@@ -37,12 +42,12 @@ async def start(context: ServiceContext) -> None:
     """Runs until ``context.stopping``, then lets running calls end before it closes the connections that they use."""
     quieten_sdk()
     settings = MCPHostSettings()
-    environment = build_base_environment(os.environ, parse_patterns(settings.env_passthrough))
+    launcher = build_launcher(settings, context.settings.nats_url)
     secrets = SecretWatcher(context.kube)
     namespace = context.settings.watch_namespace
     informer = Informer(context.kube, MCPServer, namespace=namespace, indexers={BY_CHANNEL: channel_of})
     channels = Informer(context.kube, ContactChannel, namespace=namespace)
-    pool = ConnectionPool(secrets, environment)
+    pool = ConnectionPool(secrets, launcher)
     grace = max(1.0, context.settings.drain_seconds - CLOSING_SECONDS)
     handler = CallHandler(context.bus, pool, context.stopping)
     workers = CallWorkers(context.bus, handler, pool.wait_known, grace=grace, room=Room(settings.max_calls))
@@ -56,10 +61,34 @@ async def start(context: ServiceContext) -> None:
             run_led(context, build_elector(context, NAME), [informer, channels], reconciler.lead)
         )
         group.create_task(pool.run(closing))
+        sweeping = group.create_task(forget_leftovers(informer, launcher))
         await workers.run(context.stopping)
         await asyncio.wait({leading})
         closing.set()
         watching.cancel()
+        sweeping.cancel()
+
+
+def build_launcher(settings: MCPHostSettings, nats_url: str) -> StdioLauncher:
+    environment = build_base_environment(os.environ, split_list(settings.env_passthrough))
+    if settings.isolation == "none":
+        return StdioLauncher(environment)
+    isolation = plan_isolation(
+        os.environ,
+        data=settings.data,
+        extra_readable=split_list(settings.readable),
+        nats_url=nats_url,
+        min_abi=settings.landlock_abi,
+    )
+    if isolation.obstacle:
+        log.error("no stdio server will be started", reason=isolation.obstacle)
+    return StdioLauncher(environment, isolation)
+
+
+async def forget_leftovers(informer: Informer[MCPServer], launcher: StdioLauncher) -> None:
+    """What servers left behind that were deleted while this process did not run."""
+    await informer.wait_synced()
+    await launcher.forget_others({server.uid for server in informer.list()})
 
 
 def quieten_sdk() -> None:

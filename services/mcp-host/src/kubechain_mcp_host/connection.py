@@ -32,6 +32,7 @@ from kubechain_mcp_host.errors import (
     ServerUnavailableError,
 )
 from kubechain_mcp_host.metrics import CONNECTION_FAILURES
+from kubechain_mcp_host.stdio_launch import StdioLauncher
 from kubechain_mcp_host.tool_session import ToolSession, list_tools
 
 log = get_logger(__name__)
@@ -52,13 +53,13 @@ class ServerConnection:
         self,
         server: MCPServer,
         fetch_secrets: FetchSecrets,
-        base_environment: Mapping[str, str],
+        launcher: StdioLauncher,
         on_change: Callable[[], None],
         timing: Timing | None = None,
     ) -> None:
         self.server = server
         self._fetch_secrets = fetch_secrets
-        self._base_environment = base_environment
+        self._launcher = launcher
         self._on_change = on_change
         self._timing = timing or Timing()
         self._spec: ConnectionSpec | ConnectionSpecError | None = None
@@ -140,11 +141,13 @@ class ServerConnection:
         server = self.server
         try:
             secrets = await self._fetch_secrets(server) if secret_names(server) else {}
-            return resolve_connection(server, secrets.get)
+            spec = resolve_connection(server, secrets.get)
+            self._launcher.check(spec)
         except ConnectionSpecError as error:
             # The same trouble again is no change.
             known = self._spec
             return known if isinstance(known, ConnectionSpecError) and str(known) == str(error) else error
+        return spec
 
     # The owner's lives.
 
@@ -182,7 +185,7 @@ class ServerConnection:
         if failures == 0 and not self.state.lost:
             self._set(Phase.CONNECTING)
         limit = self._timing.stdio_connect if spec.transport == "stdio" else self._timing.http_connect
-        attempt = Attempt(spec, self._base_environment, on_close=self._wake.set, on_tools_changed=self._want_relist)
+        attempt = Attempt(spec, self._launcher, on_close=self._wake.set, on_tools_changed=self._want_relist)
         opened_at: float | None = None
         cause: Exception = ConnectFailedError(f"the server did not answer within {limit:g} seconds.")
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.kube.errors import ForbiddenError, KubeError
@@ -19,6 +19,7 @@ from kubechain_mcp_host.connection_spec import secret_names
 from kubechain_mcp_host.connection_state import ConnectionState, Phase, Timing
 from kubechain_mcp_host.errors import SecretMissingError
 from kubechain_mcp_host.metrics import CONNECTIONS
+from kubechain_mcp_host.stdio_launch import StdioLauncher
 
 log = get_logger(__name__)
 
@@ -28,11 +29,9 @@ _SECRET_RETRY_SECONDS = 1.0
 class ConnectionPool:
     """Follows the MCPServers (``handle_change``) and their Secrets; ``run`` keeps the connections."""
 
-    def __init__(
-        self, secrets: SecretWatcher, base_environment: Mapping[str, str], timing: Timing | None = None
-    ) -> None:
+    def __init__(self, secrets: SecretWatcher, launcher: StdioLauncher, timing: Timing | None = None) -> None:
         self._secrets = secrets
-        self._base_environment = base_environment
+        self._launcher = launcher
         self._timing = timing
         self._connections: dict[str, ServerConnection] = {}
         self._handlers: list[Callable[[Key], None]] = []
@@ -69,7 +68,7 @@ class ConnectionPool:
             connection.update(server)
             return
         connection = ServerConnection(
-            server, self._fetch_secrets, self._base_environment, lambda: self._tell(server.key), self._timing
+            server, self._fetch_secrets, self._launcher, lambda: self._tell(server.key), self._timing
         )
         self._connections[server.uid] = connection
         self._new.put_nowait(connection)
@@ -95,7 +94,9 @@ class ConnectionPool:
                 log.exception("connection task failed, starting it again")
                 await asyncio.sleep(_SECRET_RETRY_SECONDS)
             else:
-                return
+                break
+        if connection.server.uid not in self._connections:
+            await self._launcher.forget(connection.server.uid)
 
     def _remove(self, server: MCPServer) -> None:
         self._secrets.set_references(server.uid, set())

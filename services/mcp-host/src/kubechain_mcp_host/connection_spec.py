@@ -13,6 +13,7 @@ from typing import Literal
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import NamedValue
 from kubechain_mcp_host.errors import InvalidSpecError, SecretMissingError
+from kubechain_mcp_host.resource_limits import read_limits
 from kubechain_mcp_host.scrubber import Scrubber
 
 SecretReader = Callable[[str], Mapping[str, str] | None]
@@ -30,6 +31,11 @@ class ConnectionSpec:
     url: str = ""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     secret_values: frozenset[str] = field(default=frozenset(), repr=False)
+    uid: str = ""
+    memory: int = 0
+    """The limit in bytes; 0 is none."""
+    cpu: float = 0.0
+    """The limit in cores; 0 is none."""
 
     def build_scrubber(self) -> Scrubber:
         return Scrubber(self.secret_values)
@@ -57,7 +63,17 @@ def resolve_connection(server: MCPServer, read_secret: SecretReader) -> Connecti
         if not spec.command:
             raise InvalidSpecError("Validation failed: command is required for transport stdio.")
         _refuse_nul(spec.command, *(spec.args or ()), *(text for pair in env for text in pair))
-        return ConnectionSpec("stdio", spec.command, tuple(spec.args or ()), env, secret_values=secret)
+        memory, cpu = read_limits(server)
+        return ConnectionSpec(
+            "stdio",
+            spec.command,
+            tuple(spec.args or ()),
+            env,
+            secret_values=secret,
+            uid=server.uid,
+            memory=memory,
+            cpu=cpu,
+        )
     if not spec.url:
         raise InvalidSpecError("Validation failed: url is required for transport http.")
     _refuse_unfit_headers(headers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from mcp import Client
@@ -12,6 +12,7 @@ from mcp_types import Implementation, ServerNotification, ToolListChangedNotific
 
 from kubechain_mcp_host.connection_spec import ConnectionSpec
 from kubechain_mcp_host.failure import describe_failure
+from kubechain_mcp_host.stdio_launch import StdioLauncher
 from kubechain_mcp_host.transports import Watch, sse_transport, stdio_transport, streamable_http_transport
 
 _SPEAKS_SSE_ONLY = (400, 404, 405)
@@ -28,14 +29,14 @@ class Attempt:
     def __init__(
         self,
         spec: ConnectionSpec,
-        base_environment: Mapping[str, str],
+        launcher: StdioLauncher,
         *,
         on_close: Callable[[], None],
         on_tools_changed: Callable[[], None],
     ) -> None:
         self.spec = spec
         self.scrubber = spec.build_scrubber()
-        self._base_environment = base_environment
+        self._launcher = launcher
         self._on_close = on_close
         self._on_tools_changed = on_tools_changed
         self.watch = Watch(on_close)
@@ -43,7 +44,7 @@ class Attempt:
     async def open(self, stack: AsyncExitStack) -> Client:
         """An initialized client, which ``stack`` closes."""
         if self.spec.transport == "stdio":
-            return await self._enter(stack, stdio_transport(self.spec, self._base_environment, self.watch))
+            return await self._enter(stack, stdio_transport(self.spec, self._launcher, self.watch))
         try:
             return await self._enter(stack, streamable_http_transport(self.spec, self.watch))
         except Exception as error:
@@ -61,8 +62,8 @@ class Attempt:
 
     def explain(self, error: BaseException) -> str:
         """Why it failed, or broke later: a sentence without secrets."""
-        if self.watch.flood:
-            return f"the server {self.watch.flood}."
+        if self.watch.reason:
+            return self.watch.reason
         return self.scrubber.scrub(describe_failure(error, self.spec, http_status=self.watch.http_status))
 
     @property

@@ -31,8 +31,8 @@ DEFAULT_PASSTHROUGH = (
 _NEVER = ("KUBECONFIG", "KUBECHAIN_*", "KUBERNETES_*", "NATS_*", "OTEL_*")
 
 
-def parse_patterns(text: str) -> tuple[str, ...]:
-    """The patterns of a comma-separated list."""
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list."""
     return tuple(p.strip() for p in text.split(",") if p.strip())
 
 

@@ -3,7 +3,8 @@
     MCPHostError
     ├── ConnectionSpecError       the MCPServer can not be connected to as it is written; ``reason`` is the condition's
     │   ├── SecretMissingError    a Secret, or a key of it, does not exist (yet)
-    │   └── InvalidSpecError      a field that the transport needs is absent or unusable
+    │   ├── InvalidSpecError      a field that the transport needs is absent or unusable
+    │   └── IsolationError        stdio servers are to be isolated, and this machine can not do it
     ├── ConnectFailedError        the server could not be reached, or did not speak MCP (retried with back-off)
     ├── ConnectionLostError       an open connection broke, perhaps while a call was running
     └── ServerUnavailableError    no connection came up within the time that a call may take
@@ -33,6 +34,10 @@ class SecretMissingError(ConnectionSpecError):
 
 class InvalidSpecError(ConnectionSpecError):
     reason = "ValidationFailed"
+
+
+class IsolationError(ConnectionSpecError):
+    reason = "IsolationFailed"
 
 
 class ConnectFailedError(MCPHostError):

@@ -7,9 +7,8 @@ In place of the SDK's ``stdio_client``, which keeps an endless line in memory wi
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TextIO
 
 import anyio
@@ -21,6 +20,7 @@ from mcp.shared.message import SessionMessage
 
 from kubechain_mcp_host import stdio_guard
 from kubechain_mcp_host.message_reader import FloodError, MessageReader
+from kubechain_mcp_host.stdio_launch import Launch
 
 _CHUNK = 256 * 1024
 _FLUSH_SECONDS = 0.5
@@ -33,17 +33,20 @@ _GONE = (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError
 
 @asynccontextmanager
 async def run_stdio_server(
-    command: Sequence[str], environment: Mapping[str, str], stderr: TextIO, on_flood: Callable[[str], None]
+    launch: Launch, report: int, stderr: TextIO, on_flood: Callable[[str], None]
 ) -> AsyncIterator[TransportStreams]:
     """Starts the server under the guard; it has ended when the context is left. Raises OSError if it can not start.
 
-    ``on_flood`` gets the end of a sentence when the server's output has broken all bounds; its stream ends then.
+    ``report`` is the descriptor on which the guard tells why it ended the server; ``on_flood`` gets the end of a
+    sentence when the server's output has broken all bounds; its stream ends then.
     """
     process = await anyio.open_process(
         # -I and -S: neither the server's PYTHON* variables nor our packages concern the guard, and it starts in 15 ms.
-        [sys.executable, "-I", "-S", str(Path(stdio_guard.__file__)), *command],
-        env={**get_default_environment(), **environment},
+        [sys.executable, "-I", "-S", stdio_guard.__file__, *launch.orders.to_arguments(report)],
+        env={**get_default_environment(), **launch.environment},
+        cwd=launch.cwd,
         stderr=stderr,
+        pass_fds=[fd for fd in (report, launch.orders.ports) if fd >= 0],
         start_new_session=True,
     )
     # Nothing is awaited before the task group is entered: a cancellation in between would leave the process behind.

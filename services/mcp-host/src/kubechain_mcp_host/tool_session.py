@@ -77,8 +77,8 @@ class ToolSession:
     @property
     def why_lost(self) -> str:
         """Why the connection has ended, or has to."""
-        if self._watch.flood:
-            return f"the server {self._watch.flood}."
+        if self._watch.reason:
+            return self._watch.reason
         if self.stuck:
             return f"the server did not answer {_MAX_UNANSWERED} calls in a row in time."
         return "the server ended, or closed the connection."

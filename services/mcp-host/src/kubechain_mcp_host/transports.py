@@ -7,8 +7,7 @@ failed attempt leaves nothing behind.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context
 from types import TracebackType
@@ -22,9 +21,10 @@ from mcp.shared.message import SessionMessage
 
 from kubechain_mcp_host.bounded_body import bound_body
 from kubechain_mcp_host.connection_spec import ConnectionSpec
-from kubechain_mcp_host.errors import ConnectFailedError
+from kubechain_mcp_host.guard_report import GuardReport
 from kubechain_mcp_host.message_reader import MAX_BYTES
 from kubechain_mcp_host.stderr_tail import StderrTail
+from kubechain_mcp_host.stdio_launch import StdioLauncher
 from kubechain_mcp_host.stdio_process import run_stdio_server
 
 _Item = SessionMessage | Exception
@@ -36,10 +36,11 @@ class Watch:
 
     def __init__(self, on_close: Callable[[], None]) -> None:
         self.closed = False
-        self.flood = ""
+        self.report = GuardReport()
         self.stderr: StderrTail | None = None
         self.http_status: int | None = None
         self._on_close = on_close
+        self._flood = ""
 
     def mark_closed(self) -> None:
         if not self.closed:
@@ -52,7 +53,15 @@ class Watch:
 
     def note_flood(self, what: str) -> None:
         """The server ``what``, which is why the connection ends."""
-        self.flood = what
+        self._flood = what
+
+    @property
+    def reason(self) -> str:
+        """A sentence if we, or the guard, had to end the connection; empty otherwise."""
+        if self._flood:
+            return f"the server {self._flood}."
+        report = self.report.text()
+        return f"{report}." if report else ""
 
     @property
     def last_words(self) -> str:
@@ -119,23 +128,18 @@ async def _watched(
 
 @asynccontextmanager
 async def stdio_transport(
-    spec: ConnectionSpec, base_environment: Mapping[str, str], watch: Watch
+    spec: ConnectionSpec, launcher: StdioLauncher, watch: Watch
 ) -> AsyncIterator[TransportStreams]:
-    """Starts the server under the guard. Raises ConnectFailedError when there is no such command."""
-    environment = {**base_environment, **dict(spec.env)}
-    if shutil.which(spec.command, path=environment.get("PATH")) is None:
-        where = "is not an executable file" if "/" in spec.command else "was not found in PATH"
-        hint = " Arguments of a command go into spec.args, one by one." if " " in spec.command else ""
-        raise ConnectFailedError(f'command "{spec.command}" {where}.{hint}')
+    """Starts the server under the guard. Raises ConnectFailedError when it can not be."""
+    launch = await launcher.prepare(spec)
     watch.stderr = StderrTail()
-    async with (
-        watch.stderr.pipe() as child_stderr,
-        _watched(
-            run_stdio_server([spec.command, *spec.args], environment, child_stderr, watch.note_flood), watch
-        ) as streams,
-    ):
-        child_stderr.close()
-        yield streams
+    with watch.report.pipe() as report:
+        async with (
+            watch.stderr.pipe() as child_stderr,
+            _watched(run_stdio_server(launch, report, child_stderr, watch.note_flood), watch) as streams,
+        ):
+            child_stderr.close()
+            yield streams
 
 
 @asynccontextmanager

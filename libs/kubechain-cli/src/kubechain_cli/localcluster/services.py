@@ -18,6 +18,8 @@ NAMESPACE = "kubechain-system"
 """Where a deployment runs the services, and where their Leases live here, too."""
 PAGE_PORT = "human-bridge-page"
 """The second port of human-bridge: its page, and where answers arrive."""
+_ISOLATION = "KUBECHAIN_MCP_ISOLATION"
+_SERVERS_DATA = "KUBECHAIN_MCP_DATA"
 _PUBLIC_URL = "KUBECHAIN_BRIDGE_PUBLIC_URL"
 # A service drains for up to 20 seconds; after that it is stuck.
 SERVICE_STOP_GRACE = 22.0
@@ -76,6 +78,7 @@ def build_service_env(
         "PATH": os.pathsep.join(part for part in (str(scripts_dir()), base.get("PATH", os.defpath)) if part),
         "PYTHONUNBUFFERED": "1",
         **({} if nats_password_file is None else _nats_env(name, nats_password_file)),
+        **(_isolation_env(kubeconfig.parent, base) if name == "mcp-host" else {}),
         **({} if page_port is None else _page_env(page_port, base)),
     }
 
@@ -87,6 +90,16 @@ def build_page_url(port: int) -> str:
 
 def _nats_env(user: str, password_file: Path) -> dict[str, str]:
     return {"KUBECHAIN_NATS_USER": user, "KUBECHAIN_NATS_PASSWORD_FILE": str(password_file)}
+
+
+def _isolation_env(state_dir: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """On a developer's machine MCP servers are there to reach the developer's files; whoever wants it otherwise says so
+    in the environment of `up`.
+    """
+    return {
+        _ISOLATION: base.get(_ISOLATION) or "none",
+        _SERVERS_DATA: base.get(_SERVERS_DATA) or str(state_dir / "data" / "mcp"),
+    }
 
 
 def _page_env(port: int, base: Mapping[str, str]) -> dict[str, str]:

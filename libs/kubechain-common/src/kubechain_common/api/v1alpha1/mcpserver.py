@@ -16,7 +16,7 @@ from kubechain_common.api.v1alpha1.meta import (
     SecretSource,
     refers_to,
 )
-from kubechain_common.api.v1alpha1.rules import cel, cel_matches, validations
+from kubechain_common.api.v1alpha1.rules import Rule, cel, cel_matches, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 60
@@ -78,9 +78,57 @@ Quantity = Annotated[
 ]
 
 
+MIN_CPU = "10m"
+MIN_MEMORY = "16Mi"
+"""Less is a unit that was forgotten or mistaken: 512, or 512m, where 512Mi was meant."""
+
+
+def _at_least(field: str, least: str, what: str) -> Rule:
+    return cel(
+        f"!has(self.{field}) || isQuantity(string(self.{field})) && "
+        f"quantity(string(self.{field})).compareTo(quantity('{least}')) >= 0",
+        f"{field} {what}, at least {least}",
+        field=field,
+    )
+
+
+class ResourceLimits(KubeModel):
+    model_config = ConfigDict(
+        json_schema_extra=validations(
+            _at_least("cpu", MIN_CPU, "is a number of cores, as in 500m or 2"),
+            _at_least("memory", MIN_MEMORY, "is a number of bytes with its unit, as in 512Mi or 1Gi"),
+        )
+    )
+
+    cpu: (
+        Annotated[
+            Quantity,
+            Field(description="Cores. A server that uses more is held up, over a tenth of a second at a time."),
+        ]
+        | None
+    ) = None
+    memory: (
+        Annotated[Quantity, Field(description="Bytes. A server that uses more is ended, and started again.")] | None
+    ) = None
+
+
 class ResourceRequirements(KubeModel):
-    limits: dict[str, Quantity] | None = None
-    requests: dict[str, Quantity] | None = None
+    """Of the server's processes taken together, in each replica of mcp-host."""
+
+    limits: (
+        Annotated[ResourceLimits, Field(description="What the server may use; absent: as much as mcp-host's pod may.")]
+        | None
+    ) = None
+    requests: (
+        Annotated[
+            dict[str, Quantity],
+            Field(
+                description="Accepted and not acted upon: servers share the pod of mcp-host, which reserves for all.",
+                max_length=8,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ApprovalPolicy(KubeModel):
@@ -111,8 +159,9 @@ class MCPServerSpec(KubeModel):
             cel("self.transport != 'http' || has(self.url)", "url is required for transport http"),
             cel("self.transport != 'stdio' || !has(self.url)", "url is for transport http only"),
             cel(
-                "self.transport != 'http' || !(has(self.command) || has(self.args) || has(self.env))",
-                "command, args and env are for transport stdio only",
+                "self.transport != 'http' || "
+                "!(has(self.command) || has(self.args) || has(self.env) || has(self.resources))",
+                "command, args, env and resources are for transport stdio only",
             ),
             cel("self.transport != 'stdio' || !has(self.headers)", "headers are for transport http only"),
         )

@@ -1,0 +1,65 @@
+"""What a guard is told on its command line, written by mcp-host and read by the guard."""
+
+_SEPARATOR = "--"
+
+
+class Orders:
+    """``landlock`` is the ABI to isolate the server with, 0 for none; ``readable``, ``writable`` and ``ports`` (the
+    descriptor of a ruleset) belong to it. ``memory`` (bytes) and ``cpu`` (cores) are limits, 0 for none. ``report`` is
+    a descriptor for the one sentence in which the guard says why it ended, or could not start, the server; -1: none.
+    """
+
+    __slots__ = ("command", "cpu", "landlock", "memory", "ports", "readable", "report", "writable")
+
+    def __init__(
+        self,
+        command: "list[str]",
+        *,
+        landlock: int = 0,
+        readable: "tuple[str, ...]" = (),
+        writable: "tuple[str, ...]" = (),
+        ports: int = -1,
+        memory: int = 0,
+        cpu: float = 0.0,
+        report: int = -1,
+    ) -> None:
+        self.command = command
+        self.landlock = landlock
+        self.readable = readable
+        self.writable = writable
+        self.ports = ports
+        self.memory = memory
+        self.cpu = cpu
+        self.report = report
+
+    def to_arguments(self, report: int) -> "list[str]":
+        """With a ``report`` that differs from start to start."""
+        options = [f"--{name}={getattr(self, name)}" for name in ("landlock", "ports", "memory", "cpu")]
+        paths = [f"--{name}={path}" for name in ("readable", "writable") for path in getattr(self, name)]
+        return [*options, *paths, f"--report={report}", _SEPARATOR, *self.command]
+
+
+def parse_orders(arguments: "list[str]") -> Orders:
+    """Raises ValueError for anything that ``to_arguments`` would not have written."""
+    end = arguments.index(_SEPARATOR)
+    found: dict[str, list[str]] = {}
+    for argument in arguments[:end]:
+        name, _, value = argument.removeprefix("--").partition("=")
+        found.setdefault(name, []).append(value)
+
+    def last(name: str, default: str) -> str:
+        return found.pop(name, [default])[-1]
+
+    orders = Orders(
+        arguments[end + 1 :],
+        landlock=int(last("landlock", "0")),
+        readable=tuple(found.pop("readable", ())),
+        writable=tuple(found.pop("writable", ())),
+        ports=int(last("ports", "-1")),
+        memory=int(last("memory", "0")),
+        cpu=float(last("cpu", "0")),
+        report=int(last("report", "-1")),
+    )
+    if found or not orders.command:
+        raise ValueError(f"unknown orders: {', '.join(found) or 'no command'}")
+    return orders

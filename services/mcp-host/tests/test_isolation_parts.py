@@ -1,0 +1,236 @@
+"""The pure parts of isolation and of limits."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kubechain_common.testing.builders import build_mcp_server
+from kubechain_mcp_host.errors import InvalidSpecError
+from kubechain_mcp_host.guard import landlock
+from kubechain_mcp_host.guard.limits import PERIOD, CpuBudget, describe_excess
+from kubechain_mcp_host.guard.orders import Orders, parse_orders
+from kubechain_mcp_host.isolation import find_nats_ports, is_below, plan_isolation
+from kubechain_mcp_host.quantity import parse_quantity
+from kubechain_mcp_host.resource_limits import read_limits
+from kubechain_mcp_host.server_home import ServerHomes, build_home_environment
+
+UID = "0b0e8a5e-6f0f-4c58-9a47-3c4a3c1c8f11"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("500m", Fraction(1, 2)),
+        ("0.2", Fraction(1, 5)),
+        (2, 2),
+        ("512Mi", 512 * 2**20),
+        ("1.5Gi", 3 * 2**29),
+        ("1G", 10**9),
+        ("2e3", 2000),
+        ("5E-1", Fraction(1, 2)),
+        ("1E", 10**18),
+        ("100n", Fraction(1, 10**7)),
+        ("-1k", -1000),
+        (".5", Fraction(1, 2)),
+        ("3.", 3),
+    ],
+)
+def test_quantities(text: int | str, value: Fraction | int) -> None:
+    assert parse_quantity(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "Mi", "1 Gi", "1MB", "1,5", "0x10", "1e", "1e999", "١", "1mi", "inf", "1K"])
+def test_what_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a quantity"):
+        parse_quantity(text)
+
+
+def limits_of(**limits: Any) -> tuple[int, float]:
+    return read_limits(build_mcp_server(resources={"limits": limits}))
+
+
+def test_limits_in_bytes_and_cores() -> None:
+    assert limits_of(memory="512Mi", cpu="200m") == (512 * 2**20, 0.2)
+    assert limits_of(cpu=2) == (0, 2.0)
+    assert limits_of() == read_limits(build_mcp_server(resources={})) == read_limits(build_mcp_server()) == (0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"memory": 512}, '.memory: "512" is less than 16Mi; write 512Mi or 1Gi, say.'),
+        ({"memory": "512m"}, '.memory: "512m" is less than 16Mi; write 512Mi or 1Gi, say.'),
+        ({"memory": "512MB"}, '.memory: "512MB" is not a quantity; write 512Mi or 1Gi, say.'),
+        ({"cpu": "-1"}, '.cpu: "-1" is less than 10m; write 500m or 2, say.'),
+    ],
+)
+def test_limits_that_can_not_be_meant(limits: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidSpecError) as caught:
+        limits_of(**limits)
+    assert str(caught.value) == f"Validation failed: spec.resources.limits{sentence}"
+
+
+def test_orders_arrive_as_they_were_given() -> None:
+    orders = Orders(
+        ["cmd", "--", "--memory=1", ""],
+        landlock=6,
+        readable=("/usr", "/a=b --c"),
+        writable=("/home",),
+        ports=7,
+        memory=1 << 40,
+        cpu=0.2,
+    )
+    arrived = parse_orders(orders.to_arguments(5))
+    expected = {name: getattr(orders, name) for name in Orders.__slots__} | {"report": 5}
+    assert {name: getattr(arrived, name) for name in Orders.__slots__} == expected
+
+
+@pytest.mark.parametrize("arguments", [["--"], ["--what=1", "--", "cmd"], ["cmd"], ["--memory=x", "--", "cmd"]])
+def test_orders_that_nobody_gave(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"unknown orders|not in list|invalid literal"):
+        parse_orders(arguments)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    cores=st.sampled_from([0.01, 0.05, 0.2, 0.5, 1.0, 1.5]),
+    width=st.sampled_from([1.0, 2.0, 4.0]),
+    lateness=st.lists(st.floats(0, 0.05), min_size=10, max_size=10),
+)
+def test_a_tree_that_always_computes_gets_its_share(cores: float, width: float, lateness: list[float]) -> None:
+    """However late each look is, the use stays within the limit, and near it."""
+    budget = CpuBudget(cores, 0.0, 0.0)
+    now = used = 0.0
+    for step in range(4_000):
+        passed = budget.next_look() + lateness[step % len(lateness)]
+        now += passed
+        used += 0.0 if budget.paused else passed * width
+        budget.charge(now, used)
+        if now > 20:
+            break
+    share = used / now
+    assert share <= cores * 1.02 + width * (PERIOD + 0.05) / now
+    assert share >= min(cores, width) * 0.75  # what is saved up while nobody looks is lost
+
+
+def test_an_idle_tree_is_looked_at_seldom_and_may_compute_at_once() -> None:
+    budget = CpuBudget(0.2, 0.0, 0.0)
+    for now in range(1, 100):
+        budget.charge(now / 10, 0.0)
+        assert budget.next_look() == PERIOD
+    budget.charge(10.0, 0.019)
+    assert not budget.paused
+
+
+def test_words_for_too_much_memory() -> None:
+    assert (
+        describe_excess(612 * 2**20, 512 * 2**20)
+        == "the server used 612Mi of memory, its limit is 512Mi (spec.resources.limits.memory)"
+    )
+
+
+def test_rights_by_abi() -> None:
+    assert [landlock.file_rights(abi).bit_length() for abi in range(8)] == [0, 13, 14, 15, 15, 16, 16, 16]
+    assert [landlock.scopes(abi) for abi in (5, 6, 7)] == [0, 3, 3]
+    assert landlock.build_port_rules(3, frozenset()) == -1
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("nats://nats.kubechain-system:4222", {4222}),
+        ("tls://nats", {4222}),
+        ("nats://a:1,nats://b:2, c:3", {1, 2, 3}),
+        ("localhost", {4222}),
+        ("nats://user:pass@host:99999", {4222}),
+    ],
+)
+def test_ports_of_nats(url: str, ports: set[int]) -> None:
+    assert find_nats_ports(url) == ports
+
+
+def plan(environ: dict[str, str] | None = None, *, abi: int | OSError = 7, **options: Any) -> Any:
+    def find() -> int:
+        if isinstance(abi, OSError):
+            raise abi
+        return abi
+
+    given_options = {"data": Path("/var/lib/kubechain/mcp"), "extra_readable": (), "min_abi": 6, **options}
+    return plan_isolation(environ or {}, nats_url="nats://nats:4222", find_abi=find, **given_options)
+
+
+def test_servers_read_what_programs_need_and_no_more() -> None:
+    planned = plan({"SSL_CERT_FILE": "/certs/ca.pem"}, extra_readable=["/tools"])
+    assert planned.obstacle == ""
+    assert {"/usr", "/etc", "/certs/ca.pem", "/tools", sys.prefix, sys.base_prefix} <= set(planned.readable)
+    assert not is_below("/var/run/secrets/kubernetes.io/serviceaccount/token", planned.readable)
+    assert not any(is_below(path, planned.readable) for path in ("/", "/var", "/tmp", "/home", "/root/.kube", "/run"))
+    assert planned.denied_ports == {4222}
+    assert planned.abi == landlock.WHOLE_ABI
+
+
+@pytest.mark.parametrize(
+    ("environ", "options", "hidden", "inside"),
+    [
+        ({"KUBECHAIN_NATS_PASSWORD_FILE": "/etc/kubechain/nats"}, {}, "/etc/kubechain/nats", "/etc"),
+        ({"KUBECONFIG": "/a:/usr/share/kubeconfig"}, {}, "/usr/share/kubeconfig", "/usr"),
+        ({}, {"data": Path("/opt/mcp")}, "/opt/mcp", "/opt"),
+        ({}, {"extra_readable": ["/"]}, "/var/run/secrets", "/"),
+    ],
+)
+def test_secrets_that_lie_in_the_open_are_an_obstacle(
+    environ: dict[str, str], options: dict[str, Any], hidden: str, inside: str
+) -> None:
+    obstacle = plan(environ, **options).obstacle
+    assert f"{hidden} must be hidden from them, but they may read {inside}." in obstacle
+
+
+def test_a_certificate_of_nats_is_no_secret() -> None:
+    assert plan({"KUBECHAIN_NATS_CA_FILE": "/etc/ssl/nats.pem"}).obstacle == ""
+
+
+@pytest.mark.parametrize(
+    ("abi", "min_abi", "words"),
+    [
+        (OSError(errno.ENOSYS, ""), 6, "no Landlock, or a seccomp profile hides it"),
+        (OSError(errno.EPERM, ""), 6, "a seccomp profile keeps Landlock from mcp-host"),
+        (OSError(errno.EOPNOTSUPP, ""), 6, "add it to the boot parameter lsm="),
+        (4, 6, "has Landlock ABI 4, and 6 is asked for, it lacks control of devices and control of signals"),
+        (2, 3, "it lacks control of truncation. Run mcp-host on Linux"),
+    ],
+)
+def test_what_a_kernel_lacks_is_said(abi: int | OSError, min_abi: int, words: str) -> None:
+    obstacle = plan(abi=abi, min_abi=min_abi).obstacle
+    assert obstacle.startswith("Stdio servers can not be isolated: ")
+    assert words in obstacle
+    assert "KUBECHAIN_MCP_" in obstacle
+
+
+def test_an_older_kernel_will_do_where_that_is_wanted() -> None:
+    planned = plan(abi=4, min_abi=4)
+    assert (planned.obstacle, planned.abi) == ("", 4)
+
+
+def test_folders_are_named_by_uid_and_stay_below_their_root(tmp_path: Path) -> None:
+    homes = ServerHomes(tmp_path)
+    assert homes.path_of(UID) == tmp_path / UID
+    assert homes.path_of("../../etc").parent == tmp_path
+    assert homes.find_leftovers({UID}) == []
+    homes.make(UID)
+    (tmp_path / "other").mkdir()
+    assert homes.find_leftovers(set()) == [UID]
+    assert homes.find_leftovers({UID}) == []
+
+
+def test_everything_that_a_runner_writes_goes_home() -> None:
+    environment = build_home_environment(Path("/data/x"))
+    assert all(Path(value).is_relative_to("/data/x") for value in environment.values())
+    assert {"HOME", "TMPDIR", "UV_CACHE_DIR", "npm_config_cache"} <= environment.keys()
