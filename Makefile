@@ -52,6 +52,7 @@ crds: setup ## Write crds/, and policies, roles and NATS users in deploy/kustomi
 	@$(BIN)/python -m kubechain_common.crdgen crds
 	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
 	@$(BIN)/python -m kubechain_common.policies.rbac deploy/kustomize/base
+	@$(BIN)/python -m kubechain_common.policies.rbac.docs docs/rbac.md
 	@$(BIN)/python -m kubechain_common.messages.nats_config deploy/kustomize/base/nats/users.conf
 
 provider-docs: setup ## Write the generated part of docs/providers.md

@@ -1,6 +1,6 @@
-"""Who may answer: the admission policies and the role under ``deploy/kustomize/policies``, as Python's own data.
+"""Who may answer: the admission policies and the roles under ``deploy/kustomize/policies``, as Python's own data.
 
-``answers`` holds the rules, ``roles`` the ClusterRole of those who decide. ``kubechain up`` applies what is built here,
+``answers`` holds the rules, ``roles`` the ClusterRoles of people. ``kubechain up`` applies what is built here,
 and ``python -m kubechain_common.policies DIR [--check]`` writes the same as files.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubechain_common.policies.answers import build_answer_signing, build_answer_validation
-from kubechain_common.policies.roles import build_approver_role
+from kubechain_common.policies.roles import build_user_roles
 
 
 def build_policies() -> dict[str, list[dict[str, Any]]]:
@@ -17,7 +17,7 @@ def build_policies() -> dict[str, list[dict[str, Any]]]:
     return {
         "answers-are-signed.yaml": build_answer_signing(),
         "answers-are-allowed.yaml": build_answer_validation(),
-        "kubechain-approver.yaml": [build_approver_role()],
+        **build_user_roles(),
     }
 
 
