@@ -7,7 +7,7 @@ _SHORTEST = 0.01
 
 
 class CpuBudget:
-    """Grows by ``cores`` seconds a second, up to what a period brings, and shrinks by what is used.
+    """Grows by ``cores`` seconds a second, up to what two periods bring, and shrinks by what is used.
 
     ``paused`` says that the tree must not run: it has used more than there was, and half a period's share is not saved
     up yet. So the limit holds over any longer time, however late the use was noticed.
@@ -15,8 +15,8 @@ class CpuBudget:
 
     def __init__(self, cores: float, now: float, used: float) -> None:
         self._cores = cores
-        self._most = cores * PERIOD
-        self._credit = self._most
+        self._share = cores * PERIOD
+        self._credit = self._share
         self._rate = 0.0
         self._now = now
         self._used = used
@@ -26,15 +26,15 @@ class CpuBudget:
         """``used`` is the CPU time of the tree so far, in seconds like ``now``."""
         spent, passed = used - self._used, now - self._now
         self._now, self._used = now, used
-        self._credit = min(self._most, self._credit + passed * self._cores) - spent
+        self._credit = min(2 * self._share, self._credit + passed * self._cores) - spent
         if not self.paused and passed > 0:
             self._rate = spent / passed
-        self.paused = self._credit <= 0 or (self.paused and self._credit < self._most / 2)
+        self.paused = self._credit <= 0 or (self.paused and self._credit < self._share / 2)
 
     def next_look(self) -> float:
         """After how many seconds ``paused`` may change, at the pace at which the tree ran last."""
         if self.paused:
-            wait = (self._most / 2 - self._credit) / self._cores
+            wait = (self._share / 2 - self._credit) / self._cores
         elif self._rate > 0:
             wait = self._credit / self._rate
         else:
