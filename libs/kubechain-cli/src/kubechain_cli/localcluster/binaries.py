@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kubechain_cli.localcluster.errors import BinaryUnavailableError
 from kubechain_cli.localcluster.layout import cache_root
 from kubechain_cli.localcluster.sources import environment
-from kubechain_cli.localcluster.sources.cache import ControlPlaneCache
+from kubechain_cli.localcluster.sources.cache import BinaryCache
 from kubechain_cli.localcluster.sources.pinned import cache_key, current_platform, load_pins
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ class ControlPlaneBinaries:
     source: str
 
 
-def control_plane_cache() -> ControlPlaneCache:
+def control_plane_cache() -> BinaryCache:
     """The cache folder for the pinned versions on this machine."""
-    return ControlPlaneCache(cache_root(), cache_key(load_pins(), current_platform()))
+    return BinaryCache(cache_root(), cache_key(load_pins(), current_platform()))
 
 
-def find_control_plane(cache: ControlPlaneCache) -> ControlPlaneBinaries | None:
+def find_control_plane(cache: BinaryCache) -> ControlPlaneBinaries | None:
     """What is here already, without any download or build."""
     found = environment.find_control_plane()
     if found is not None:
@@ -51,7 +51,7 @@ def get_control_plane(progress: Progress) -> ControlPlaneBinaries:
         return find_control_plane(cache) or _obtain(cache, progress)
 
 
-def _obtain(cache: ControlPlaneCache, progress: Progress) -> ControlPlaneBinaries:
+def _obtain(cache: BinaryCache, progress: Progress) -> ControlPlaneBinaries:
     from kubechain_cli.localcluster.sources import go_build, release
 
     pins, target = load_pins(), current_platform()

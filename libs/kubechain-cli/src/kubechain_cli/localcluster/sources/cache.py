@@ -18,16 +18,18 @@ from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE
 
 
 @dataclass(frozen=True)
-class ControlPlaneCache:
-    """The part of the cache that holds control planes; `root` is the cache folder of kubechain."""
+class BinaryCache:
+    """The part of the cache that holds one set of binaries; `root` is the cache folder of kubechain."""
 
     root: Path
     key: str
+    kind: str = "controlplane"
+    names: tuple[str, ...] = CONTROL_PLANE
 
     @property
     def directory(self) -> Path:
-        """Where the three binaries of this key lie."""
-        return self.root / "controlplane" / self.key
+        """Where the binaries of this key lie."""
+        return self.root / self.kind / self.key
 
     @property
     def partial(self) -> Path:
@@ -35,8 +37,8 @@ class ControlPlaneCache:
         return self.root / "partial" / self.key
 
     def find(self) -> dict[str, Path] | None:
-        """The three binaries by name, or None when they are not cached."""
-        found = {name: self.directory / name for name in CONTROL_PLANE}
+        """The binaries by name, or None when they are not cached."""
+        found = {name: self.directory / name for name in self.names}
         return found if all(os.access(path, os.X_OK) for path in found.values()) else None
 
     def store(self, binaries: Mapping[str, Path]) -> dict[str, Path]:
@@ -58,5 +60,5 @@ class ControlPlaneCache:
     def locked(self) -> Iterator[None]:
         """One download or build at a time; a second `up` waits for the first and then finds its result."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with hold_lock(self.root / "controlplane.lock", wait=True):
+        with hold_lock(self.root / f"{self.kind}.lock", wait=True):
             yield

@@ -1,7 +1,8 @@
 """Building the control plane from its pinned sources with Go: about six minutes on two cores, once.
 
 The packaged module names etcd, kube-apiserver and kube-controller-manager as `tool`s, so one `go build tool` makes all
-three. Go verifies every source against go.sum, and its own build cache lets an interrupted build go on.
+three; any other module with tools is built the same way. Go verifies every source against go.sum, and its own build
+cache lets an interrupted build go on.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import os
 import shutil
 import subprocess
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubechain_cli.localcluster.errors import BuildError
-from kubechain_cli.localcluster.sources.cache import ControlPlaneCache
+from kubechain_cli.localcluster.sources.cache import BinaryCache
 from kubechain_cli.localcluster.sources.go_toolchain import get_go
-from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE, Pins, Platform
+from kubechain_cli.localcluster.sources.pinned import Pins, Platform
 
 if TYPE_CHECKING:
     from kubechain_cli.localcluster.sources.progress import Progress, Step
@@ -26,22 +27,30 @@ if TYPE_CHECKING:
 BUILT_AS = {"etcd": "server"}
 
 
-def build(pins: Pins, target: Platform, cache: ControlPlaneCache, progress: Progress) -> dict[str, Path]:
-    """Build the three binaries and return where they are. Raises BuildError."""
+def build(
+    pins: Pins, target: Platform, cache: BinaryCache, progress: Progress, own: Mapping[str, str] | None = None
+) -> dict[str, Path]:
+    """Build the cache's binaries and return where they are. Raises BuildError.
+
+    `own` are the module's own sources: text by path.
+    """
     go = get_go(pins.go, cache.root, progress)
     module = cache.root / "build" / cache.key
     module.mkdir(parents=True, exist_ok=True)
     (module / "go.mod").write_text(pins.go_mod)
     (module / "go.sum").write_text(pins.go_sum)
+    for path, text in (own or {}).items():
+        (module / path).parent.mkdir(parents=True, exist_ok=True)
+        (module / path).write_text(text)
     output = module / "bin"
     shutil.rmtree(output, ignore_errors=True)
     env = build_env(target)
-    progress.note(f"Building Kubernetes {pins.kubernetes} and etcd {pins.etcd} with Go; minutes, but only once.")
+    progress.note(f"Building {', '.join(cache.names)} ({pins.kubernetes}) with Go; minutes, but only once.")
     with progress.step("Fetching sources") as step:
         packages = _count_packages([str(go), "list", "-deps", "tool"], module, env, step)
     with progress.step("Compiling") as step:
         _compile(build_command(go, pins, output), module, env, step, packages)
-    return {name: output / BUILT_AS.get(name, name) for name in CONTROL_PLANE}
+    return {name: output / BUILT_AS.get(name, name) for name in cache.names}
 
 
 def build_command(go: Path, pins: Pins, output: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubechain_cli.localcluster.errors import BinaryUnavailableError, DownloadError
-from kubechain_cli.localcluster.sources.cache import ControlPlaneCache
+from kubechain_cli.localcluster.sources.cache import BinaryCache
 from kubechain_cli.localcluster.sources.download import download as download_file
 from kubechain_cli.localcluster.sources.download import fetch_text, open_session
 from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE, Pins, Platform
@@ -34,7 +34,7 @@ class Origins:
 
 
 def download(
-    pins: Pins, target: Platform, cache: ControlPlaneCache, progress: Progress, origins: Origins | None = None
+    pins: Pins, target: Platform, cache: BinaryCache, progress: Progress, origins: Origins | None = None
 ) -> dict[str, Path]:
     """Download the three binaries into the cache's partial folder. Raises BinaryUnavailableError."""
     if target.os != "linux":
