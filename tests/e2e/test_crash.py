@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.e2e.support import manifests
-from tests.e2e.support.cluster import SERVICES
+from tests.e2e.support.cluster import SERVICES, Cluster
 from tests.e2e.support.scripts import count_turns
 from tests.e2e.support.workspace import Workspace, tool_messages
 
@@ -33,7 +35,7 @@ LLM_MS = 50
 TOOL_MS = 40
 LONG_MS = 400
 """Long enough that a process is sure to die while it waits."""
-FINISH_SECONDS = 30.0
+FINISH_SECONDS = 60.0
 IN_FLIGHT_SECONDS = 4.0
 """An answer that the gateway was about to pass on when it died is asked for again; nothing older may be."""
 
@@ -219,14 +221,52 @@ def test_a_rolling_restart_costs_nothing(run: Run) -> None:
     assert not [result for task in tasks for result in tool_messages(task) if UNKNOWN in result]
 
 
-def test_the_whole_machine_goes_down_and_comes_up(run: Run) -> None:
-    cluster = run.workspace.cluster
-    start(run, tool_ms=LONG_MS, llm_ms=LONG_MS)
-    eventually(run.is_a_third_done, FINISH_SECONDS, what="the moment to go down", interval=0.002)
+@contextmanager
+def stopped(cluster: Cluster) -> Iterator[None]:
+    """Everything is down inside, with its data on disk, and up again afterwards."""
     assert cluster.run_cli("down", "--keep-data").returncode == 0
-    came_down = time.time()
+    yield
     up = cluster.run_cli("up", "--detach", timeout=120)
     assert up.returncode == 0, up.stderr
+
+
+@contextmanager
+def frozen(cluster: Cluster, name: str) -> Iterator[None]:
+    """The process does nothing inside."""
+    pid = int(cluster.process(name)["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_the_whole_machine_goes_down_and_comes_up(run: Run) -> None:
+    start(run, tool_ms=LONG_MS, llm_ms=LONG_MS)
+    eventually(run.is_a_third_done, FINISH_SECONDS, what="the moment to go down", interval=0.002)
+    with stopped(run.workspace.cluster):
+        came_down = time.time()
     tasks = run.finish()
     assert_ran_at_most_once_and_said_so(run, tasks)
     assert_asked_once(run, unless_lost_at=came_down)
+
+
+def test_an_older_snapshot_of_etcd_is_restored(run: Run, tmp_path: Path) -> None:
+    """As docs/operations.md says: Tasks go on from what the snapshot saw, and what JetStream knows to have run does not
+    run again.
+    """
+    kubectl, cluster = run.workspace.kubectl, run.workspace.cluster
+    data, snapshot = cluster.state_dir / "data" / "etcd", tmp_path / "snapshot"
+    start(run, tool_ms=LONG_MS, llm_ms=LONG_MS)
+    eventually(run.is_a_third_done, FINISH_SECONDS, what="the moment of the snapshot", interval=0.002)
+    with frozen(cluster, "etcd"):
+        shutil.copytree(data, snapshot)
+    run.finish()
+    run.workspace.run_task("after", json.dumps({"task": "after", "turns": 0, "parallel": 1, "ms": 1, "llm_ms": 1}))
+    with stopped(cluster):
+        shutil.rmtree(data)
+        shutil.copytree(snapshot, data)
+    assert "after" not in {task["metadata"]["name"] for task in kubectl.list("task")}
+    tasks = run.finish()
+    assert_ran_at_most_once_and_said_so(run, tasks)
+    assert [result for task in tasks for result in tool_messages(task) if UNKNOWN in result], "nothing came after it"
