@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e chaos model lint fmt bench crds provider-docs images clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e chaos model lint fmt bench crds release provider-docs images clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,12 +48,16 @@ fmt: setup ## Format the code and fix what ruff can fix
 bench: setup ## Measure latency, throughput and cost against the budgets
 	@$(BIN)/python -m benchmarks
 
-crds: setup ## Write crds/, and policies, roles and NATS users in deploy/kustomize/, from their sources
+crds: setup ## Write crds/, the policies, roles and NATS users of deploy/kustomize/, and deploy/release/ from their sources
 	@$(BIN)/python -m kubechain_common.crdgen crds
 	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
 	@$(BIN)/python -m kubechain_common.policies.rbac deploy/kustomize/base
 	@$(BIN)/python -m kubechain_common.policies.rbac.docs docs/rbac.md
 	@$(BIN)/python -m kubechain_common.messages.nats_config deploy/kustomize/base/nats/users.conf
+	@$(BIN)/python scripts/release.py
+
+release: setup ## Write deploy/release/ (VERSION=x for another version, REGISTRY=r before the images' names)
+	@$(BIN)/python scripts/release.py $(VERSION) $(if $(REGISTRY),--registry $(REGISTRY))
 
 provider-docs: setup ## Write the generated part of docs/providers.md
 	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md
