@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from kubechain_common.messages import ObjectRef, ToolRequest
-from kubechain_common.messages.topology import mcp_consumer, tool_request_subject
+from kubechain_common.messages.topology import TOOL_REQUESTS, mcp_consumer, tool_request_subject
 from kubechain_common.messaging import Bus, Consumer, Delivery, Room
 from kubechain_common.testing.nats_server import run_nats_server
 
@@ -67,6 +68,11 @@ class Replica:
         self.handled.append(uid)
 
 
+def count_refused() -> float:
+    labels = {"stream": TOOL_REQUESTS.name, "outcome": "no room"}
+    return REGISTRY.get_sample_value("kubechain_messages_handled_total", labels) or 0.0
+
+
 async def publish(bus: Bus, server: str, number: int) -> None:
     for index in range(number):
         uid = f"{server}-{index}"
@@ -94,6 +100,18 @@ async def test_no_more_than_its_places_over_all_consumers_and_nothing_is_left_ov
             await asyncio.sleep(0)
     assert replica.highest == 4
     assert len(set(replica.handled)) == 30
+
+
+async def test_one_consumer_alone_is_sent_no_more_than_it_has_room_for(bus: Bus, eventually: Eventually) -> None:
+    replica, before = Replica(bus, 5), count_refused()
+    async with replica.take("a", concurrency=1000):
+        await publish(bus, "a", 60)
+        while len(replica.handled) < 60:
+            await eventually(lambda: len(replica.running) == min(5, 60 - len(replica.handled)))
+            replica.let_go(3)
+            await asyncio.sleep(0)
+    assert replica.highest == 5
+    assert count_refused() == before
 
 
 async def test_one_with_much_to_do_does_not_keep_the_others_from_their_turn(bus: Bus, eventually: Eventually) -> None:

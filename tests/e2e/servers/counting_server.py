@@ -1,7 +1,7 @@
 """A stdio MCP server that notes every execution of its tool in a file, before and after: the witness of the tests.
 
-`counting_server.py FILE`. Each line is JSON: the event (start, end or interrupted), the idempotency key and the
-arguments.
+`counting_server.py FILE [PORT]`; with a port over streamable HTTP instead of stdio. Each line is JSON: the event
+(start, end or interrupted), the idempotency key and the arguments.
 """
 
 from __future__ import annotations
@@ -41,4 +41,7 @@ async def count(task: str, turn: int, index: int, ms: int, ctx: Context) -> str:
 
 
 if __name__ == "__main__":
-    server.run("stdio")
+    if len(sys.argv) > 2:
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
+    else:
+        server.run("stdio")

@@ -116,14 +116,17 @@ def build_environment(state_dir: Path, extra: Mapping[str, str]) -> dict[str, st
 
 
 @contextmanager
-def running_cluster(state_dir: Path, *, otlp_url: str, humanlayer_url: str) -> Iterator[Cluster]:
+def running_cluster(
+    state_dir: Path, *, otlp_url: str, humanlayer_url: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
     """`kubechain up --detach`, the cluster, `kubechain down`. Spans go to ``otlp_url``, and people are behind the
-    HumanLayer API at ``humanlayer_url``.
+    HumanLayer API at ``humanlayer_url``; ``settings`` are more environment of the services.
     """
     told = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_url,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "KUBECHAIN_BRIDGE_HUMANLAYER_URL": humanlayer_url,
+        **(settings or {}),
     }
     cluster = Cluster(state_dir, build_environment(state_dir, told), traces=True)
     try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
+from uuid import uuid4
 
 from tests.e2e.support.cluster import Cluster
 
@@ -80,3 +82,44 @@ def _is_ready(url: str) -> bool:
             return bool(answer.status == 200)
     except (URLError, OSError):
         return False
+
+
+class Replica:
+    """One more replica, which serves every namespace. It is ended by the context that started it."""
+
+    def __init__(self, cluster: Cluster, service: str, identity: str, log: Path) -> None:
+        self.service = service
+        self.log = log
+        port = choose_port(set())
+        self.url = f"http://127.0.0.1:{port}"
+        # A second page beside the cluster's own has to be somewhere else.
+        alone = replace(cluster, env={**cluster.env, "KUBECHAIN_BRIDGE_PORT": "0"})
+        with log.open("wb") as stream:
+            self.process = _start(alone, service, identity, port, "", stream)
+
+    @property
+    def ready(self) -> bool:
+        return _is_ready(self.url)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def drain(self) -> None:
+        """SIGTERM, and its end."""
+        _end(self.process)
+
+
+@contextmanager
+def run_replicas(cluster: Cluster, services: Sequence[str], logs: Path) -> Iterator[list[Replica]]:
+    """One more replica for each name in ``services``, started together and ready."""
+    with ExitStack() as stack:
+        replicas = []
+        for index, service in enumerate(services):
+            name = f"{service}-extra-{index}-{uuid4().hex[:4]}"
+            replicas.append(Replica(cluster, service, name, logs / f"{name}.log"))
+            stack.callback(replicas[-1].drain)
+        for replica in replicas:
+            eventually(lambda replica=replica: replica.ready, READY_SECONDS, what=f"{replica.log} ready")  # type: ignore[misc]
+        yield replicas

@@ -29,6 +29,8 @@ from kubechain_mcp_host.stdio_process import run_stdio_server
 
 _Item = SessionMessage | Exception
 HTTP_CONNECT_SECONDS = 30.0
+KEEP_ALIVE_SECONDS = 2.0
+"""Servers close idle connections, many after five seconds: a call that is sent on one in that moment may have run."""
 
 
 class Watch:
@@ -170,5 +172,7 @@ def _http_client(headers: dict[str, str], watch: Watch) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         headers=headers,
         timeout=httpx2.Timeout(HTTP_CONNECT_SECONDS, read=None),
+        # How many calls run at a time others decide; none is to wait for a connection here.
+        limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE_SECONDS),
         event_hooks={"response": [watch.note_status, bound_body]},
     )

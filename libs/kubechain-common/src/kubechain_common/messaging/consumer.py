@@ -246,8 +246,8 @@ class Consumer(Generic[M]):
         if self._seat is not None:
             if room <= 0:
                 self._seat.leave()
-            elif not pull.outstanding:
-                room = min(room, self._seat.ask())
+            # What is still outstanding was asked for when there was room for it.
+            room = min(room, self._seat.ask()) if room > 0 and not pull.outstanding else 0
         # Topping up one by one would cost a request per message; asking by halves keeps them coming just as well.
         if room > 0 and (pull.outstanding == 0 or room * 2 >= self._concurrency):
             await pull.request(room)
