@@ -117,6 +117,18 @@ def test_the_caller_says_how_people_reach_the_page_from_outside(given: dict[str,
     assert env["KUBECHAIN_BRIDGE_PUBLIC_URL"] == told
 
 
+def test_servers_reach_the_users_files_unless_he_says_otherwise() -> None:
+    def build(**given: str) -> dict[str, str]:
+        return build_service_env(
+            "mcp-host", kubeconfig=Path("/state/kubeconfig"), nats_url="nats://x", port=7, base=given
+        )
+
+    assert build()["KUBECHAIN_MCP_ISOLATION"] == "none"
+    chosen = build(KUBECHAIN_MCP_ISOLATION="landlock")
+    assert (chosen["KUBECHAIN_MCP_ISOLATION"], chosen["KUBECHAIN_MCP_DATA"]) == ("landlock", "/state/data/mcp")
+    assert build(KUBECHAIN_MCP_DATA="/mine")["KUBECHAIN_MCP_DATA"] == "/mine"
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
