@@ -1,6 +1,6 @@
 """Runs the stages of `make test` one after another, stops at the first that fails and sums up counts and seconds.
 
-`python scripts/stages.py lint unit integration e2e chaos`
+`python scripts/stages.py lint unit integration e2e chaos containers`
 """
 
 from __future__ import annotations
@@ -112,12 +112,21 @@ def run_chaos() -> Outcome:
     return run_pytest("tests/chaos", "-m", "chaos")
 
 
+def run_containers() -> Outcome:
+    """The engine's own part is in the time of this stage: it is started, and the images are built."""
+    code, summary = run_and_read_last_line(
+        ("python", "-m", "scripts.engine", "pytest", "-q", "tests/containers", "-m", "containers")
+    )
+    return Outcome(code == 0, summary)
+
+
 STAGES: dict[str, Callable[[], Outcome]] = {
     "lint": run_lint,
     "unit": run_unit,
     "integration": run_integration,
     "e2e": run_e2e,
     "chaos": run_chaos,
+    "containers": run_containers,
 }
 
 

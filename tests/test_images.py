@@ -18,6 +18,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 # importlib mode leaves sys.path alone, so the repository's root has to be on it for `scripts.images`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from scripts import engine as daemon
 from scripts.images import base, build, contents, engine, network, sbom
 
 ROOT = build.ROOT
@@ -227,3 +228,28 @@ def test_a_docker_command_that_can_not_build_is_passed_over(tmp_path: Path, monk
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(engine.EngineError, match="no docker command on PATH"):
         engine.find_client.__wrapped__()
+
+
+def test_the_number_of_a_dead_daemon_is_forgotten_only_when_another_program_has_it(tmp_path: Path) -> None:
+    pid_file = tmp_path / "docker.pid"
+    for comm, kept in (("dockerd", True), ("python3", False), (None, False)):
+        pid_file.write_text("42")
+        process = tmp_path / "proc" / "42"
+        process.mkdir(parents=True, exist_ok=True)
+        (process / "comm").unlink(missing_ok=True)
+        if comm:
+            (process / "comm").write_text(f"{comm}\n")
+        daemon.forget_the_dead(pid_file, tmp_path / "proc")
+        assert pid_file.exists() is kept
+
+
+def test_without_an_engine_the_command_runs_all_the_same_and_knows_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engine.find_client.cache_clear()
+    try:
+        assert daemon.main([sys.executable, "-c", "import os; print(os.environ['KUBECHAIN_NO_ENGINE'])"]) == 0
+    finally:
+        engine.find_client.cache_clear()
+    assert capfd.readouterr().out.strip() == "there is no docker command on PATH"

@@ -21,10 +21,11 @@ class Mode(StrEnum):
 
 
 class Proxy:
-    """Forwards to ``target`` on 127.0.0.1 until ``aclose``; it keeps its port through every mode."""
+    """Forwards from ``host`` to ``target`` on 127.0.0.1 until ``aclose``; it keeps its port through every mode."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self._target = target
+        self._host = host
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -58,7 +59,7 @@ class Proxy:
         self.reset()
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=_CHUNK)
+        self._server = await asyncio.start_server(self._serve, self._host, self.port, limit=_CHUNK)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop_listening(self) -> None:

@@ -74,10 +74,10 @@ async def run_round(
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(history.follow(kube, namespace).run())
                 await _disturb(cluster, fleet, kube, scenario, namespace, journal, load, seed, seconds)
-                await _drain(history)
+                await drain(history)
                 watching.cancel()
-            tasks = {t["metadata"]["name"]: t for t in await _list(kube, Task, namespace)}
-            children = await _list(kube, TaskRunToolCall, namespace)
+            tasks = {t["metadata"]["name"]: t for t in await list_objects(kube, Task, namespace)}
+            children = await list_objects(kube, TaskRunToolCall, namespace)
     await kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
     await asyncio.to_thread(write_journal, directory / "journal.jsonl", journal)
     witness = read_witness(tool_log, llm_log, people_log)
@@ -123,7 +123,7 @@ async def _disturb(
         enough.set()
 
 
-async def _drain(history: History) -> None:
+async def drain(history: History) -> None:
     """A busy machine takes its time: what counts is that nothing stands still."""
     began = time.time()
     await until(
@@ -131,7 +131,7 @@ async def _drain(history: History) -> None:
     )
 
 
-async def _list(kube: KubeClient, kind: type[Resource], namespace: str) -> list[dict[str, Any]]:
+async def list_objects(kube: KubeClient, kind: type[Resource], namespace: str) -> list[dict[str, Any]]:
     """As the API server has them, not as our models read them."""
     items: list[dict[str, Any]] = []
     token = ""
