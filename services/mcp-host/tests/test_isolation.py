@@ -269,9 +269,9 @@ async def test_a_spinning_server_keeps_to_its_share_of_the_cpu(plain: StdioLaunc
     async with connect(probe(resources={"limits": {"cpu": "200m"}}), launcher=plain) as harness:
         await harness.connected()
         before = asyncio.get_running_loop().time()
-        used = await ask(harness, "spin", seconds=3, processes=2)
+        used = await ask(harness, "spin", seconds=5, processes=2)
         share = used / (asyncio.get_running_loop().time() - before)
-        assert 0.1 < share < 0.25, f"{used} s"
+        assert 0.08 < share < 0.25, f"{used} s"
 
 
 async def test_a_server_is_the_first_that_the_kernel_would_end(plain: StdioLauncher) -> None:

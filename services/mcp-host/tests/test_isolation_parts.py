@@ -170,9 +170,14 @@ def plan(environ: dict[str, str] | None = None, *, abi: int | OSError = 7, **opt
 def test_servers_read_what_programs_need_and_no_more() -> None:
     planned = plan({"SSL_CERT_FILE": "/certs/ca.pem"}, extra_readable=["/tools"])
     assert planned.obstacle == ""
-    assert {"/usr", "/etc", "/certs/ca.pem", "/tools", sys.prefix, sys.base_prefix} <= set(planned.readable)
+    assert {"/usr", "/etc/hosts", "/etc/ssl", "/certs/ca.pem", "/tools", sys.prefix, sys.base_prefix} <= set(
+        planned.readable
+    )
     assert not is_below("/var/run/secrets/kubernetes.io/serviceaccount/token", planned.readable)
-    assert not any(is_below(path, planned.readable) for path in ("/", "/var", "/tmp", "/home", "/root/.kube", "/run"))
+    assert not any(
+        is_below(path, planned.readable)
+        for path in ("/", "/etc", "/etc/shadow", "/etc/kubechain/nats", "/var", "/tmp", "/home", "/root/.kube", "/run")
+    )
     assert planned.denied_ports == {4222}
     assert planned.abi == landlock.WHOLE_ABI
 
@@ -180,7 +185,7 @@ def test_servers_read_what_programs_need_and_no_more() -> None:
 @pytest.mark.parametrize(
     ("environ", "options", "hidden", "inside"),
     [
-        ({"KUBECHAIN_NATS_PASSWORD_FILE": "/etc/kubechain/nats"}, {}, "/etc/kubechain/nats", "/etc"),
+        ({"KUBECHAIN_NATS_PASSWORD_FILE": "/etc/ssl/nats"}, {}, "/etc/ssl/nats", "/etc/ssl"),
         ({"KUBECONFIG": "/a:/usr/share/kubeconfig"}, {}, "/usr/share/kubeconfig", "/usr"),
         ({}, {"data": Path("/opt/mcp")}, "/opt/mcp", "/opt"),
         ({}, {"extra_readable": ["/"]}, "/var/run/secrets", "/"),
@@ -194,7 +199,12 @@ def test_secrets_that_lie_in_the_open_are_an_obstacle(
 
 
 def test_a_certificate_of_nats_is_no_secret() -> None:
-    assert plan({"KUBECHAIN_NATS_CA_FILE": "/etc/ssl/nats.pem"}).obstacle == ""
+    assert (
+        plan(
+            {"KUBECHAIN_NATS_CA_FILE": "/etc/ssl/nats.pem", "KUBECHAIN_NATS_PASSWORD_FILE": "/etc/kubechain/nats"}
+        ).obstacle
+        == ""
+    )
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def connect_one(address: str) -> None:
 
 def spin(seconds: float = 1.0, processes: int = 1) -> float:
     """Computes without a pause in so many processes; the seconds of CPU time that it got."""
-    until = time.monotonic() + seconds
+    until, before = time.monotonic() + seconds, cpu_seconds()
     children = []
     for _ in range(processes - 1):
         child = os.fork()
@@ -144,6 +144,10 @@ def spin(seconds: float = 1.0, processes: int = 1) -> float:
         os._exit(0)
     for child in children:
         os.waitpid(child, 0)
+    return cpu_seconds() - before
+
+
+def cpu_seconds() -> float:
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 

@@ -1,5 +1,5 @@
-"""What isolated stdio servers may reach, and whether this machine can hold them to it (pure but for one look at the
-kernel).
+"""What isolated stdio servers may reach, and whether this machine can hold them to it (pure but for a look at
+the kernel and one at /etc).
 
 They read what programs need and what an image may be presumed to hold no secrets in; everything else, above all what
 is mounted into the pod, is out of reach because nothing allows it. docs/decisions/0019-isolation-of-stdio-servers.md
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from glob import glob
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,12 +28,22 @@ SYSTEM_PATHS = (
     "/lib64",
     "/libx32",
     "/opt",
-    "/etc",
     "/proc",
     "/sys/fs/cgroup",
     "/sys/devices/system",
     "/sys/kernel/mm/transparent_hugepage",
 )
+# fmt: off
+_ETC = (
+    "alternatives", "bash.bashrc", "ca-certificates*", "crypto-policies", "debian_version", "fonts", "gai.conf",
+    "gitconfig", "group", "host.conf", "hostname", "hosts", "inputrc", "java*", "ld.so.*", "ld-musl-*.path",
+    "locale.*", "localtime", "lsb-release", "machine-id", "magic", "mailcap", "mime.types", "netconfig",
+    "networks", "nodejs", "npmrc", "nsswitch.conf", "openssl", "os-release", "passwd", "pip.conf", "pki",
+    "profile", "profile.d", "protocols", "python3*", "resolv.conf", "rpc", "services", "shells", "ssl",
+    "terminfo", "timezone", "uv", "xdg",
+)
+# fmt: on
+"""Not all of it: it is where people mount what is secret."""
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _POD_SECRETS = "/var/run/secrets"
 _NATS_PORT = 4222
@@ -60,7 +71,8 @@ def plan_isolation(
 ) -> Isolation:
     """How servers of this process are isolated."""
     certificates = (environ[name] for name in _CERTIFICATES if environ.get(name))
-    readable = tuple(dict.fromkeys((*SYSTEM_PATHS, sys.prefix, sys.base_prefix, *certificates, *extra_readable)))
+    etc = sorted(path for pattern in _ETC for path in glob(f"/etc/{pattern}"))
+    readable = tuple(dict.fromkeys((*SYSTEM_PATHS, *etc, sys.prefix, sys.base_prefix, *certificates, *extra_readable)))
     try:
         abi = find_abi()
     except OSError as error:
@@ -71,8 +83,9 @@ def plan_isolation(
 
 def is_below(path: str, folders: Iterable[str]) -> bool:
     """Whether the path, links resolved, is one of the folders or in one."""
-    real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
+    real = os.path.realpath(path)
+    parents = {real, *(str(parent) for parent in Path(real).parents)}
+    return any(folder in parents or os.path.realpath(folder) in parents for folder in folders)
 
 
 def find_nats_ports(url: str) -> frozenset[int]:

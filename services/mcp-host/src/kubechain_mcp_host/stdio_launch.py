@@ -34,8 +34,12 @@ class StdioLauncher:
 
     def __init__(self, base_environment: Mapping[str, str], isolation: Isolation | None = None) -> None:
         """``base_environment`` is what every server gets before its own ``spec.env``."""
-        self._base_environment = base_environment
+        self._base_environment = dict(base_environment)
         self._isolation = isolation
+        if isolation is not None:
+            # Runners give up where they find a program that they must not read.
+            path = (part for part in base_environment.get("PATH", "").split(":") if is_below(part, isolation.readable))
+            self._base_environment["PATH"] = ":".join(path)
         self._homes = ServerHomes(isolation.data) if isolation else None
         self._ports: int | None = None
         self._making_ports = asyncio.Lock()
@@ -66,9 +70,7 @@ class StdioLauncher:
                 f"no folder could be made for the server in {self._homes.root}: {error.strerror}. "
                 "mcp-host has to be able to write there (KUBECHAIN_MCP_DATA)."
             ) from error
-        base = {**self._base_environment, **build_home_environment(home)}
-        base["PATH"] = ":".join(part for part in base.get("PATH", "").split(":") if is_below(part, readable))
-        environment = {**base, **own}
+        environment = {**self._base_environment, **build_home_environment(home), **own}
         self._check_reach(_find_command(spec.command, environment["PATH"]), str(home), spec.command)
         orders = Orders(
             [spec.command, *spec.args],
