@@ -16,9 +16,13 @@ START_SECONDS = 10.0
 
 
 class BackgroundLoop:
-    """Runs coroutines in its thread while the context is entered; what was entered in it ends with it."""
+    """Runs coroutines in its thread while the context is entered; what was entered in it ends with it.
 
-    def __init__(self) -> None:
+    ``host`` is the address at which it serves.
+    """
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-servers", daemon=True)
         self._stack = AsyncExitStack()
@@ -49,5 +53,5 @@ class BackgroundLoop:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, self.host, port).start()
+        return f"http://{self.host}:{runner.addresses[0][1]}"

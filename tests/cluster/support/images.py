@@ -1,0 +1,43 @@
+"""The images of this tree, built and saved into one archive, under today's tag and under that of an older release."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.images import engine
+from scripts.images.build import NAMES, Plan, build_images, read_version
+from scripts.images.engine import EngineError
+from scripts.images.saved import save_images
+
+from kubechain_cli.localcluster.layout import cache_root
+
+OLD_VERSION = "0.0.9"
+
+
+class NoImagesError(Exception):
+    """Why there are none."""
+
+
+@dataclass(frozen=True)
+class Images:
+    archive: Path
+    version: str
+
+
+def get_images() -> Images:
+    """Raises NoImagesError where no engine can run; anything else that goes wrong is a failure."""
+    reason = os.environ.get("KUBECHAIN_NO_ENGINE")
+    if reason:
+        raise NoImagesError(reason)
+    try:
+        engine.run("version", "--format", "{{.Server.Version}}")
+    except EngineError as error:
+        raise NoImagesError(f"no container engine to build images with: {error}") from error
+    version = read_version()
+    tags = list(build_images(Plan(version), NAMES).values())
+    old = [tag.replace(f":{version}", f":{OLD_VERSION}") for tag in tags]
+    for tag, alias in zip(tags, old, strict=True):
+        engine.run("tag", tag, alias)
+    return Images(save_images([*tags, *old], cache_root() / "images" / "cluster.tar"), version)
