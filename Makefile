@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e test-containers chaos model lint fmt bench crds release provider-docs images clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e test-containers test-cluster chaos model lint fmt bench crds release provider-docs images clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +20,8 @@ up: setup ## Start the local control plane and all services in the foreground (C
 down: setup ## Stop them
 	@$(BIN)/kubechain down
 
-test: setup ## Run everything that decides a merge: lint, unit, integration and end-to-end tests, a short chaos sweep, the containers
-	@$(BIN)/python scripts/stages.py lint unit integration e2e chaos containers
+test: setup ## Run everything that decides a merge: lint, unit, integration and end-to-end tests, a short chaos sweep, containers, a one-node cluster
+	@$(BIN)/python scripts/stages.py lint unit integration e2e chaos containers cluster
 
 test-unit: setup ## Run the tests that need neither an API server nor NATS
 	@$(BIN)/python scripts/stages.py unit
@@ -34,6 +34,9 @@ test-e2e: setup ## Run the walk-throughs of the whole product
 
 test-containers: setup ## Build the images and run the tests of the containers (starts a container engine if none runs)
 	@$(BIN)/python scripts/stages.py containers
+
+test-cluster: setup ## Install the product on a real cluster and use it (a one-node cluster of its own; KUBECHAIN_TEST_CLUSTER=kind)
+	@$(BIN)/python scripts/stages.py cluster
 
 model: setup ## Look for new crash points in the model of the API server and JetStream (minutes)
 	@KUBECHAIN_MODEL_EXAMPLES=$${KUBECHAIN_MODEL_EXAMPLES:-2000} $(BIN)/pytest -q --timeout=0 tests/model/test_crash_points.py

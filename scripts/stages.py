@@ -112,12 +112,18 @@ def run_chaos() -> Outcome:
     return run_pytest("tests/chaos", "-m", "chaos")
 
 
-def run_containers() -> Outcome:
-    """The engine's own part is in the time of this stage: it is started, and the images are built."""
-    code, summary = run_and_read_last_line(
-        ("python", "-m", "scripts.engine", "pytest", "-q", "tests/containers", "-m", "containers")
-    )
+def run_beside_engine(*selection: str) -> Outcome:
+    """The engine's own part is in the time of the stage: it is started, and the images are built."""
+    code, summary = run_and_read_last_line(("python", "-m", "scripts.engine", "pytest", "-q", *selection))
     return Outcome(code == 0, summary)
+
+
+def run_containers() -> Outcome:
+    return run_beside_engine("tests/containers", "-m", "containers")
+
+
+def run_cluster() -> Outcome:
+    return run_beside_engine("tests/cluster", "-m", "cluster")
 
 
 STAGES: dict[str, Callable[[], Outcome]] = {
@@ -127,6 +133,7 @@ STAGES: dict[str, Callable[[], Outcome]] = {
     "e2e": run_e2e,
     "chaos": run_chaos,
     "containers": run_containers,
+    "cluster": run_cluster,
 }
 
 
