@@ -142,9 +142,10 @@ class Box:
         return EndpointConfig(self._place.api_version, aliases=self._aliases, ipv4_address=self.address)
 
 
-def await_that(what: str, condition: Callable[[], bool], seconds: float) -> None:
-    """Returns once the condition holds; fails, naming ``what``, when it does not within ``seconds``."""
+def await_that(what: str, condition: Callable[[], bool], seconds: float, box: Box | None = None) -> None:
+    """Returns once the condition holds. Fails when it does not within ``seconds``, with the last words of ``box``."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}\n{box.logs()[-2000:] if box else ''}")
         time.sleep(_INTERVAL)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+from tests.chaos.history import History
 from tests.chaos.journal import KILLED, Journal
+from tests.chaos.until import until
 from tests.containers import nats
 from tests.containers import product as services
 from tests.containers.box import Box
@@ -20,32 +23,45 @@ Choose = Callable[[Product], Box]
 REQUESTS = LLM_REQUESTS.name
 ASK_AGAIN_SECONDS = 0.1
 BACK_SECONDS = 60.0
+TAKE_OVER_SECONDS = 4.0
+"""Followers wait for up to this long for a leader that says nothing, before they choose another one."""
 DRAIN_SECONDS = 22
 """A service drains for up to 20."""
 
 
 @dataclass(frozen=True)
 class Deed:
-    """``act`` does it, ``undo`` mends it after ``seconds``. ``kind`` is what the journal calls it."""
+    """``act`` does it, ``undo`` mends it after ``seconds``. ``kind`` is what the journal calls it.
+
+    With ``others_go_on`` it is mended only after Tasks have moved without it.
+    """
 
     kind: str
     choose: Choose
     act: Callable[[Box], object]
     undo: Callable[[Box], object]
     seconds: float = 0.0
+    others_go_on: bool = False
 
-    async def do(self, product: Product, journal: Journal) -> None:
+    async def do(self, product: Product, journal: Journal, history: History) -> None:
         box = await asyncio.to_thread(self.choose, product)
         target = "nats" if box in product.nats else box.name
         note = journal.note_death(target) if self.kind == KILLED else journal.note_outage(target, self.kind)
         try:
             await asyncio.to_thread(self.act, box)
             await asyncio.sleep(self.seconds)
+            if self.others_go_on:
+                moved = await until(partial(has_moved, history, time.time()), BACK_SECONDS)
+                assert moved, f"no Task has moved for {BACK_SECONDS:.0f} s while {box.name} was {self.kind}"
         finally:
             await asyncio.to_thread(self.undo, box)
         came_back = await wait_until(partial(is_ready, product, box))
         assert came_back, f"{box.name} was {self.kind}, and is not ready {BACK_SECONDS:.0f} s later\n{box.logs()}"
         note.end()
+
+
+def has_moved(history: History, since: float) -> bool:
+    return history.last_step > since
 
 
 async def wait_until(condition: Callable[[], bool]) -> bool:
@@ -106,3 +122,8 @@ def cut_off(choose: Choose, seconds: float) -> Deed:
 def restart(choose: Choose) -> Deed:
     """SIGTERM, as a rolling update sends it."""
     return Deed("terminated", choose, partial(Box.stop, seconds=DRAIN_SECONDS), Box.start)
+
+
+def without(deed: Deed) -> Deed:
+    """The same, for long enough that others take over and Tasks go on without what it is done to."""
+    return replace(deed, seconds=TAKE_OVER_SECONDS, others_go_on=True)

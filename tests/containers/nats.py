@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.containers.box import Box, await_that
 from tests.containers.place import Place
@@ -24,7 +25,7 @@ def build_config(name: str, peers: list[str]) -> str:
         'jetstream { store_dir: "/data" }',
     ]
     if peers:
-        routes = " ".join(f"nats://{peer}:6222" for peer in peers)
+        routes = ", ".join(f"nats://{peer}:6222" for peer in peers)
         lines.append(f"cluster {{ name: kubechain, listen: 0.0.0.0:6222, routes: [{routes}] }}")
     return "\n".join(lines) + "\n"
 
@@ -58,20 +59,31 @@ def running_nats(place: Place, image: str, directory: Path, nodes: int = 1) -> I
             stack.enter_context(build_node(place, image, directory, name, names if nodes > 1 else [])) for name in names
         ]
         for box in boxes:
-            await_that(f"{box.name} is ready", partial(is_ready, box), READY_SECONDS)
+            await_that(f"{box.name} is ready", partial(is_ready, box), READY_SECONDS, box)
         yield boxes
+
+
+def read_streams(nodes: list[Box]) -> dict[str, dict[str, Any]]:
+    """By name, as the first node tells that answers and keeps any; empty when none does."""
+    for node in nodes:
+        try:
+            accounts = node.read("/jsz?streams=true&accounts=true&config=true", MONITOR)["account_details"]
+        except (OSError, KeyError):
+            continue
+        if found := {stream["name"]: stream for account in accounts for stream in account.get("stream_detail", [])}:
+            return found
+    return {}
+
+
+def read_replicas(nodes: list[Box]) -> dict[str, int]:
+    """On how many nodes each stream is kept."""
+    return {name: int(stream["config"]["num_replicas"]) for name, stream in read_streams(nodes).items()}
 
 
 def find_leader(nodes: list[Box], stream: str) -> Box:
     """The node that leads the stream. Raises LookupError while nobody does."""
+    name = read_streams(nodes).get(stream, {}).get("cluster", {}).get("leader")
     for node in nodes:
-        try:
-            account = node.read("/jsz?streams=true&accounts=true", MONITOR)["account_details"][0]
-            details = account["stream_detail"]
-        except (OSError, KeyError, IndexError):
-            continue
-        for detail in details:
-            leader = detail.get("cluster", {}).get("leader")
-            if detail["name"] == stream and leader:
-                return next(box for box in nodes if box.name == leader)
+        if node.name == name:
+            return node
     raise LookupError(f"nobody leads {stream}")

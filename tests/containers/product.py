@@ -19,7 +19,7 @@ from kubechain_cli.localcluster.services import NAMESPACE, SERVICES
 TESTS = Path(__file__).resolve().parents[1]
 PAGE_PORT = 8090
 READY_SECONDS = 60.0
-KUBECONFIG = "/etc/kubechain/kubeconfig"
+KUBECONFIG = "/var/run/kubechain/kubeconfig"
 SERVERS_HOME = "/var/lib/kubechain/mcp"
 LOGS = "/logs"
 SOURCES = "/src/tests"
@@ -64,6 +64,8 @@ def build_service(stand: Stand, name: str, gate: Gate, *, nats_url: str, env: Ma
             "KUBECHAIN_NATS_URL": nats_url,
             "KUBECHAIN_POD_NAME": f"{name}-0",
             "KUBECHAIN_NAMESPACE": NAMESPACE,
+            # Isolated servers could not write down what they do where the tests can read it.
+            **({"KUBECHAIN_MCP_ISOLATION": "none"} if mcp_host else {}),
             **(env or {}),
         },
         files={
@@ -104,5 +106,5 @@ def running_product(stand: Stand, nats: list[Box], env: Mapping[str, str] | None
         }
         product = Product(stand.place, services, nats, stand.logs)
         for name, box in services.items():
-            await_that(f"{name} is ready", partial(is_ready, box), READY_SECONDS)
+            await_that(f"{name} is ready", partial(is_ready, box), READY_SECONDS, box)
         yield product

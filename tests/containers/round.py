@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from tests.chaos.exposure import Exposure, find_exposure
 from tests.chaos.history import History
@@ -17,7 +18,7 @@ from tests.chaos.round import drain, list_objects, running_server
 from tests.chaos.until import until
 from tests.chaos.verdict import Verdict, judge
 from tests.chaos.witness import read_witness
-from tests.containers.deeds import Deed
+from tests.containers.deeds import Deed, has_moved
 from tests.containers.product import LOGS, PYTHON, SOURCES, Product
 
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
@@ -83,10 +84,26 @@ async def disturb(product: Product, journal: Journal, history: History, load: Lo
         for deed in deeds:
             await until(partial(has_moved, history, mended), MOVING_SECONDS)
             await asyncio.sleep(BREATH_SECONDS)
-            await deed.do(product, journal)
+            await deed.do(product, journal, history)
             mended = time.time()
         enough.set()
 
 
-def has_moved(history: History, since: float) -> bool:
-    return history.last_step > since
+async def check_round(
+    product: Product, kube: KubeClient, namespace: str, deeds: Sequence[Deed], *, gentle: bool = False
+) -> Outcome:
+    """A round that must have no anomaly."""
+    try:
+        outcome = await run_round(product, kube, namespace, deeds, gentle=gentle)
+    except Exception as error:
+        error.add_note(product.tail_logs())
+        raise
+    verdict = outcome.verdict
+    print(f"{verdict}\n{outcome.exposure}\nlongest pause: {outcome.pause:.1f} s")
+    for what in outcome.journal.disruptions:
+        print(f"{what.target} {what.kind}: ready again after {(what.until or inf) - what.at:.1f} s")
+    assert len(outcome.journal.disruptions) == len(deeds)
+    assert verdict.tasks > 0
+    assert verdict.calls > 0
+    assert not verdict.anomalies, f"{verdict.anomalies}\n{product.tail_logs()}"
+    return outcome

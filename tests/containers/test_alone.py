@@ -34,11 +34,11 @@ def test_a_service_waits_for_what_it_needs_and_drains(stand: Stand, tmp_path: Pa
     directory = tmp_path / nats_name
     directory.mkdir()
     with service:
-        await_that(f"{name} is live", lambda: service.get("/livez") == 200, LIVE_SECONDS)
+        await_that(f"{name} is live", lambda: service.get("/livez") == 200, LIVE_SECONDS, service)
         assert service.get("/readyz") == 503
         gate.open()
         with running_nats(stand.place, stand.images["nats"], directory):
-            await_that(f"{name} is ready", lambda: is_ready(service), READY_SECONDS)
+            await_that(f"{name} is ready", lambda: is_ready(service), READY_SECONDS, service)
 
             assert service.run("id", "-u") == (0, "65532")
             for forbidden in ("/app/x", "/etc/x", "/usr/bin/x"):

@@ -5,14 +5,13 @@ Every Task ends; each tool call ran once, or the model was told that its outcome
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import inf
+from collections.abc import Iterator
 
 import pytest
-from tests.containers.deeds import Deed, cut_off, freeze, kill, only_node, restart, service
+from tests.containers.deeds import cut_off, freeze, kill, only_node, restart, service
 from tests.containers.nats import running_nats
 from tests.containers.product import Product, Stand, running_product
-from tests.containers.round import Outcome, run_round
+from tests.containers.round import check_round
 
 from kubechain_cli.localcluster.services import SERVICES
 from kubechain_common.kube.client import KubeClient
@@ -50,18 +49,3 @@ async def test_tasks_end_though_containers_freeze_and_lose_the_network(product: 
 
 async def test_an_orderly_restart_of_every_service_costs_nothing(product: Product, kube: KubeClient) -> None:
     await check_round(product, kube, "restarted", [restart(service(name)) for name in SERVICES], gentle=True)
-
-
-async def check_round(
-    product: Product, kube: KubeClient, namespace: str, deeds: Sequence[Deed], *, gentle: bool = False
-) -> Outcome:
-    outcome = await run_round(product, kube, namespace, deeds, gentle=gentle)
-    verdict = outcome.verdict
-    print(f"{verdict}\n{outcome.exposure}\nlongest pause: {outcome.pause:.1f} s")
-    for what in outcome.journal.disruptions:
-        print(f"{what.target} {what.kind}: ready again after {(what.until or inf) - what.at:.1f} s")
-    assert len(outcome.journal.disruptions) == len(deeds)
-    assert verdict.tasks > 0
-    assert verdict.calls > 0
-    assert not verdict.anomalies, f"{verdict.anomalies}\n{product.tail_logs()}"
-    return outcome
