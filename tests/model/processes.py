@@ -33,6 +33,7 @@ from kubechain_common.messaging.errors import MessagingError
 from kubechain_common.runtime import clock as clock_module
 from kubechain_common.runtime import leadership as leadership_module
 from kubechain_common.runtime.service import ServiceContext
+from kubechain_mcp_host.stdio_launch import StdioLauncher
 
 TASK_CONTROLLER, TOOLCALL_CONTROLLER = "task-controller", "toolcall-controller"
 LLM_GATEWAY, MCP_HOST = "llm-gateway", "mcp-host"
@@ -43,7 +44,9 @@ LED = (TASK_CONTROLLER, TOOLCALL_CONTROLLER)
 async def run_process(service: str, kube: KubeClient, world: Any) -> None:
     """One run of a service, until it is cancelled."""
     async with Bus.connect("nats://model", service) as bus:
-        settings = SimpleNamespace(watch_namespace="", namespace="kubechain", drain_seconds=20.0)
+        settings = SimpleNamespace(
+            watch_namespace="", namespace="kubechain", drain_seconds=20.0, nats_url="nats://model"
+        )
         health = SimpleNamespace(add_check=lambda name, check: None)
         context = ServiceContext(
             cast("Any", settings), kube, bus, cast("Any", Recorder()), cast("Any", health), asyncio.Event(), service
@@ -160,6 +163,7 @@ def installed(world: Any) -> Iterator[None]:
         put(gateway_module, "LeaderElector", ModelElector)
         put(gateway_module, "ProviderRegistry", lambda: ModelRegistry(world.outside))
         put(host_module, "ConnectionPool", lambda *options: ModelPool(world.outside))
+        put(host_module, "build_launcher", lambda settings, nats_url: StdioLauncher({}))  # nothing is started
         structlog.configure(
             processors=[lambda logger, method, event: _note_error(world, event)],
             wrapper_class=structlog.make_filtering_bound_logger(40),
