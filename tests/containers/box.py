@@ -28,6 +28,7 @@ class Box:
         image: str,
         *,
         command: list[str] | None = None,
+        entrypoint: list[str] | None = None,
         env: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
         writable: Mapping[str, str] | None = None,
@@ -50,6 +51,7 @@ class Box:
                 self._container.with_volume_mapping(here, there, mode)
         self._container.with_tmpfs_mount("/tmp", "mode=1777,exec")
         self._container.with_kwargs(
+            entrypoint=entrypoint,
             read_only=True,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],

@@ -25,7 +25,7 @@ from tests.containers.product import Stand
 
 from kubechain_common.kube.client import KubeClient
 
-SECONDS = 180
+SECONDS = 300
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

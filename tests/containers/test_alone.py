@@ -14,8 +14,8 @@ from kubechain_cli.localcluster.services import SERVICES
 
 pytestmark = pytest.mark.containers
 
-LIVE_SECONDS = 20.0
-READY_SECONDS = 40.0
+LIVE_SECONDS = 40.0
+READY_SECONDS = 60.0
 DRAIN_SECONDS = 10
 
 
