@@ -24,13 +24,13 @@ import nats.js.errors
 from nats.js import api
 from tests.model.effects import PROCESS, Effects, Process
 
-from kubechain_common.messages.topology import shared_subject, withdrawn_subject
+from kubechain_common.messages.topology import shared_subject, task_ended_subject, withdrawn_subject
 from kubechain_common.messaging.codec import HEADER_EXPECTED_LAST, HEADER_MSG_ID
 from kubechain_common.messaging.errors import WRONG_LAST_SEQUENCE
 
 DUPLICATE_WINDOW = 120.0
 _KEPT_FOR_RESURRECTION = 3
-_CORE = (withdrawn_subject(""), shared_subject(""))
+_CORE = (withdrawn_subject(""), shared_subject(""), task_ended_subject("", "").removesuffix(".."))
 
 
 @dataclass(frozen=True)

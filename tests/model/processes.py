@@ -110,6 +110,9 @@ class ModelPool:
     def state_of(self, server: MCPServer) -> None:
         return None
 
+    def server(self, uid: str) -> MCPServer | None:
+        return self._servers.get(uid)
+
     def get(self, uid: str) -> Any:
         server = self._servers.get(uid)
         if server is None:

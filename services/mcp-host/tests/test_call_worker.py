@@ -3,108 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from host_testbed import Host, run_host
 from mcp_testbed import FAST, eventually, plain_server
 
 from kubechain_common.api.v1alpha1 import MCPServer
-from kubechain_common.kube.informer import Change
-from kubechain_common.kube.secrets import SecretWatcher
-from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
-from kubechain_common.messages.topology import (
-    TOOL_RESULTS_CONSUMER,
-    mcp_consumer,
-    tool_request_subject,
-    tool_result_subject,
-)
-from kubechain_common.messaging import Bus, Claim, Consumer, Delivery, Room
-from kubechain_common.runtime.clock import now
-from kubechain_common.testing.nats_server import NatsServer, run_nats_server
+from kubechain_common.messages import ToolRequest
+from kubechain_common.messages.topology import mcp_consumer, tool_request_subject, tool_result_subject
+from kubechain_common.messaging import Claim, Consumer
+from kubechain_common.testing.nats_server import NatsServer
 from kubechain_mcp_host import call_worker
-from kubechain_mcp_host.call_handler import CallHandler
-from kubechain_mcp_host.call_worker import CallWorkers
-from kubechain_mcp_host.connection_pool import ConnectionPool
-from kubechain_mcp_host.connection_state import Phase, Timing
-from kubechain_mcp_host.stdio_launch import StdioLauncher
-
-
-class NoSecrets:
-    def add_handler(self, handler: Callable[[str, str], None]) -> None: ...
-    def set_references(self, owner: str, refs: set[tuple[str, str]]) -> None: ...
-
-
-@dataclass
-class Host:
-    bus: Bus
-    pool: ConnectionPool
-    workers: CallWorkers
-    nats: NatsServer
-    results: dict[str, list[ToolResult]] = field(default_factory=dict)
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    requests: list[ToolRequest] = field(default_factory=list)
-
-    def change(self, kind: str, server: MCPServer, old: MCPServer | None = None) -> None:
-        new = None if kind == "deleted" else server
-        change = Change(cast("Any", kind), old or (server if kind == "deleted" else None), new)
-        self.pool.handle_change(change)
-        self.workers.handle_change(change)
-
-    async def request(self, server: MCPServer, tool: str, arguments: str = "{}", uid: str = "call-1") -> None:
-        request = ToolRequest(
-            call=ObjectRef(namespace="default", name="the-call", uid=uid),
-            execution_key=f"default/{uid}",
-            server=ObjectRef.of(server),
-            tool=tool,
-            arguments=arguments,
-            requested_at=now(),
-        )
-        await self.bus.publish(tool_request_subject(server.uid, "default", uid), request, msg_id=None)
-
-    async def result(self, uid: str = "call-1", seconds: float = 8.0) -> ToolResult:
-        await eventually(lambda: self.results.get(uid), seconds)
-        return self.results[uid][0]
-
-    async def take_result(self, delivery: Delivery[ToolResult]) -> None:
-        self.results.setdefault(delivery.subject.rpartition(".")[2], []).append(delivery.message)
-
-    async def take_request(self, delivery: Delivery[ToolRequest]) -> None:
-        self.requests.append(delivery.message)
-
-
-@asynccontextmanager
-async def run_host(directory: Path, *, collect: bool = True, timing: Timing = FAST) -> AsyncIterator[Host]:
-    async with run_nats_server(directory) as nats, Bus.connect(nats.url, "test") as bus:
-        pool = ConnectionPool(cast("SecretWatcher", NoSecrets()), StdioLauncher(os.environ), timing)
-        stopping, closing, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        handler = CallHandler(bus, pool, stopping)
-        host = Host(
-            bus, pool, CallWorkers(bus, handler, pool.wait_known, grace=2.0, room=Room(100)), nats, stopping=stopping
-        )
-        collector = Consumer(bus, TOOL_RESULTS_CONSUMER, ToolResult, host.take_result, concurrency=8)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(pool.run(closing))
-            working = group.create_task(host.workers.run(stopping))
-            if collect:
-                group.create_task(collector.run(done))
-            try:
-                yield host
-            finally:
-                stopping.set()
-                await asyncio.wait({working})
-                closing.set()
-                done.set()
+from kubechain_mcp_host.connection_state import Phase
 
 
 @pytest.fixture
-async def host(tmp_path: Path) -> AsyncIterator[Host]:
+async def served(tmp_path: Path) -> AsyncIterator[tuple[Host, NatsServer]]:
     async with run_host(tmp_path) as it:
         yield it
+
+
+@pytest.fixture
+def host(served: tuple[Host, NatsServer]) -> Host:
+    return served[0]
 
 
 async def test_a_request_is_answered(host: Host) -> None:
@@ -130,7 +55,7 @@ async def test_servers_do_not_hold_up_each_other(host: Host) -> None:
 
 
 async def test_a_replica_that_still_connects_takes_nothing(tmp_path: Path) -> None:
-    async with run_host(tmp_path, timing=replace(FAST, stdio_connect=1.0, first_retry=60.0)) as host:
+    async with run_host(tmp_path, timing=replace(FAST, stdio_connect=1.0, first_retry=60.0)) as (host, _):
         server = plain_server("--mute")
         host.change("added", server)
         await host.request(server, "echo")
@@ -184,7 +109,7 @@ async def test_a_call_that_was_cancelled_before_it_began_is_answered_so(host: Ho
 
 
 async def test_a_result_that_is_there_already_is_not_replaced(tmp_path: Path) -> None:
-    async with run_host(tmp_path, collect=False) as host:
+    async with run_host(tmp_path, collect=False) as (host, _):
         server = plain_server()
         host.change("added", server)
         await host.request(server, "pid")
@@ -205,24 +130,26 @@ async def test_a_result_that_is_there_already_is_not_replaced(tmp_path: Path) ->
         assert info.state.messages == 1
 
 
-async def test_a_result_lost_with_the_storage_is_remembered(host: Host) -> None:
+async def test_a_result_lost_with_the_storage_is_remembered(served: tuple[Host, NatsServer]) -> None:
+    host, nats = served
     server = plain_server()
     host.change("added", server)
     await host.request(server, "pid")
     first = await host.result()
     host.results.clear()
-    await host.nats.lose_storage()
+    await nats.lose_storage()
     await until(lambda: connected(host))
     await host.request(server, "pid")
     assert await host.result(seconds=20.0) == first
 
 
-async def test_a_call_that_runs_through_a_loss_of_storage_is_answered_once(host: Host) -> None:
+async def test_a_call_that_runs_through_a_loss_of_storage_is_answered_once(served: tuple[Host, NatsServer]) -> None:
+    host, nats = served
     server = plain_server()
     host.change("added", server)
     await host.request(server, "slow", '{"seconds": 1}')
     await eventually(lambda: is_running(host, server))
-    await host.nats.lose_storage()
+    await nats.lose_storage()
     await until(lambda: connected(host))
     await host.request(server, "slow", '{"seconds": 1}')
     result = await host.result(seconds=20.0)

@@ -17,7 +17,7 @@ from mcp_types import CallToolResult, TextContent
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.topology import tool_request_subject, tool_result_subject
-from kubechain_common.messaging import codec
+from kubechain_common.messaging import Room, codec
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
@@ -58,7 +58,13 @@ class RecordingBus:
 @given(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()) | requests.map(codec.encode))
 async def test_every_request_is_answered_on_its_calls_subject(data: bytes) -> None:
     bus = RecordingBus()
-    handler = CallHandler(cast("Any", bus), cast("Any", SimpleNamespace(get=lambda uid: None)), asyncio.Event())
+    handler = CallHandler(
+        cast("Any", bus),
+        cast("Any", SimpleNamespace(get=lambda uid: None, server=lambda uid: None)),
+        cast("Any", SimpleNamespace(shared={})),
+        Room(1),
+        asyncio.Event(),
+    )
     subject = tool_request_subject("server-1", "default", "call-1")
     try:
         request = codec.decode(ToolRequest, data)

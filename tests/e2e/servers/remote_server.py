@@ -18,6 +18,8 @@ class RemoteServer:
     def __init__(self) -> None:
         self.status = 200
         self.ran = 0
+        self.ran_in: list[str] = []
+        """The session of each call."""
         self._sessions: set[str] = set()
 
     def forget_sessions(self) -> None:
@@ -47,6 +49,7 @@ class RemoteServer:
             return self._answer(message, {"tools": [TOOL]})
         if method == "tools/call":
             self.ran += 1
+            self.ran_in.append(request.headers["Mcp-Session-Id"])
             return self._answer(message, {"content": [{"type": "text", "text": f"hello {self.ran}"}]})
         return self._refuse(message)
 

@@ -1,6 +1,7 @@
 """mcp-host: keeps MCP servers connected, executes tool calls, and reports both.
 
-Every replica has all connections and takes calls; the one with the Lease writes the status of the MCPServers.
+Every replica has all connections and takes calls; the one with the Lease writes the status of the MCPServers. Servers
+that want sessions are shared among the replicas (``sessions``).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from kubechain_mcp_host.call_worker import CallWorkers
 from kubechain_mcp_host.connection_pool import ConnectionPool
 from kubechain_mcp_host.environment import build_base_environment, split_list
 from kubechain_mcp_host.isolation import plan_isolation
-from kubechain_mcp_host.mcpserver_reconciler import BY_CHANNEL, MCPServerReconciler, channel_of
+from kubechain_mcp_host.mcpserver_reconciler import BY_CHANNEL, CONTROLLER, MCPServerReconciler, channel_of
+from kubechain_mcp_host.sessions import Sessions
 from kubechain_mcp_host.settings import MCPHostSettings
 from kubechain_mcp_host.stdio_launch import StdioLauncher
 
@@ -49,24 +51,37 @@ async def start(context: ServiceContext) -> None:
     channels = Informer(context.kube, ContactChannel, namespace=namespace)
     pool = ConnectionPool(secrets, launcher)
     grace = max(1.0, context.settings.drain_seconds - CLOSING_SECONDS)
-    handler = CallHandler(context.bus, pool, context.stopping)
-    workers = CallWorkers(context.bus, handler, pool.wait_known, grace=grace, room=Room(settings.max_calls))
-    informer.add_handler(pool.handle_change)
-    informer.add_handler(workers.handle_change)
-    reconciler = MCPServerReconciler(context.kube, informer, channels, pool, context.recorder)
+    room = Room(settings.max_calls)
+    sessions = Sessions(
+        context.bus,
+        pool,
+        context.recorder.for_component(CONTROLLER),
+        context.stopping,
+        pod=context.identity,
+        idle_seconds=settings.session_idle_seconds,
+        grace=grace,
+    )
+    handler = CallHandler(context.bus, pool, sessions, room, context.stopping)
+    workers = CallWorkers(context.bus, handler, pool.wait_known, grace=grace, room=room)
+    for handle_change in (pool.handle_change, workers.handle_change, sessions.handle_change):
+        informer.add_handler(handle_change)
+    reconciler = MCPServerReconciler(context.kube, informer, channels, pool, sessions.shared.hosts, context.recorder)
     closing = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(secrets.run())
+        background = [
+            group.create_task(coroutine)
+            for coroutine in (secrets.run(), reconciler.tend(), forget_leftovers(informer, launcher))
+        ]
         leading = group.create_task(
             run_led(context, build_elector(context, NAME), [informer, channels], reconciler.lead)
         )
+        hosting = group.create_task(sessions.run(workers, handler.handle_in))
         group.create_task(pool.run(closing))
-        sweeping = group.create_task(forget_leftovers(informer, launcher))
         await workers.run(context.stopping)
-        await asyncio.wait({leading})
+        await asyncio.wait({leading, hosting})
         closing.set()
-        watching.cancel()
-        sweeping.cancel()
+        for task in background:
+            task.cancel()
 
 
 def build_launcher(settings: MCPHostSettings, nats_url: str) -> StdioLauncher:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messages.tool import REASON_BAD_REQUEST, REASON_SERVER_UNAVAILABLE
 from kubechain_common.messages.topology import TOOL_RESULTS, tool_result_subject
-from kubechain_common.messaging import Bus, Delivery, Poison, RetryLater
+from kubechain_common.messaging import Bus, Delivery, Poison, RetryLater, Room
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.waiting import run_unless
 from kubechain_common.telemetry.logging import bound, get_logger
@@ -20,6 +21,8 @@ from kubechain_mcp_host.call_ledger import CallLedger
 from kubechain_mcp_host.connection import ServerConnection
 from kubechain_mcp_host.connection_pool import ConnectionPool
 from kubechain_mcp_host.metrics import TOOL_CALL_SECONDS, TOOL_CALLS
+from kubechain_mcp_host.sessions import Sessions
+from kubechain_mcp_host.task_sessions import HostedSession
 from kubechain_mcp_host.tool_call import ToolCall
 from kubechain_mcp_host.tool_session import ToolSession
 
@@ -29,14 +32,17 @@ log = get_logger(__name__)
 class CallHandler:
     """The handler of all servers' consumers."""
 
-    def __init__(self, bus: Bus, pool: ConnectionPool, stopping: asyncio.Event) -> None:
+    def __init__(self, bus: Bus, pool: ConnectionPool, sessions: Sessions, room: Room, stopping: asyncio.Event) -> None:
         self._bus = bus
         self._pool = pool
+        self._sessions = sessions
+        self._room = room
         self._stopping = stopping
         self._ledger = CallLedger()
 
     async def handle(self, delivery: Delivery[ToolRequest]) -> None:
-        """Runs the call (or finds out what became of it) and publishes its result.
+        """Runs the call (or finds out what became of it) and publishes its result, or has the replica do so that has
+        the session of its Task.
 
         Raises only what keeps the call from being started: the request then comes again. RetryLater: this replica
         stops, and another one is to run it.
@@ -45,6 +51,24 @@ class CallHandler:
         subject = tool_result_subject(request.call.namespace, request.call.uid)
         if delivery.new_since is None and await self._bus.has_message(TOOL_RESULTS.name, subject):
             return
+        server = self._pool.server(request.server.uid)
+        if server is None or server.spec.session != "PerTask":
+            await self._answer(delivery, self._sessions.shared.get(request.server.uid))
+            return
+        session = await self._sessions.tasks.find(server, delivery)
+        if session is not None:
+            await self.handle_in(delivery, session)
+
+    async def handle_in(self, delivery: Delivery[ToolRequest], session: HostedSession) -> None:
+        """The same for a call whose Task's session is here; it has its place of this replica's room yet to take."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._sessions.tasks.use(session))
+            await run_unless(self._stopping, stack.enter_async_context(self._room.hold()))
+            await self._answer(delivery, session)
+
+    async def _answer(self, delivery: Delivery[ToolRequest], session: HostedSession | None) -> None:
+        request = delivery.message
+        subject = tool_result_subject(request.call.namespace, request.call.uid)
         began = time.monotonic()
         with (
             bound(tool_call=request.call.name, namespace=request.call.namespace, mcp_server=request.server.name),
@@ -63,7 +87,7 @@ class CallHandler:
                 },
             ) as current,
         ):
-            result = await self._ledger.run_once(request.call.uid, lambda: self._run(delivery, current))
+            result = await self._ledger.run_once(request.call.uid, lambda: self._run(delivery, session, current))
             self._account(result, current, time.monotonic() - began)
             # No message id: a second result, needed after the first got lost, would pass for a duplicate of it.
             await self._bus.publish_until_stored(subject, result, msg_id=None, trace=current.context)
@@ -82,9 +106,9 @@ class CallHandler:
             tool_result_subject(namespace, uid), result, msg_id=None, trace=poison.trace
         )
 
-    async def _run(self, delivery: Delivery[ToolRequest], current: Span) -> ToolResult:
+    async def _run(self, delivery: Delivery[ToolRequest], session: HostedSession | None, current: Span) -> ToolResult:
         request = delivery.message
-        connection = self._pool.get(request.server.uid)
+        connection = session.connection if session is not None else self._pool.get(request.server.uid)
         if connection is None:
             sentence = f'MCPServer "{request.server.name}" was deleted.'
             return ToolResult(
@@ -97,7 +121,7 @@ class CallHandler:
         call = ToolCall(
             request=request,
             server=connection.server,
-            find_session=lambda seconds: self._find_session(connection, seconds),
+            find_session=lambda seconds: self._find_session(request, connection, session, seconds),
             wait_session=connection.wait_session,
             record=self._bus.started_calls,
             redelivered=delivery.attempt > 1,
@@ -106,14 +130,18 @@ class CallHandler:
         )
         return await call.run()
 
-    async def _find_session(self, connection: ServerConnection, seconds: float) -> ToolSession:
+    async def _find_session(
+        self, request: ToolRequest, connection: ServerConnection, session: HostedSession | None, seconds: float
+    ) -> ToolSession:
         """The open session. Raises RetryLater once this replica stops."""
-        session = None
+        found = None
         if not self._stopping.is_set():
-            session = await run_unless(self._stopping, connection.wait_session(seconds))
-        if session is None:
+            found = await run_unless(self._stopping, connection.wait_session(seconds))
+        if found is None:
             raise RetryLater(0.0, "this replica stops")
-        return session
+        if session is not None and session.meets_new():
+            self._sessions.events.call_meets_new_session(connection.server, request)
+        return found
 
     def _account(self, result: ToolResult, current: Span, seconds: float) -> None:
         TOOL_CALLS.labels(result.outcome, result.reason).inc()

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import DEFAULT_MAX_CONCURRENCY
 from kubechain_common.kube.informer import Change
 from kubechain_common.messages import ToolRequest
 from kubechain_common.messages.topology import mcp_consumer
-from kubechain_common.messaging import Bus, Consumer, MessagingError, Room
+from kubechain_common.messaging import Bus, Consumer, Delivery, MessagingError, Poison, Room
 from kubechain_common.runtime.waiting import run_unless
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_mcp_host.call_handler import CallHandler
 
 log = get_logger(__name__)
+
+
+class RequestHandler(Protocol):
+    """Answers requests (CallHandler)."""
+
+    async def handle(self, delivery: Delivery[ToolRequest]) -> None: ...
+    async def handle_poison(self, poison: Poison) -> None: ...
+
 
 WaitKnown = Callable[[str], Awaitable[None]]
 """Returns once it is known whether this replica can connect to the MCPServer with that uid."""
@@ -37,13 +45,13 @@ class ServerWorker:
     def __init__(
         self,
         bus: Bus,
-        handler: CallHandler,
+        handler: RequestHandler,
         wait_known: WaitKnown,
         uid: str,
         *,
         concurrency: int,
         grace: float,
-        room: Room,
+        room: Room | None,
     ) -> None:
         self._bus = bus
         self._wait_known = wait_known
@@ -62,6 +70,8 @@ class ServerWorker:
         )
         self._stop_consumer = asyncio.Event()
         self._deleted = asyncio.Event()
+        self._started = False
+        self._ended = asyncio.Event()
 
     def set_concurrency(self, concurrency: int) -> None:
         """Running calls go on; the limit holds for those that start from now on."""
@@ -72,7 +82,20 @@ class ServerWorker:
     def mark_deleted(self) -> None:
         self._deleted.set()
 
+    async def leave(self) -> None:
+        """Take nothing more; returns once the running calls have ended, or their grace has."""
+        self._stop_consumer.set()
+        if self._started:
+            await self._ended.wait()
+
     async def run(self, stopping: asyncio.Event) -> None:
+        self._started = True
+        try:
+            await self._run(stopping)
+        finally:
+            self._ended.set()
+
+    async def _run(self, stopping: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             bell = group.create_task(self._stop_when(stopping))
             farewell = group.create_task(self._say_farewell())
@@ -106,7 +129,7 @@ class ServerWorker:
 class CallWorkers:
     """Follows the MCPServers (``handle_change``) and runs a worker for each."""
 
-    def __init__(self, bus: Bus, handler: CallHandler, wait_known: WaitKnown, *, grace: float, room: Room) -> None:
+    def __init__(self, bus: Bus, handler: RequestHandler, wait_known: WaitKnown, *, grace: float, room: Room) -> None:
         self._bus = bus
         self._handler = handler
         self._wait_known = wait_known
@@ -116,28 +139,45 @@ class CallWorkers:
         self._new: asyncio.Queue[ServerWorker] = asyncio.Queue()
 
     def handle_change(self, change: Change[MCPServer]) -> None:
-        """Informer handler."""
+        """Informer handler. A server whose session is shared has a worker only where it is hosted."""
         server = change.new
         if server is None or server.metadata.deleting:
-            worker = self._workers.pop(change.obj.uid, None)
-            if worker is not None:
-                worker.mark_deleted()
+            self._remove(change.obj)
             return
-        concurrency = server.spec.max_concurrency or DEFAULT_MAX_CONCURRENCY
         worker = self._workers.get(server.uid)
         if worker is not None:
-            worker.set_concurrency(concurrency)
-            return
+            worker.set_concurrency(_concurrency_of(server))
+        elif server.spec.session != "Shared":
+            self.host(server)
+
+    def host(self, server: MCPServer) -> ServerWorker:
+        """Take the server's requests."""
         worker = self._workers[server.uid] = ServerWorker(
             self._bus,
             self._handler,
             self._wait_known,
             server.uid,
-            concurrency=concurrency,
+            concurrency=_concurrency_of(server),
             grace=self._grace,
-            room=self._room,
+            # A call of a Task's session takes its place where that session is.
+            room=None if server.spec.session == "PerTask" else self._room,
         )
         self._new.put_nowait(worker)
+        return worker
+
+    async def leave(self, uid: str, worker: ServerWorker) -> None:
+        """Take no more requests of that server; returns once the running calls have ended."""
+        if self._workers.get(uid) is worker:
+            del self._workers[uid]
+        await worker.leave()
+
+    def _remove(self, server: MCPServer) -> None:
+        worker = self._workers.pop(server.uid, None)
+        if worker is None and server.spec.session == "Shared":  # whoever hosts it may be gone
+            worker = self.host(server)
+            del self._workers[server.uid]
+        if worker is not None:
+            worker.mark_deleted()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until ``stopping`` is set and the running calls have ended, or their grace has."""
@@ -150,3 +190,7 @@ class CallWorkers:
         while True:
             worker = await self._new.get()
             group.create_task(worker.run(stopping))
+
+
+def _concurrency_of(server: MCPServer) -> int:
+    return server.spec.max_concurrency or DEFAULT_MAX_CONCURRENCY

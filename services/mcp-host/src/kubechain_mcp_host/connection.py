@@ -64,6 +64,8 @@ class ServerConnection:
         self._timing = timing or Timing()
         self._spec: ConnectionSpec | ConnectionSpecError | None = None
         self._session: ToolSession | None = None
+        self.lives = 0
+        """How often the connection was opened."""
         self._scope: anyio.CancelScope | None = None
         self._stopped = False
         self._start_over = False
@@ -110,6 +112,11 @@ class ServerConnection:
     async def wait_known(self) -> None:
         """Returns once the first attempt to connect has come to something, good or bad, or was given up."""
         while self.state.phase is Phase.CONNECTING and not self._stopped:
+            await self._changed.wait()
+
+    async def wait_ended(self) -> None:
+        """Returns once the connection was stopped, and every process of it has ended."""
+        while self.state.phase is not Phase.STOPPED:
             await self._changed.wait()
 
     async def run(self) -> None:
@@ -223,6 +230,7 @@ class ServerConnection:
     async def _serve(self, client: Client, session: ToolSession, attempt: Attempt) -> None:
         """Until the server hangs up (ConnectionLostError) or the spec asks for another connection."""
         self._session = session
+        self.lives += 1
         self._set(Phase.CONNECTED, tools=session.tools, protocol_version=session.protocol_version)
         refresh = self._timing.refresh if attempt.spec.transport == "http" else None
         async with anyio.create_task_group() as group:

@@ -1,6 +1,8 @@
 """One ServerConnection per MCPServer, each in a task of its own: a slow download of one holds up no other.
 
-Every replica of this service has its own connections, because every one of them takes calls.
+Every replica of this service has its own connections, because every one of them takes calls. Only a server with
+``session: Shared`` is connected by one replica alone: by the one that ``host``s it. More connections to a server, one
+for each Task that has a session of its own, are opened with ``open``.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class ConnectionPool:
         self._secrets = secrets
         self._launcher = launcher
         self._timing = timing
+        self._servers: dict[str, MCPServer] = {}
         self._connections: dict[str, ServerConnection] = {}
+        self._others: set[ServerConnection] = set()
         self._handlers: list[Callable[[Key], None]] = []
         self._new: asyncio.Queue[ServerConnection] = asyncio.Queue()
         secrets.add_handler(self._handle_secret)
@@ -43,8 +47,35 @@ class ConnectionPool:
         self._handlers.append(handler)
 
     def get(self, uid: str) -> ServerConnection | None:
-        """The connection of the MCPServer with that uid; None once it is deleted."""
+        """The connection of the MCPServer with that uid; None once it is deleted, or while it is another's."""
         return self._connections.get(uid)
+
+    def server(self, uid: str) -> MCPServer | None:
+        """The MCPServer, unless it is deleted."""
+        return self._servers.get(uid)
+
+    def host(self, server: MCPServer) -> ServerConnection:
+        """Connect to a server that one replica alone connects to: to this one."""
+        return self._connect(self._servers.get(server.uid, server))
+
+    async def give_up(self, uid: str) -> None:
+        """Returns once the connection that ``host`` opened is closed, and its process has ended."""
+        connection = self._connections.pop(uid, None)
+        if connection is not None:
+            connection.stop()
+            await connection.wait_ended()
+            self._tell(connection.server.key)
+
+    def open(self, server: MCPServer) -> ServerConnection:
+        """One more connection, which others do not use; to be closed by ``close``."""
+        connection = self._build(self._servers.get(server.uid, server), lambda: None)
+        self._others.add(connection)
+        return connection
+
+    def close(self, connection: ServerConnection) -> None:
+        """Its process ends soon."""
+        self._others.discard(connection)
+        connection.stop()
 
     async def wait_known(self, uid: str) -> None:
         """Returns once it is known whether this replica can connect to that MCPServer, or once it is deleted."""
@@ -62,16 +93,26 @@ class ConnectionPool:
         if server is None or server.metadata.deleting:
             self._remove(change.obj)
             return
+        self._servers[server.uid] = server
         self._secrets.set_references(server.uid, {(server.namespace, name) for name in secret_names(server)})
-        connection = self._connections.get(server.uid)
-        if connection is not None:
+        for connection in self._each(server.uid):
             connection.update(server)
-            return
-        connection = ServerConnection(
-            server, self._fetch_secrets, self._launcher, lambda: self._tell(server.key), self._timing
-        )
-        self._connections[server.uid] = connection
+        if server.spec.session != "Shared":
+            self._connect(server)
+
+    def _connect(self, server: MCPServer) -> ServerConnection:
+        connection = self._connections.get(server.uid)
+        if connection is None:
+            connection = self._connections[server.uid] = self._build(server, lambda: self._tell(server.key))
+        return connection
+
+    def _build(self, server: MCPServer, on_change: Callable[[], None]) -> ServerConnection:
+        connection = ServerConnection(server, self._fetch_secrets, self._launcher, on_change, self._timing)
         self._new.put_nowait(connection)
+        return connection
+
+    def _each(self, uid: str) -> list[ServerConnection]:
+        return [c for c in (*self._connections.values(), *self._others) if c.server.uid == uid]
 
     async def run(self, closing: asyncio.Event) -> None:
         """Keeps the connections until ``closing`` is set; returns when every process has ended."""
@@ -79,7 +120,7 @@ class ConnectionPool:
             starter = group.create_task(self._start_all(group))
             await closing.wait()
             starter.cancel()
-            for connection in self._connections.values():
+            for connection in (*self._connections.values(), *self._others):
                 connection.stop()
 
     async def _start_all(self, group: asyncio.TaskGroup) -> None:
@@ -95,17 +136,19 @@ class ConnectionPool:
                 await asyncio.sleep(_SECRET_RETRY_SECONDS)
             else:
                 break
-        if connection.server.uid not in self._connections:
+        if connection.server.uid not in self._servers:
             await self._launcher.forget(connection.server.uid)
 
     def _remove(self, server: MCPServer) -> None:
         self._secrets.set_references(server.uid, set())
-        connection = self._connections.pop(server.uid, None)
-        if connection is not None:
+        self._servers.pop(server.uid, None)
+        for connection in self._each(server.uid):
+            self._others.discard(connection)
             connection.stop()
+        self._connections.pop(server.uid, None)
 
     def _handle_secret(self, namespace: str, name: str) -> None:
-        for connection in self._connections.values():
+        for connection in (*self._connections.values(), *self._others):
             if connection.server.namespace == namespace and name in secret_names(connection.server):
                 connection.secrets_changed()
 

@@ -1,8 +1,12 @@
-"""Writes .status of MCPServers, in the one replica that holds the Lease: what its own connections have come to."""
+"""Writes .status of MCPServers, in the one replica that holds the Lease: what its own connections have come to.
+
+A server whose session is shared is connected by one replica alone, and that one writes its status.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.kube.client import KubeClient
@@ -21,8 +25,8 @@ BY_CHANNEL = "channel"
 
 
 class MCPServerReconciler:
-    """``lead`` is run while this replica is the leader; a change of a server, of its connection or of its approval
-    channel wakes it.
+    """``lead`` is run while this replica is the leader, ``tend`` always; a change of a server, of its connection or of
+    its approval channel wakes them.
     """
 
     def __init__(
@@ -31,31 +35,48 @@ class MCPServerReconciler:
         informer: Informer[MCPServer],
         channels: Informer[ContactChannel],
         pool: ConnectionPool,
+        hosts: Callable[[MCPServer], bool],
         recorder: EventRecorder,
     ) -> None:
+        """``hosts``: whether a server whose session is shared is this replica's."""
         self._kube = kube
         self._informer = informer
         self._channels = channels
         self._pool = pool
         self._recorder = recorder.for_component(CONTROLLER)
-        self._controller: Controller | None = None
+        self._hosts = hosts
+        self._controllers: list[Controller] = []
         informer.add_handler(self._handle_change)
         channels.add_handler(self._handle_channel)
         pool.add_handler(self._wake)
 
     async def lead(self) -> None:
-        """Reconciles until cancelled."""
-        controller = self._controller = Controller(CONTROLLER, self.reconcile, workers=4)
+        """Reconciles all servers but those whose session is shared, until cancelled."""
+        await self._run(Controller(CONTROLLER, self._reconcile_led, workers=4))
+
+    async def tend(self) -> None:
+        """Reconciles those that this replica hosts, until cancelled."""
+        await self._run(Controller(CONTROLLER, self._reconcile_hosted, workers=1))
+
+    async def _run(self, controller: Controller) -> None:
+        self._controllers.append(controller)
         try:
             for server in self._informer.list():
                 controller.queue.add(server.key)
             await controller.run()
         finally:
-            self._controller = None
+            self._controllers.remove(controller)
 
-    async def reconcile(self, key: Key) -> Result | None:
+    async def _reconcile_led(self, key: Key) -> Result | None:
         server = self._informer.get(*key)
-        if server is None or server.metadata.deleting:
+        return await self._reconcile(server) if server is not None and server.spec.session != "Shared" else None
+
+    async def _reconcile_hosted(self, key: Key) -> Result | None:
+        server = self._informer.get(*key)
+        return await self._reconcile(server) if server is not None and self._hosts(server) else None
+
+    async def _reconcile(self, server: MCPServer) -> Result | None:
+        if server.metadata.deleting:
             return None
         state = self._pool.state_of(server)
         if state is None:
@@ -84,8 +105,8 @@ class MCPServerReconciler:
         return self._channels.get(server.namespace, channel.name) if channel is not None else None
 
     def _wake(self, key: Key) -> None:
-        if self._controller is not None:
-            self._controller.queue.add(key)
+        for controller in self._controllers:
+            controller.queue.add(key)
 
 
 def channel_of(server: MCPServer) -> list[str]:

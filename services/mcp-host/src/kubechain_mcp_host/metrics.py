@@ -12,3 +12,4 @@ TOOL_CALL_SECONDS = Histogram(
 )
 CONNECTIONS = Gauge("kubechain_mcp_connections", "Connections to MCP servers, by phase", ["phase"])
 CONNECTION_FAILURES = Counter("kubechain_mcp_connection_failures_total", "Connections that failed or were lost")
+SESSIONS = Gauge("kubechain_mcp_task_sessions", "Sessions of Tasks that this replica has")

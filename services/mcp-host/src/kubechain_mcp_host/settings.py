@@ -19,6 +19,8 @@ class MCPHostSettings(BaseSettings):
 
     max_calls: int = Field(default=100, ge=1, le=100_000)
     """Calls that this replica runs at a time, over all its servers."""
+    session_idle_seconds: float = Field(default=1800.0, ge=1.0)
+    """How long a Task's session may lie idle before it is closed."""
     env_passthrough: str = ",".join(DEFAULT_PASSTHROUGH)
     """Patterns of the variables that stdio servers get from ours."""
     isolation: Literal["landlock", "none"] = "landlock"

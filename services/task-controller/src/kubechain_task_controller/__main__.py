@@ -22,6 +22,7 @@ from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_task_controller.agent_reconciler import AgentReconciler
 from kubechain_task_controller.budget_book import BudgetBook
 from kubechain_task_controller.core.unreadable import build_unreadable_result
+from kubechain_task_controller.endings import Endings
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
 
@@ -38,6 +39,7 @@ class TaskTerm:
         self._watched = watched
         self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS, leads)
         self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, self._enqueue_owner)
+        self.endings = Endings(context.bus.peers)
         recorder = context.recorder
         self.book = BudgetBook(context.kube, watched, context.settings.namespace)
         self.reconciler = TaskReconciler(
@@ -74,6 +76,7 @@ class TaskTerm:
             group.create_task(self.tasks.run())
             group.create_task(self.agents.run())
             group.create_task(self.book.run())
+            group.create_task(self.endings.run())
             group.create_task(results.run(self._context.stopping))
 
     async def _handle_poison(self, poison: Poison) -> None:
@@ -110,7 +113,11 @@ async def start(context: ServiceContext) -> None:
     def note_usage(change: Change[Task]) -> None:
         leadership.tell(lambda term: term.book.note(change))
 
+    def note_ending(change: Change[Task]) -> None:
+        leadership.tell(lambda term: term.endings.note(change))
+
     watched.tasks.add_handler(note_usage)
+    watched.tasks.add_handler(note_ending)
     watched.wake_tasks(lambda key: leadership.tell(lambda term: term.tasks.queue.add(key)))
     watched.wake_agents(lambda key: leadership.tell(lambda term: term.agents.queue.add(key)))
     watched.wake_for_usage(lambda key: leadership.tell(lambda term: term.agents.queue.add_after(key, USAGE_DELAY)))

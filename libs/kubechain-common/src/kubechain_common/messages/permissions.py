@@ -24,6 +24,7 @@ from kubechain_common.messages.topology import (
     HUMAN_RESULTS,
     LLM_REQUESTS,
     LLM_RESULTS,
+    REPLICA_ALIVE,
     SHARED_BUCKET,
     SHARED_STREAM,
     STARTED_CALLS_BUCKET,
@@ -31,12 +32,18 @@ from kubechain_common.messages.topology import (
     TOOL_REQUESTS,
     TOOL_RESULTS,
     StreamSpec,
+    handover_subject,
     llm_delta_subject,
+    llm_health_key,
     llm_listening_subject,
+    llm_rate_key,
+    session_key,
     shared_subject,
+    task_ended_subject,
     withdrawn_subject,
 )
 
+INBOXES = "_INBOX"
 _ADVISORIES = ("$JS.EVENT.ADVISORY.STREAM.CREATED", "$JS.EVENT.ADVISORY.STREAM.DELETED")
 
 
@@ -50,7 +57,8 @@ class UserRights:
     takes: tuple[StreamSpec, ...] = ()
     """Consumes them, and clears what was meant for a deleted object."""
     starts_calls: bool = False
-    shares: bool = False
+    shares: tuple[str, ...] = ()
+    """Keys of the shared bucket that it writes; who reads one reads all."""
     tells: tuple[str, ...] = ()
     """Core NATS subjects that it publishes."""
     hears: tuple[str, ...] = ()
@@ -65,18 +73,28 @@ class UserRights:
 
 
 USERS: dict[str, UserRights] = {
-    "task-controller": UserRights(asks=(LLM_REQUESTS,), takes=(LLM_RESULTS,), starts_calls=True),
+    "task-controller": UserRights(
+        asks=(LLM_REQUESTS,), takes=(LLM_RESULTS,), starts_calls=True, tells=(task_ended_subject("*", "*"),)
+    ),
     "llm-gateway": UserRights(
         takes=(LLM_REQUESTS,),
         answers=(LLM_RESULTS,),
-        shares=True,
-        tells=(llm_delta_subject("*", "*"), shared_subject(">")),
-        hears=(llm_listening_subject("*", "*"), shared_subject(">")),
+        shares=(llm_health_key("*"), llm_rate_key("*")),
+        tells=(llm_delta_subject("*", "*"),),
+        hears=(llm_listening_subject("*", "*"),),
     ),
     "toolcall-controller": UserRights(
         asks=(TOOL_REQUESTS, HUMAN_REQUESTS), takes=(TOOL_RESULTS, HUMAN_RESULTS), starts_calls=True
     ),
-    "mcp-host": UserRights(takes=(TOOL_REQUESTS,), answers=(TOOL_RESULTS,), starts_calls=True),
+    "mcp-host": UserRights(
+        takes=(TOOL_REQUESTS,),
+        answers=(TOOL_RESULTS,),
+        starts_calls=True,
+        shares=(session_key(">"),),
+        # The last one: what a replica answers to another.
+        tells=(REPLICA_ALIVE, handover_subject("*"), f"{INBOXES}.mcp-host.>"),
+        hears=(REPLICA_ALIVE, handover_subject("*"), task_ended_subject("*", "*")),
+    ),
     "human-bridge": UserRights(
         takes=(HUMAN_REQUESTS, ANSWER_CHECKS), answers=(HUMAN_RESULTS, ANSWER_CHECKS), starts_calls=True
     ),
@@ -110,7 +128,8 @@ def build_publish_rights(user: str) -> tuple[str, ...]:
     if rights.starts_calls:
         subjects += [f"$KV.{STARTED_CALLS_BUCKET}.>", f"$JS.API.STREAM.MSG.GET.{STARTED_CALLS_STREAM}"]
     if rights.shares:
-        subjects += [f"$KV.{SHARED_BUCKET}.>", f"$JS.API.STREAM.MSG.GET.{SHARED_STREAM}"]
+        subjects += [f"$KV.{SHARED_BUCKET}.{key}" for key in rights.shares]
+        subjects += [*map(shared_subject, rights.shares), f"$JS.API.STREAM.MSG.GET.{SHARED_STREAM}"]
     return tuple(dict.fromkeys([*subjects, *_CLAIMS, *rights.tells]))
 
 
@@ -134,9 +153,10 @@ def build_subscribe_rights(user: str) -> tuple[str, ...]:
     rights = USERS[user]
     withdrawn = [withdrawn_subject(subject) for spec in rights.takes for subject in spec.subjects]
     advisories = [f"{advisory}.*" for advisory in _ADVISORIES]
-    return (f"{inbox_prefix(user)}.>", *withdrawn, *rights.hears, *advisories)
+    shared = map(shared_subject, rights.shares)
+    return (f"{inbox_prefix(user)}.>", *withdrawn, *rights.hears, *shared, *advisories)
 
 
 def inbox_prefix(user: str) -> str:
     """Below which the answers to a user's requests arrive."""
-    return f"_INBOX.{user}"
+    return f"{INBOXES}.{user}"

@@ -19,9 +19,12 @@ class ToolRequest(Envelope):
 
     ``requested_at`` is when the call became free to run (created, or approved). A host that has lost its record of
     started calls treats a call older than the new record as started: its outcome is unknown.
+
+    ``task`` is whose call it is; absent for one that was made by hand.
     """
 
     call: ObjectRef
+    task: ObjectRef | None = None
     execution_key: str
     server: ObjectRef
     tool: str

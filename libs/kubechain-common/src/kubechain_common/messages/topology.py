@@ -20,6 +20,10 @@ A request that was taken back is told on ``kubechain.withdrawn.<request subject>
 is at it. The consumer of a request subject listens there. That an entry of the shared bucket was written is told on
 ``kubechain.shared.<key>``, without its contents.
 
+Replicas of mcp-host say that they live on ``kubechain.mcp.alive``, and hand calls over to the one that has their
+session on ``kubechain.mcp.handover.<instance>``; that a Task has ended is told on
+``kubechain.task.ended.<ns>.<task-uid>``: core NATS.
+
 What a model writes is told on ``kubechain.llm.delta.<ns>.<task-uid>`` while somebody says on
 ``kubechain.llm.listening.<ns>.<task-uid>`` that he listens: core NATS, too, and nothing depends on it.
 """
@@ -64,7 +68,11 @@ STARTED_CALLS_BUCKET = "KUBECHAIN_STARTED_CALLS"
 """Key-value bucket: a tool call's uid is put here before the tool runs."""
 
 SHARED_BUCKET = "KUBECHAIN_SHARED"
-"""Key-value bucket of what replicas know together about an LLM: ``health.<llm-uid>`` and ``rate.<llm-uid>``."""
+"""Key-value bucket of what replicas know together: of an LLM, ``health.<llm-uid>`` and ``rate.<llm-uid>``, and of an
+MCPServer whose it is, ``session.<server-uid>`` or ``session.<server-uid>.<task-uid>``.
+"""
+
+REPLICA_ALIVE = "kubechain.mcp.alive"
 
 CLAIMS_BUCKET = "KUBECHAIN_CLAIMS"
 """Object store of the payloads that are over the server's max_payload."""
@@ -141,6 +149,21 @@ def llm_health_key(llm_uid: str) -> str:
 
 def llm_rate_key(llm_uid: str) -> str:
     return f"rate.{llm_uid}"
+
+
+def session_key(server_uid: str, task_uid: str = "") -> str:
+    """Of a session that all calls of the server share, or those of one Task; wildcards stay what they are."""
+    return f"session.{server_uid}.{task_uid}" if task_uid else f"session.{server_uid}"
+
+
+def handover_subject(instance: str) -> str:
+    """Where a replica of mcp-host takes calls of its sessions from others."""
+    return f"kubechain.mcp.handover.{instance}"
+
+
+def task_ended_subject(namespace: str, task_uid: str) -> str:
+    """Where it is told that a Task has ended or was deleted; wildcards stay what they are."""
+    return f"kubechain.task.ended.{namespace}.{task_uid}"
 
 
 def tool_request_subject(server_uid: str, namespace: str, call_uid: str) -> str:

@@ -27,7 +27,9 @@ from kubechain_common.messaging import codec, errors
 from kubechain_common.messaging.access import BusAccess
 from kubechain_common.messaging.claims import ClaimStore
 from kubechain_common.messaging.connection import Connection
+from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.live import Live
+from kubechain_common.messaging.peers import Peers
 from kubechain_common.messaging.shared_entries import SharedEntries
 from kubechain_common.messaging.started_calls import StartedCalls
 from kubechain_common.telemetry.logging import get_logger
@@ -36,6 +38,7 @@ HEADER_MARGIN = 4096
 """Bytes of max_payload that are left for headers."""
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Envelope)
 
 _MAX_BACK_OFF = 5.0
 _PUBLISHED = Counter("kubechain_messages_published_total", "Messages published, by what came of it", ["outcome"])
@@ -59,6 +62,7 @@ class Bus:
         self.started_calls = StartedCalls(connection.js, connection.ready, connection.ensure_topology)
         self.shared = SharedEntries(connection)
         self.live = Live(connection)
+        self.peers = Peers(connection)
 
     @classmethod
     @asynccontextmanager
@@ -150,6 +154,33 @@ class Bus:
         except errors.ANY as error:
             raise errors.translate(error, f"looking for {subject}") from error
         return bool(info.state.subjects)
+
+    async def read(self, stream: str, sequence: int, model: type[M]) -> Delivery[M] | None:
+        """The message in this place, as if it were delivered; None if it is not there any more. It stays whose it is.
+
+        Raises MessagingError, and PoisonMessage.
+        """
+        try:
+            await self.connection.ready()
+            raw = await self.connection.js.get_msg(stream, sequence)
+        except nats.js.errors.NotFoundError:
+            return None
+        except errors.ANY as error:
+            raise errors.translate(error, f"reading message {sequence}") from error
+        claim, data = codec.claim_of(raw.headers), raw.data or b""
+        if claim is not None:
+            try:
+                data = await self.claims.get(claim)
+            except errors.PayloadLostError as error:
+                raise errors.PoisonMessage(str(error)) from None
+        return Delivery(
+            message=codec.decode(model, data),
+            attempt=1,
+            trace=codec.trace_of(raw.headers),
+            subject=raw.subject,
+            stored_at=raw.time,
+            sequence=sequence,
+        )
 
     async def purge(self, stream: str, subject: str) -> None:
         """Drop the messages of a subject (wildcards allowed), also one that is being worked on. Raises

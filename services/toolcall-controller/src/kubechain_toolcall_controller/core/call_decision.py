@@ -14,6 +14,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from kubechain_common.api.names import execution_key
+from kubechain_common.api.stored_text import find_task
 from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase, ToolTarget
@@ -123,6 +124,7 @@ def _decide_run(snapshot: CallSnapshot, server: MCPServer) -> CallPlan:
             return CallPlan(ask_task=True)
         request = ToolRequest(
             call=ObjectRef.of(call),
+            task=_find_task_ref(call),
             execution_key=execution_key(call.namespace, call.name),
             server=ObjectRef.of(server),
             tool=(target.tool if target else None) or "",
@@ -144,6 +146,11 @@ def _decide_run(snapshot: CallSnapshot, server: MCPServer) -> CallPlan:
         }
     )
     return CallPlan(running)
+
+
+def _find_task_ref(call: TaskRunToolCall) -> ObjectRef | None:
+    owner = find_task(call)
+    return ObjectRef(namespace=call.namespace, name=owner.name, uid=owner.uid) if owner is not None else None
 
 
 def _free_to_run_since(call: TaskRunToolCall, now: datetime) -> datetime:

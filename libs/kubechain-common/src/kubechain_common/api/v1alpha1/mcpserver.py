@@ -16,7 +16,7 @@ from kubechain_common.api.v1alpha1.meta import (
     SecretSource,
     refers_to,
 )
-from kubechain_common.api.v1alpha1.rules import Rule, cel, cel_matches, validations
+from kubechain_common.api.v1alpha1.rules import Rule, cel, cel_matches, immutable, validations
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 
 DEFAULT_REQUEST_TIMEOUT_SECONDS = 60
@@ -164,6 +164,7 @@ class MCPServerSpec(KubeModel):
                 "command, args, env and resources are for transport stdio only",
             ),
             cel("self.transport != 'stdio' || !has(self.headers)", "headers are for transport http only"),
+            immutable("session", ": delete the MCPServer and make it again with another"),
         )
     )
 
@@ -186,6 +187,18 @@ class MCPServerSpec(KubeModel):
     request_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     on_lost_execution: Literal["Fail", "Retry"] | None = None
+    session: (
+        Annotated[
+            Literal["PerTask", "Shared"],
+            Field(
+                description="For a server that remembers: PerTask gives each Task a session of its own, Shared has one "
+                "for all calls. A session is one process (stdio) or one MCP session (http) on one replica of mcp-host; "
+                "when that replica goes it begins anew elsewhere, and an event says so. Absent: the server remembers "
+                "nothing, and every replica may run any call."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ToolAnnotations(KubeModel):
