@@ -120,13 +120,19 @@ def test_the_caller_says_how_people_reach_the_page_from_outside(given: dict[str,
 def test_servers_reach_the_users_files_unless_he_says_otherwise() -> None:
     def build(**given: str) -> dict[str, str]:
         return build_service_env(
-            "mcp-host", kubeconfig=Path("/state/kubeconfig"), nats_url="nats://x", port=7, base=given
+            "mcp-host", kubeconfig=Path("/k"), nats_url="nats://x", port=7, servers_data=Path("/state/mcp"), base=given
         )
 
     assert build()["KUBECHAIN_MCP_ISOLATION"] == "none"
     chosen = build(KUBECHAIN_MCP_ISOLATION="landlock")
-    assert (chosen["KUBECHAIN_MCP_ISOLATION"], chosen["KUBECHAIN_MCP_DATA"]) == ("landlock", "/state/data/mcp")
-    assert build(KUBECHAIN_MCP_DATA="/mine")["KUBECHAIN_MCP_DATA"] == "/mine"
+    assert (chosen["KUBECHAIN_MCP_ISOLATION"], chosen["KUBECHAIN_MCP_DATA"]) == ("landlock", "/state/mcp")
+    assert "KUBECHAIN_MCP_DATA" not in build(KUBECHAIN_MCP_DATA="/mine"), "the caller's own variables are there anyway"
+
+
+def test_the_folders_of_servers_go_with_the_run(tmp_path: Path) -> None:
+    layout = Layout.at(tmp_path)
+    specs = {spec.name: spec for spec in build_processes(layout, make_plan(("mcp-host",)))}
+    assert Path(specs["mcp-host"].env["KUBECHAIN_MCP_DATA"]).is_relative_to(layout.data)
 
 
 @pytest.mark.parametrize(

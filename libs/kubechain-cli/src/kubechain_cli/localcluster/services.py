@@ -65,6 +65,7 @@ def build_service_env(
     page_port: int | None = None,
     namespace: str = NAMESPACE,
     nats_password_file: Path | None = None,
+    servers_data: Path | None = None,
     base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What a service is told through its environment, on top of the caller's own variables."""
@@ -78,7 +79,7 @@ def build_service_env(
         "PATH": os.pathsep.join(part for part in (str(scripts_dir()), base.get("PATH", os.defpath)) if part),
         "PYTHONUNBUFFERED": "1",
         **({} if nats_password_file is None else _nats_env(name, nats_password_file)),
-        **(_isolation_env(kubeconfig.parent, base) if name == "mcp-host" else {}),
+        **(_isolation_env(servers_data, base) if name == "mcp-host" else {}),
         **({} if page_port is None else _page_env(page_port, base)),
     }
 
@@ -92,13 +93,13 @@ def _nats_env(user: str, password_file: Path) -> dict[str, str]:
     return {"KUBECHAIN_NATS_USER": user, "KUBECHAIN_NATS_PASSWORD_FILE": str(password_file)}
 
 
-def _isolation_env(state_dir: Path, base: Mapping[str, str]) -> dict[str, str]:
+def _isolation_env(data: Path | None, base: Mapping[str, str]) -> dict[str, str]:
     """On a developer's machine MCP servers are there to reach the developer's files; whoever wants it otherwise says so
     in the environment of `up`.
     """
     return {
         _ISOLATION: base.get(_ISOLATION) or "none",
-        _SERVERS_DATA: base.get(_SERVERS_DATA) or str(state_dir / "data" / "mcp"),
+        **({} if data is None or base.get(_SERVERS_DATA) else {_SERVERS_DATA: str(data)}),
     }
 
 
@@ -133,6 +134,7 @@ def build_service(
             page_port=page_port,
             namespace=namespace,
             nats_password_file=password_file(layout, name),
+            servers_data=layout.data / "mcp",
         ),
         log_file=layout.log_file(name),
         port=port,
