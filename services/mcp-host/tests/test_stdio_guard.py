@@ -26,13 +26,14 @@ def start() -> Iterator[Start]:
     """Starts a command under a guard; both are gone after the test."""
     with ExitStack() as stack:
 
-        def run(*command: str, orders: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        def run(*command: str, orders: Sequence[str] = (), pass_fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
             guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", stdio_guard.__file__, *orders, "--", *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
             return stack.enter_context(guard)
 
@@ -98,6 +99,24 @@ async def test_sigterm_ends_everything(start: Start, pids: Path) -> None:
     guard.terminate()
     await eventually(lambda: guard.poll() is not None)
     assert not any(is_alive(pid) for pid in family_of(pids))
+
+
+async def test_a_server_dies_with_a_killed_guard(start: Start, pids: Path) -> None:
+    guard = start(*PLAIN, "--stubborn", "--offspring", str(pids))
+    await eventually(pids.exists)
+    guard.kill()
+    await eventually(lambda: not is_alive(family_of(pids)[0]))
+
+
+async def test_a_report_goes_to_its_own_pipe_which_the_server_does_not_have(start: Start) -> None:
+    reader, writer = os.pipe()
+    glutton = f"import os\ntry:\n    os.write({writer}, b'forged')\nexcept OSError:\n    x = b'x' * (99 << 20)\ninput()"
+    orders = [f"--report={writer}", f"--memory={40 << 20}"]
+    guard = start(sys.executable, "-c", glutton, orders=orders, pass_fds=[writer])
+    assert guard.wait(20) == 128 + 9
+    os.close(writer)
+    with os.fdopen(reader) as report:
+        assert report.read().startswith("the server used ")
 
 
 async def test_the_servers_signals_are_at_their_defaults(start: Start) -> None:
