@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from kubechain_common.messages import Envelope, LLMListening
 from kubechain_common.messages.nats_config import build_passwords_config, build_users_config
+from kubechain_common.messages.peers import Alive, HandOver, HandOverNews
 from kubechain_common.messages.permissions import (
     USERS,
     build_publish_rights,
@@ -26,16 +27,22 @@ from kubechain_common.messages.permissions import (
 )
 from kubechain_common.messages.topology import (
     ALL_STREAMS,
+    ANY,
+    REPLICA_ALIVE,
     STREAMS,
     ConsumerSpec,
     StreamSpec,
+    handover_subject,
     llm_delta_subject,
     llm_listening_subject,
+    session_key,
+    task_ended_subject,
 )
-from kubechain_common.messaging import Bus, Consumer
+from kubechain_common.messaging import Bus, Consumer, MessagingError
 from kubechain_common.messaging.access import BusAccess
 from kubechain_common.messaging.backlog import Backlog, read_backlog
 from kubechain_common.messaging.client import Client
+from kubechain_common.messaging.peers import Answer
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
 pytestmark = pytest.mark.integration
@@ -341,3 +348,39 @@ async def consuming(bus: Bus, stream: StreamSpec, handle: Callable[[Any], Awaita
             yield
         finally:
             stopping.set()
+
+
+async def test_hosts_share_sessions_and_hand_calls_over(broker: Broker, eventually: Eventually) -> None:
+    told: list[str] = []
+    asked: list[Answer] = []
+    key = session_key("server", "task")
+    async with broker.bus("mcp-host") as one, broker.bus("mcp-host") as other, broker.bus("task-controller") as tasks:
+        assert await one.shared.write(key, b"{}", 0)
+        end = await other.shared.listen(session_key(">"), told.append)
+        await other.connection.nc.flush()
+        await one.shared.tell(key)
+        await eventually(lambda: told == [key])
+        await end()
+        async with other.peers.answering(handover_subject("b"), HandOver, lambda _, say: asked.append(say)):
+            await other.connection.nc.flush()
+            question = HandOver(session="s", subject="x", sequence=1, attempt=1)
+            async with one.peers.ask(handover_subject("b"), question, HandOverNews) as news:
+                await eventually(lambda: bool(asked))
+                await asked[0](HandOverNews(news="Done"))
+                said = await news.next(5.0)
+        assert said is not None
+        assert said.news == "Done"
+        async with (
+            other.live.hear(REPLICA_ALIVE, lambda *_: told.append("alive")),
+            other.live.hear(task_ended_subject(ANY, ANY), lambda *_: told.append("ended")),
+        ):
+            await other.connection.nc.flush()
+            await one.live.tell(REPLICA_ALIVE, Alive(pod="a", instance="a"))
+            await tasks.peers.tell(task_ended_subject("default", "t"), Envelope())
+            await eventually(lambda: sorted(told[1:]) == ["alive", "ended"])
+
+
+async def test_a_host_can_not_write_what_gateways_share(broker: Broker) -> None:
+    async with broker.bus("mcp-host") as host:
+        with pytest.raises(MessagingError):
+            await host.shared.write("health.1", b"{}", 0)
