@@ -36,12 +36,12 @@ async def test_tasks_end_though_every_container_is_killed(product: Product, kube
 
 async def test_tasks_end_though_containers_freeze_and_lose_the_network(product: Product, kube: KubeClient) -> None:
     deeds = [
-        freeze(only_node, 3),
+        freeze(only_node, 2),
         cut_off(service("mcp-host"), 12),
-        freeze(service("llm-gateway"), 3),
-        cut_off(only_node, 3),
-        cut_off(service("task-controller"), 3),
-        freeze(service("toolcall-controller"), 3),
+        freeze(service("llm-gateway"), 2),
+        cut_off(only_node, 2),
+        cut_off(service("task-controller"), 2),
+        freeze(service("toolcall-controller"), 2),
         cut_off(service("human-bridge"), 2),
     ]
     await check_round(product, kube, "cut-off", deeds)
