@@ -42,7 +42,7 @@ from kubechain_common.messaging import Bus, Consumer, MessagingError
 from kubechain_common.messaging.access import BusAccess
 from kubechain_common.messaging.backlog import Backlog, read_backlog
 from kubechain_common.messaging.client import Client
-from kubechain_common.messaging.peers import Answer
+from kubechain_common.messaging.peers import Answer, News
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
 pytestmark = pytest.mark.integration
@@ -159,6 +159,24 @@ async def test_a_call_is_claimed(broker: Broker, user: str) -> None:
         assert not await bus.started_calls.forbid("default/c1")
 
 
+async def is_told(bus: Bus, key: str, told: list[str]) -> bool:
+    """Says it again and again: nothing tells when a server has heard that somebody listens."""
+    await bus.shared.tell(key)
+    return key in told
+
+
+async def is_asked(bus: Bus, question: HandOver, asked: list[Answer]) -> bool:
+    await bus.peers.tell(handover_subject("b"), question)
+    return bool(asked)
+
+
+async def is_answered(asked: list[Answer], news: News[HandOverNews]) -> bool:
+    for say in asked:
+        await say(HandOverNews(news="Done"))
+    said = await news.next(0.1)
+    return said is not None and said.news == "Done"
+
+
 async def test_gateways_share_entries_and_tell_what_is_written(broker: Broker, eventually: Eventually) -> None:
     told: list[str] = []
     listening = llm_listening_subject("default", "t")
@@ -168,10 +186,9 @@ async def test_gateways_share_entries_and_tell_what_is_written(broker: Broker, e
         assert (await other.shared.read("health.1")).revision == revision
         assert await other.shared.find_keys("health.*") == ["health.1"]
         end = await other.shared.listen("health.*", told.append)
-        await other.connection.nc.flush()
-        await one.shared.tell("health.1")
-        await eventually(lambda: told == ["health.1"])
+        await eventually(lambda: is_told(one, "health.1", told))
         await end()
+        told.clear()
         async with one.live.hear(listening, lambda *_: told.append("listening")):
             await one.live.tell(llm_delta_subject("default", "t"), LLMListening())
             await one.connection.nc.flush()
@@ -357,27 +374,24 @@ async def test_hosts_share_sessions_and_hand_calls_over(broker: Broker, eventual
     async with broker.bus("mcp-host") as one, broker.bus("mcp-host") as other, broker.bus("task-controller") as tasks:
         assert await one.shared.write(key, b"{}", 0)
         end = await other.shared.listen(session_key(">"), told.append)
-        await other.connection.nc.flush()
-        await one.shared.tell(key)
-        await eventually(lambda: told == [key])
+        await eventually(lambda: is_told(one, key, told))
         await end()
+        question = HandOver(session="s", subject="x", sequence=1, attempt=1)
         async with other.peers.answering(handover_subject("b"), HandOver, lambda _, say: asked.append(say)):
-            await other.connection.nc.flush()
-            question = HandOver(session="s", subject="x", sequence=1, attempt=1)
+            await eventually(lambda: is_asked(one, question, asked))
             async with one.peers.ask(handover_subject("b"), question, HandOverNews) as news:
-                await eventually(lambda: bool(asked))
-                await asked[0](HandOverNews(news="Done"))
-                said = await news.next(5.0)
-        assert said is not None
-        assert said.news == "Done"
+                await eventually(lambda: is_answered(asked, news))
         async with (
             other.live.hear(REPLICA_ALIVE, lambda *_: told.append("alive")),
             other.live.hear(task_ended_subject(ANY, ANY), lambda *_: told.append("ended")),
         ):
-            await other.connection.nc.flush()
-            await one.live.tell(REPLICA_ALIVE, Alive(pod="a", instance="a"))
-            await tasks.peers.tell(task_ended_subject("default", "t"), Envelope())
-            await eventually(lambda: sorted(told[1:]) == ["alive", "ended"])
+
+            async def are_heard() -> bool:
+                await one.live.tell(REPLICA_ALIVE, Alive(pod="a", instance="a"))
+                await tasks.peers.tell(task_ended_subject("default", "t"), Envelope())
+                return {"alive", "ended"} <= set(told)
+
+            await eventually(are_heard)
 
 
 async def test_a_host_can_not_write_what_gateways_share(broker: Broker) -> None:
