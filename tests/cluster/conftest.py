@@ -14,10 +14,13 @@ import pytest
 # importlib mode leaves sys.path alone, so the repository's root has to be on it for `tests` and `scripts`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.cluster.support.clusters import Cluster, NoClusterError, open_cluster
-from tests.cluster.support.images import Images, NoImagesError, get_images
+from tests.cluster.support.clusters import Cluster, NoClusterError, has_images, open_cluster
+from tests.cluster.support.images import NoImagesError, build_archive
 from tests.cluster.support.product import NAMESPACE, Product
 from tests.e2e.support.background import BackgroundLoop
+
+# The tutorial's steps are run from there.
+pytest.register_assert_rewrite("tests.e2e.test_seed_walkthrough", "tests.e2e.test_seed_approval")
 
 STEP_SECONDS = 300
 CLUSTER = pytest.StashKey[Cluster]()
@@ -42,26 +45,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def images() -> Images:
-    """The images of this tree in one archive."""
-    try:
-        return get_images()
-    except NoImagesError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def cluster(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, images: Images
-) -> Iterator[Cluster]:
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A bare cluster whose nodes have the images."""
     try:
+        archive = None if has_images() else build_archive()
         with open_cluster(tmp_path_factory.mktemp("cluster") / "state") as cluster:
             request.session.stash[CLUSTER] = cluster
-            cluster.load_images(images.archive)
+            if archive:
+                cluster.load_images(archive)
             yield cluster
             del request.session.stash[CLUSTER]
-    except NoClusterError as error:
+    except (NoClusterError, NoImagesError) as error:
         pytest.skip(str(error))
 
 

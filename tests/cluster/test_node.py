@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.cluster.support.clusters import Cluster
-from tests.cluster.support.images import Images
+from tests.cluster.support.images import VERSION
 from tests.e2e.support.kubectl import Kubectl
 
 from kubechain_common.testing.eventually import eventually
@@ -19,12 +19,12 @@ FETCH = "import urllib.request as u; print(u.urlopen('http://web:8080', timeout=
 
 
 @pytest.fixture(scope="module")
-def kubectl(cluster: Cluster, images: Images) -> Iterator[Kubectl]:
+def kubectl(cluster: Cluster) -> Iterator[Kubectl]:
     """A namespace with a pod `web` that serves, its Service, and a pod `client`."""
     admin = cluster.kubectl("default")
     admin("create", "namespace", NAMESPACE)
     kubectl = cluster.kubectl(NAMESPACE)
-    image = f"kubechain/task-controller:{images.version}"
+    image = f"kubechain/task-controller:{VERSION}"
     kubectl.apply(pod("web", image, SERVE), pod("client", image, "import signal; signal.pause()"))
     kubectl("expose", "pod", "web", "--port=8080")
     for name in ("web", "client"):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests.cluster.support import machine
 from tests.cluster.support.node import running_node
+from tests.e2e.support.cluster import build_environment
 from tests.e2e.support.kubectl import Kubectl
 
 DNS = Path(__file__).with_name("dns.yaml")
@@ -33,7 +34,8 @@ class NoClusterError(Exception):
 class Cluster:
     """``machine_address`` is where pods reach servers of the test; ``describe`` shows the cluster's own logs.
 
-    ``secrets`` and ``env`` are what the steps of the tutorial want of a cluster (tests/e2e).
+    What is on a disposable one need not be removed: it goes with the cluster. ``secrets`` and ``env`` are what the
+    steps of the tutorial want of a cluster (tests/e2e).
     """
 
     kubeconfig: Path
@@ -41,11 +43,17 @@ class Cluster:
     load_images: Callable[[Path], None]
     describe: Callable[[], str] = str
     enforces_policies: bool = False
+    is_disposable: bool = False
     secrets: set[str] = field(default_factory=set)
-    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    env: Mapping[str, str] = field(default_factory=lambda: build_environment(Path("none"), {}))
 
     def kubectl(self, namespace: str) -> Kubectl:
         return Kubectl(self.kubeconfig, namespace)
+
+
+def has_images() -> bool:
+    """Whether the cluster is one that comes with the images."""
+    return "KUBECHAIN_TEST_KUBECONFIG" in os.environ
 
 
 @contextmanager
@@ -62,7 +70,7 @@ def open_cluster(state: Path) -> Iterator[Cluster]:
         if reason:
             raise NoClusterError(reason)
         with running_node(state) as node:
-            cluster = Cluster(node.kubeconfig, node.machine_address, node.load_images, node.tail_logs, True)
+            cluster = Cluster(node.kubeconfig, node.machine_address, node.load_images, node.tail_logs, True, True)
             system = cluster.kubectl("kube-system")
             system("apply", "-f", str(DNS))
             system("rollout", "status", "deployment/coredns", "--timeout=90s", timeout=100)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.images import engine
@@ -13,6 +12,7 @@ from scripts.images.saved import save_images
 
 from kubechain_cli.localcluster.layout import cache_root
 
+VERSION = read_version()
 OLD_VERSION = "0.0.9"
 
 
@@ -20,13 +20,7 @@ class NoImagesError(Exception):
     """Why there are none."""
 
 
-@dataclass(frozen=True)
-class Images:
-    archive: Path
-    version: str
-
-
-def get_images() -> Images:
+def build_archive() -> Path:
     """Raises NoImagesError where no engine can run; anything else that goes wrong is a failure."""
     reason = os.environ.get("KUBECHAIN_NO_ENGINE")
     if reason:
@@ -35,9 +29,8 @@ def get_images() -> Images:
         engine.run("version", "--format", "{{.Server.Version}}")
     except EngineError as error:
         raise NoImagesError(f"no container engine to build images with: {error}") from error
-    version = read_version()
-    tags = list(build_images(Plan(version), NAMES).values())
-    old = [tag.replace(f":{version}", f":{OLD_VERSION}") for tag in tags]
+    tags = list(build_images(Plan(VERSION), NAMES).values())
+    old = [tag.replace(f":{VERSION}", f":{OLD_VERSION}") for tag in tags]
     for tag, alias in zip(tags, old, strict=True):
         engine.run("tag", tag, alias)
-    return Images(save_images([*tags, *old], cache_root() / "images" / "cluster.tar"), version)
+    return save_images([*tags, *old], cache_root() / "images" / "cluster.tar")

@@ -23,6 +23,8 @@ NODES = 64
 GONE_SECONDS = 10.0
 CGROUPS = Path("/sys/fs/cgroup")
 COMMENT = "kubechain-node"
+# All pods together are one group beside each process of the machine, the node's own among them: of this weight.
+WEIGHTS = {"cpu.shares": "10240", "cpu.weight": "1000"}
 
 
 def why_not() -> str | None:
@@ -116,6 +118,9 @@ def make_cgroup(node: NodeLayout) -> None:
         for file in ("cpuset.cpus", "cpuset.mems"):  # version 1: empty in a new group, and then no process may join
             if (group / file).exists() and not (group / file).read_text().strip():
                 (group / file).write_text((hierarchy / file).read_text())
+        for file, weight in WEIGHTS.items():
+            if (group / file).exists():
+                (group / file).write_text(weight)
 
 
 def remove_cgroup(node: NodeLayout) -> None:

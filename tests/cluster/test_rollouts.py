@@ -1,0 +1,151 @@
+"""An older release, then this one over it with Tasks in mid-run, then every deployment restarted under load.
+
+Also what holds for the pods as they run: Pod Security, and what an MCP server in mcp-host can not get at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.support.clusters import Cluster
+from tests.cluster.support.images import OLD_VERSION, VERSION
+from tests.cluster.support.load import Load
+from tests.cluster.support.product import NAMESPACE, SERVICES, Product
+from tests.e2e.support import manifests
+from tests.e2e.support.background import BackgroundLoop
+from tests.e2e.support.kubectl import Kubectl
+from tests.e2e.support.scripts import calls, in_turns
+
+from kubechain_cli.scripted_llm import Reply, ScriptedServer
+from kubechain_common.testing.eventually import eventually
+
+pytestmark = pytest.mark.cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+OVERLAY = ROOT / "deploy" / "kustomize" / "overlays" / "local-node"
+RELEASE = ROOT / "deploy" / "release" / "latest.yaml"
+PROBE = ROOT / "tests" / "e2e" / "servers" / "probe_server.py"
+LOAD_NAMESPACE, PROBE_NAMESPACE = "kubechain-test-load", "kubechain-test-probe"
+DRAINED_SECONDS = 120.0
+DONE = "done"
+
+
+@pytest.fixture(scope="module")
+def admin(cluster: Cluster) -> Kubectl:
+    return cluster.kubectl("default")
+
+
+@pytest.fixture(scope="module")
+def older(cluster: Cluster, admin: Kubectl, product: Product) -> Iterator[None]:
+    """The release before this one, as its own file installs it."""
+    text = RELEASE.read_text().replace(f":{VERSION}\n", f":{OLD_VERSION}\n")
+    assert text.count(OLD_VERSION) >= len(SERVICES)
+    product.kubectl("apply", "-f", "-", input=text, timeout=120)
+    product.await_available()
+    yield
+    if cluster.is_disposable:
+        return
+    for namespace in (LOAD_NAMESPACE, PROBE_NAMESPACE):
+        admin("delete", "namespace", namespace, "--ignore-not-found", timeout=180)
+    product.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", timeout=180)
+
+
+@pytest.fixture(scope="module")
+def load(older: None, admin: Kubectl, servers: BackgroundLoop, cluster: Cluster) -> Load:
+    admin("create", "namespace", LOAD_NAMESPACE)
+    load = Load(cluster.kubectl(LOAD_NAMESPACE), turns=8, parallel=2, ms=2000)
+    load.prepare(servers)
+    return load
+
+
+def finish(load: Load) -> None:
+    eventually(lambda: load.count_ended() == len(load.names), DRAINED_SECONDS, what="every Task ended", interval=0.2)
+    load.assert_all_done_once()
+
+
+def images_of(product: Product) -> set[str]:
+    """What the pods of the services run."""
+    pods = product.kubectl.list("pods", "-l", "app.kubernetes.io/part-of=kubechain")
+    return {container["image"].rsplit(":", 1)[1] for pod in pods for container in pod["spec"]["containers"]}
+
+
+def test_an_upgrade_in_place_loses_no_task_and_repeats_no_call(load: Load, product: Product) -> None:
+    assert images_of(product) == {OLD_VERSION}
+    load.start(12)
+    eventually(lambda: load.notes.count("end"), 30, what="a call that ended")
+    product.kubectl("apply", "-k", str(OVERLAY), timeout=120)
+    assert load.count_ended() < 12, "the Tasks were done before there was an upgrade"
+    product.await_available()
+    finish(load)
+    eventually(lambda: images_of(product) == {VERSION}, DRAINED_SECONDS, what="no pod of the older release")
+
+
+def test_every_deployment_restarts_under_load_without_an_error(load: Load, product: Product) -> None:
+    load.start(12)
+    for service in SERVICES:
+        product.kubectl("rollout", "restart", f"deployment/{service}")
+    assert load.count_ended() < len(load.names), "the load was over before the restarts"
+    product.await_available()
+    finish(load)
+    failed = [call for call in load.kubectl.list("taskruntoolcall") if call["status"]["phase"] != "Succeeded"]
+    assert failed == []
+
+
+def test_every_pod_is_as_pod_security_restricted_wants_it(admin: Kubectl, product: Product) -> None:
+    labels = admin.get("namespace", NAMESPACE)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    # Asked of the API server again, for the pods that run: it would warn of each that is not.
+    asked = admin.try_run(
+        "label",
+        "--dry-run=server",
+        "--overwrite",
+        "namespace",
+        NAMESPACE,
+        "pod-security.kubernetes.io/enforce-version=latest",
+    )
+    assert asked.returncode == 0, asked.stderr
+    assert "Warning" not in asked.stderr
+    for service in SERVICES:
+        identity = product.kubectl("exec", f"deployment/{service}", "--", "id", "-u").strip()
+        assert identity == "65532"
+
+
+def test_a_server_in_mcp_host_gets_at_nothing_of_its_pod(
+    load: Load, admin: Kubectl, cluster: Cluster, product: Product, servers: BackgroundLoop
+) -> None:
+    admin("create", "namespace", PROBE_NAMESPACE)
+    kubectl = cluster.kubectl(PROBE_NAMESPACE)
+    nats = product.kubectl.get("service", "nats")["spec"]["clusterIP"]
+    wanted = {"paths": ["/etc/kubechain/nats/password"], "addresses": [f"{nats}:4222", f"nats.{NAMESPACE}:4222"]}
+    script = in_turns(calls(("probe__facts", {}), ("probe__everything", wanted)), Reply("tried"))
+    llm = servers.enter(ScriptedServer(script, servers.host))
+    kubectl.apply(
+        manifests.secret("openai", OPENAI_API_KEY="sk-probe"),
+        manifests.llm(llm.url),
+        manifests.stdio_server("probe", "python3", "-c", PROBE.read_text()),
+        manifests.agent(servers=["probe"]),
+    )
+    kubectl.wait("agent/my-assistant", timeout=60)
+    kubectl.apply(manifests.task("probing", "try it"))
+    kubectl.finish("probing", timeout=60)
+    results = {
+        call["spec"]["toolRef"]["name"]: json.loads(call["status"]["result"])
+        for call in kubectl.list("taskruntoolcall")
+    }
+    assert_contained(results["probe__everything"], results["probe__facts"])
+
+
+def assert_contained(tried: dict[str, Any], facts: dict[str, Any]) -> None:
+    assert all(outcome != DONE for outcome in tried["read"].values()), tried["read"]
+    assert all(outcome != DONE for outcome in tried["connect"].values()), tried["connect"]
+    assert all(outcome != DONE for outcome in tried["trace"].values()), tried["trace"]
+    assert all(outcome != DONE for outcome in tried["signal"].values()), tried["signal"]
+    written = {folder for folder, outcome in tried["write"].items() if outcome == DONE}
+    assert written <= {facts["environ"].get("TMPDIR", "")}, tried["write"]
+    assert all(seen == [] for seen in tried["processes"].values()), tried["processes"]
+    names = facts["environ"]
+    assert not [name for name in names if name.startswith(("KUBECHAIN_", "KUBERNETES_", "NATS_"))], sorted(names)
