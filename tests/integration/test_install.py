@@ -19,7 +19,8 @@ from tests.rendering import KUBECTL, OVERLAYS, ROOT, Object, of_kind, render
 
 from kubechain_common.testing.eventually import eventually
 
-pytestmark = pytest.mark.integration
+# An API server of its own, and `kubectl wait` and `delete` for everything: more than one test usually takes.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 
