@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.scripts import count_turns
 
 from kubechain_cli.scripted_llm import ScriptedServer
+from kubechain_common.testing.eventually import eventually
 
 SERVERS = Path(__file__).resolve().parents[1] / "servers"
+AT_ONCE = 6
 Call = tuple[str, int, int]
 """(task, turn, index)."""
 
@@ -71,25 +75,53 @@ class Load:
         self.kubectl.apply(*(manifests.task(name, json.dumps({"task": name, **order})) for name in names))
         self.names += names
 
+    def run_during(self, deed: Callable[[], None], timeout: float) -> list[str]:
+        """Do it while some Tasks are always on their way, and wait for all of them: their names.
+
+        Raises what the deed raises.
+        """
+        before = len(self.names)
+
+        def is_done() -> bool:
+            if len(self.names) - self.count_ended() < AT_ONCE:
+                self.start(AT_ONCE)
+            return doing.done()
+
+        self.start(AT_ONCE)
+        noted = len(self.notes.events)
+        eventually(lambda: len(self.notes.events) > noted, timeout, what="a call that runs")
+        with ThreadPoolExecutor(1) as thread:
+            doing = thread.submit(deed)
+            eventually(is_done, timeout, what="the deed done", interval=0.2)
+            doing.result()
+        eventually(lambda: self.count_ended() == len(self.names), timeout, what="every Task ended", interval=0.2)
+        return self.names[before:]
+
     def count_ended(self) -> int:
         return sum(task.get("status", {}).get("phase") in ("FinalAnswer", "Failed") for task in self.list_tasks())
 
     def list_tasks(self) -> list[dict[str, Any]]:
         return self.kubectl.list("task")
 
-    def assert_all_done_once(self) -> None:
-        """Every Task has its answer, every call ran from start to end, and none ran twice."""
-        unfinished = {
-            task["metadata"]["name"]: task["status"].get("statusDetail")
-            for task in self.list_tasks()
-            if task["status"]["phase"] != "FinalAnswer"
+    def assert_done_once(self, names: list[str], *, may_be_unknown: bool = False) -> None:
+        """Every Task has its answer, and every call ran once, from start to end.
+
+        Where the outcome of one may be unknown, it ran once or not at all, and is told to be unknown.
+        """
+        phases = {task["metadata"]["name"]: task["status"]["phase"] for task in self.list_tasks()}
+        assert {name: phases[name] for name in names if phases[name] != "FinalAnswer"} == {}
+        every = {
+            (name, turn, index) for name in names for turn in range(1, self.turns + 1) for index in range(self.parallel)
         }
-        assert not unfinished, unfinished
-        every = [
-            (name, turn, index)
-            for name in self.names
-            for turn in range(1, self.turns + 1)
-            for index in range(self.parallel)
-        ]
-        assert self.notes.count("start") == Counter(every)
-        assert self.notes.count("end") == Counter(every)
+        told = {tuple(call["spec"]["toolCallId"].split("_")[1:]): call["status"] for call in self.list_calls()}
+        statuses = {call: told[tuple(map(str, call))] for call in every}
+        ends, starts = self.notes.count("end"), self.notes.count("start")
+        assert {call: starts[call] for call in every if starts[call] > 1} == {}, "ran more than once"
+        unknown = {call for call in every if may_be_unknown and statuses[call].get("reason") == "OutcomeUnknown"}
+        lost = {call: statuses[call] for call in every - unknown if ends[call] != 1}
+        assert not lost, f"did not run: {lost}"
+        failed = {call: statuses[call] for call in every - unknown if statuses[call]["phase"] != "Succeeded"}
+        assert not failed, f"ran and failed: {failed}"
+
+    def list_calls(self) -> list[dict[str, Any]]:
+        return self.kubectl.list("taskruntoolcall")
