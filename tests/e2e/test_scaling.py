@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.e2e.support import manifests
 from tests.e2e.support.cluster import SERVICES, Cluster, existing_cluster, running_cluster
 from tests.e2e.support.humanlayer import API_KEY, HumanLayer
 from tests.e2e.support.otlp import SpanStore
-from tests.e2e.support.replicas import run_replicas
+from tests.e2e.support.replicas import read_metrics, run_replicas
 from tests.e2e.support.scaling import Load, counting_over_http, measure, read_backlog, url_of
 from tests.e2e.support.workspace import Workspace
 
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240, func_only=True)]
 CALLS = 10
 """KUBECHAIN_MCP_MAX_CALLS of each replica."""
 SETTINGS = {"KUBECHAIN_MCP_MAX_CALLS": str(CALLS)}
-SECONDS_OF_WORK = int(os.environ.get("KUBECHAIN_TEST_SCALING_SECONDS", "4"))
+SECONDS_OF_WORK = int(os.environ.get("KUBECHAIN_TEST_SCALING_SECONDS", "3"))
 RATIO = float(os.environ.get("KUBECHAIN_TEST_SCALING_RATIO", "2.5"))
 """3.6 on a machine that has nothing else to do; with other tests beside this one it has less to give to four."""
 
@@ -109,7 +110,7 @@ def test_sigkill_of_two_of_four_replicas_loses_nothing_and_repeats_nothing(
     with counting_over_http("http", load.log_of("http")) as http:
         load.apply(stdio(load, maxConcurrency=100), {**http, "spec": {**http["spec"], "maxConcurrency": 100}})
         with run_replicas(cluster, ["mcp-host"] * 3, tmp_path) as replicas:
-            names = {server: load.begin(server, 3, turns=2, parallel=20) for server in ("stdio", "http")}
+            names = {server: load.begin(server, 2, turns=2, parallel=20) for server in ("stdio", "http")}
             eventually(
                 lambda: all(len(load.noted(server)) >= 2 * CALLS for server in ("stdio", "http")), 60, what="load"
             )
@@ -121,22 +122,38 @@ def test_sigkill_of_two_of_four_replicas_loses_nothing_and_repeats_nothing(
                 ended[server] = load.assert_once_or_unknown(names[server], server)
     print(f"how the calls ended: {ended}")
     for server in ("stdio", "http"):
-        assert sum(ended[server].values()) == 3 * 2 * 20
+        assert sum(ended[server].values()) == 2 * 2 * 20
         assert ended[server]["OutcomeUnknown"] <= 2 * CALLS
+
+
+def test_replicas_of_llm_gateway_and_human_bridge_share_the_work_and_finish_that_of_one_that_dies(
+    cluster: Cluster, load: Load, humanlayer: HumanLayer, humanlayer_url: str, tmp_path: Path
+) -> None:
+    apply_people(load, humanlayer_url)
+    load.apply(stdio(load, "approved", approvalContactChannel={"name": "people"}))
+    asked_before = set(humanlayer.function_calls)
+    with run_replicas(cluster, [*["llm-gateway"] * 2, *["human-bridge"] * 2], tmp_path) as replicas:
+        names = load.begin("approved", 30, parallel=1, ms=50, llm_ms=300)
+        eventually(lambda: all(handled(replica.url) for replica in replicas), 60, what="work for all replicas")
+        for victim in (replicas[0], replicas[2]):
+            victim.kill()
+        names += load.begin("approved", 10, parallel=1, ms=50, llm_ms=300)
+        eventually(lambda: len(set(humanlayer.function_calls) - asked_before) >= len(names), 60, what="all are asked")
+        for call in set(humanlayer.function_calls) - asked_before:
+            humanlayer.approve(call)
+        load.wait_finished(names)
+        assert set(load.assert_once_or_unknown(names, "approved")) == {"Succeeded"}
+    asked = Counter(
+        humanlayer.function_calls[i]["spec"]["kwargs"]["task"] for i in set(humanlayer.function_calls) - asked_before
+    )
+    assert asked == dict.fromkeys(names, 1)
 
 
 def test_a_rolling_restart_of_every_service_goes_unnoticed(
     cluster: Cluster, load: Load, humanlayer: HumanLayer, humanlayer_url: str, tmp_path: Path
 ) -> None:
     """For each service at once: a new replica comes, the old one is told to stop and comes back, the new one goes."""
-    key = {"secretKeyRef": {"name": "people", "key": "KEY"}}
-    channel = {
-        "type": "email",
-        "apiKeyFrom": key,
-        "humanLayer": {"baseUrl": humanlayer_url},
-        "email": {"address": "approver@example.com"},
-    }
-    load.kubectl.apply(manifests.secret("people", KEY=API_KEY), manifests.build("ContactChannel", "people", channel))
+    apply_people(load, humanlayer_url)
     humanlayer.answer_at_once = True
     logs = {service: (cluster.logs / f"{service}.log").stat().st_size for service in SERVICES}
     try:
@@ -170,6 +187,24 @@ def test_a_rolling_restart_of_every_service_goes_unnoticed(
     said |= {replica.service: replica.log.read_text(errors="replace") for replica in new}
     wrong = [f"{service}: {line}" for service, text in said.items() for line in text.splitlines() if is_error(line)]
     assert not wrong, "\n".join(wrong)
+
+
+def apply_people(load: Load, humanlayer_url: str) -> None:
+    """ContactChannel ``people``, who are reached through HumanLayer."""
+    channel = {
+        "type": "email",
+        "apiKeyFrom": {"secretKeyRef": {"name": "people", "key": "KEY"}},
+        "humanLayer": {"baseUrl": humanlayer_url},
+        "email": {"address": "approver@example.com"},
+    }
+    load.kubectl.apply(manifests.secret("people", KEY=API_KEY), manifests.build("ContactChannel", "people", channel))
+
+
+def handled(url: str) -> float:
+    """Requests that a replica has dealt with."""
+    lines = read_metrics(url).splitlines()
+    counted = (line for line in lines if line.startswith('kubechain_messages_handled_total{outcome="ok"'))
+    return sum(float(line.rpartition(" ")[2]) for line in counted)
 
 
 def read_from(log: Path, start: int) -> str:

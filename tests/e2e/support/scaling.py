@@ -73,12 +73,14 @@ class Load:
         """maxConcurrency."""
         self.kubectl("patch", "mcpserver", server, "--type=merge", "-p", f'{{"spec": {{"maxConcurrency": {calls}}}}}')
 
-    def begin(self, server: str, tasks: int, *, turns: int = 1, parallel: int = PER_TASK, ms: int = 1000) -> list[str]:
+    def begin(
+        self, server: str, tasks: int, *, turns: int = 1, parallel: int = PER_TASK, ms: int = 1000, llm_ms: int = 0
+    ) -> list[str]:
         """So many Tasks; their names."""
         first = len(self._tasks)
         names = [f"{server}-{first + n:04d}" for n in range(tasks)]
         orders: list[dict[str, Any]] = [
-            {"task": name, "turns": turns, "parallel": parallel, "ms": ms, "llm_ms": 0} for name in names
+            {"task": name, "turns": turns, "parallel": parallel, "ms": ms, "llm_ms": llm_ms} for name in names
         ]
         self.kubectl.apply(*(manifests.task(o["task"], json.dumps(o), server) for o in orders))
         self._tasks += names
