@@ -28,9 +28,16 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = ROOT / "deploy" / "kustomize" / "overlays" / "local-node"
 RELEASE = ROOT / "deploy" / "release" / "latest.yaml"
+POLICIES = ROOT / "deploy" / "kustomize" / "components" / "network-policy" / "policies.yaml"
 PROBE = ROOT / "tests" / "e2e" / "servers" / "probe_server.py"
-LOAD_NAMESPACE, PROBE_NAMESPACE = "kubechain-test-load", "kubechain-test-probe"
+LOAD_NAMESPACE, PROBE_NAMESPACE, STRANGER_NAMESPACE = (
+    "kubechain-test-load",
+    "kubechain-test-probe",
+    "kubechain-test-stranger",
+)
+CONNECT = "import socket; socket.create_connection(('{host}', {port}), 3); print('connected')"
 ROLLOUT_SECONDS = 240.0
+WAIT = ("/app/.venv/bin/python", "-c", "import signal; signal.pause()")
 DONE = "done"
 
 
@@ -41,17 +48,17 @@ def admin(cluster: Cluster) -> Kubectl:
 
 @pytest.fixture(scope="module")
 def older(cluster: Cluster, admin: Kubectl, product: Product) -> Iterator[None]:
-    """The release before this one, as its own file installs it."""
-    text = RELEASE.read_text().replace(f":{VERSION}\n", f":{OLD_VERSION}\n")
+    """The release before this one, by the overlay for a node of one's own."""
+    text = product.kubectl("kustomize", str(OVERLAY)).replace(f":{VERSION}\n", f":{OLD_VERSION}\n")
     assert text.count(OLD_VERSION) >= len(SERVICES)
     product.kubectl("apply", "-f", "-", input=text, timeout=120)
     product.await_available()
     yield
     if cluster.is_disposable:
         return
-    for namespace in (LOAD_NAMESPACE, PROBE_NAMESPACE):
+    for namespace in (LOAD_NAMESPACE, PROBE_NAMESPACE, STRANGER_NAMESPACE):
         admin("delete", "namespace", namespace, "--ignore-not-found", timeout=180)
-    product.kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", timeout=180)
+    product.kubectl("delete", "-f", str(RELEASE), "--ignore-not-found", timeout=180)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +79,7 @@ def test_an_upgrade_in_place_loses_no_task_and_repeats_no_call(load: Load, produ
     assert images_of(product) == {OLD_VERSION}
 
     def upgrade() -> None:
-        product.kubectl("apply", "-k", str(OVERLAY), timeout=120)
+        product.kubectl("apply", "-f", str(RELEASE), timeout=120)
         product.await_available()
 
     names = load.run_during(upgrade, ROLLOUT_SECONDS)
@@ -144,3 +151,34 @@ def assert_contained(tried: dict[str, Any], facts: dict[str, Any]) -> None:
     assert all(seen == [] for seen in tried["processes"].values()), tried["processes"]
     names = facts["environ"]
     assert not [name for name in names if name.startswith(("KUBECHAIN_", "KUBERNETES_", "NATS_"))], sorted(names)
+
+
+def test_behind_its_network_policies_it_works_and_strangers_reach_nothing(
+    load: Load, admin: Kubectl, cluster: Cluster, product: Product, servers: BackgroundLoop
+) -> None:
+    if not cluster.enforces_policies:
+        pytest.skip("whether this cluster enforces NetworkPolicies is not known")
+    admin("create", "namespace", STRANGER_NAMESPACE)
+    stranger = cluster.kubectl(STRANGER_NAMESPACE)
+    stranger("run", "stranger", f"--image=kubechain/task-controller:{VERSION}", "--command", "--", *WAIT)
+    stranger.wait("pod/stranger", timeout=60)
+    doors = [("nats", 4222), ("nats", 8222), ("mcp-host", 8080), ("llm-gateway", 8080)]
+
+    def find_open() -> list[tuple[str, int]]:
+        codes = [CONNECT.format(host=f"{name}.{NAMESPACE}", port=port) for name, port in doors]
+        tried = [stranger.try_run("exec", "stranger", "--", WAIT[0], "-c", code).stdout for code in codes]
+        return [door for door, said in zip(doors, tried, strict=True) if "connected" in said]
+
+    assert find_open() == doors
+    product.kubectl("apply", "-f", str(POLICIES))
+    eventually(lambda: find_open() == [], 30, what="every door closed")
+    # Connections that are open stay so: everybody makes new ones.
+    for service in SERVICES:
+        product.kubectl("rollout", "restart", f"deployment/{service}")
+    product.await_available()
+    # The one port at which a provider may be reached.
+    llm = servers.enter(ScriptedServer(in_turns(Reply("through")), servers.host, 443))
+    stranger.apply(manifests.secret("openai", OPENAI_API_KEY="sk-wall"), manifests.llm(llm.url), manifests.agent())
+    stranger.wait("agent/my-assistant", timeout=60)
+    stranger.apply(manifests.task("walled", "are you there?"))
+    assert stranger.finish("walled", timeout=60)["status"]["output"] == "through"
