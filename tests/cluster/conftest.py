@@ -1,4 +1,4 @@
-"""One cluster for all tests of this folder, with the images that the sources give.
+"""A cluster for each file of this folder, with the images that the sources give: each begins on a bare one.
 
 Where none can be (no root, no container engine for the images), every test is skipped with the reason.
 """
@@ -45,21 +45,31 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def archive() -> Path | None:
+    """The images, unless the cluster has them."""
+    try:
+        return None if has_images() else build_archive()
+    except NoImagesError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, archive: Path | None
+) -> Iterator[Cluster]:
     """A bare cluster whose nodes have the images."""
     try:
-        archive = None if has_images() else build_archive()
         with open_cluster(tmp_path_factory.mktemp("cluster") / "state") as cluster:
             request.session.stash[CLUSTER] = cluster
             if archive:
                 cluster.load_images(archive)
             yield cluster
             del request.session.stash[CLUSTER]
-    except (NoClusterError, NoImagesError) as error:
+    except NoClusterError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def product(cluster: Cluster) -> Product:
     return Product(cluster.kubectl(NAMESPACE))
 

@@ -49,8 +49,9 @@ class Walk:
     people: HumanLayer
 
     def call_of(self, task: str) -> dict[str, Any]:
-        (call,) = self.kubectl.list("taskruntoolcall", "-l", f"kubechain.humanlayer.dev/taskruntoolcall={task}")
-        return call
+        calls = self.kubectl.list("taskruntoolcall", "-l", f"kubechain.humanlayer.dev/taskruntoolcall={task}")
+        assert len(calls) == 1, f"{len(calls)} calls of {task}"
+        return calls[0]
 
     def start(self, task: str = TASK, *, asked: bool = True) -> dict[str, Any]:
         """Create the tutorial's Task under this name; its call once it waits, and its person has been asked."""
