@@ -20,11 +20,3 @@ class Pulse:
     def next(self) -> asyncio.Event:
         """Set by the next beat. To be taken before looking."""
         return self._next
-
-    async def wait(self, next_beat: asyncio.Event, seconds: float) -> None:
-        """Until that beat, at most so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await next_beat.wait()
-        except TimeoutError:
-            return

@@ -20,6 +20,7 @@ from kubechain_common.messages.topology import session_key
 from kubechain_common.messaging import Bus, MessagingError
 from kubechain_common.messaging.codec import decode, encode
 from kubechain_common.messaging.errors import PoisonMessage
+from kubechain_common.runtime.waiting import wait_any_for
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.pulse import Pulse
 from kubechain_mcp_host.roster import Roster
@@ -55,7 +56,8 @@ class Entry:
 class _Held:
     revision: int
     written_at: float
-    seen: tuple[datetime, float]
+    connected_at: datetime
+    """Of the connection over which it was seen to be ours."""
 
 
 class SessionClaims:
@@ -93,7 +95,7 @@ class SessionClaims:
         held = self._held.get(key)
         if held is None:
             return False
-        if key in self._doubtful or not self._roster.is_heard or held.seen[0] != self._bus.connection.connected_at:
+        if key in self._doubtful or not self._roster.is_heard or held.connected_at != self._bus.connection.connected_at:
             return await self._check(key)
         return True
 
@@ -155,13 +157,8 @@ class SessionClaims:
             log.debug("cannot look at sessions", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
             return
-        if self._doubtful:
-            return
-        try:
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await self._look.wait()
-        except TimeoutError:
-            return
+        if not self._doubtful:
+            await wait_any_for(_LOOK_SECONDS, self._look)
 
     async def _check(self, key: str) -> bool:
         self._doubtful.discard(key)
@@ -201,7 +198,7 @@ class SessionClaims:
         return written
 
     def _note(self, revision: int) -> _Held:
-        return _Held(revision, time.monotonic(), (self._bus.connection.connected_at, time.monotonic()))
+        return _Held(revision, time.monotonic(), self._bus.connection.connected_at)
 
 
 def _decode(data: bytes) -> SessionOwner | None:

@@ -14,7 +14,7 @@ from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.kube.informer import Change, Key
 from kubechain_common.messages.topology import session_key
 from kubechain_common.messaging import MessagingError
-from kubechain_common.runtime.waiting import run_unless, wait_any
+from kubechain_common.runtime.waiting import run_unless, wait_any, wait_any_for
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.call_worker import CallWorkers
 from kubechain_mcp_host.connection_pool import ConnectionPool
@@ -145,12 +145,3 @@ class SharedSessions:
             await self._claims.release(key)
         except MessagingError as error:
             log.warning("a session could not be given up; others wait for it", session=key, error=str(error))
-
-
-async def wait_any_for(seconds: float, *events: asyncio.Event) -> None:
-    """Returns once one of the events is set, at most after so many seconds."""
-    try:
-        async with asyncio.timeout(seconds):
-            await wait_any(*events)
-    except TimeoutError:
-        return

@@ -20,7 +20,7 @@ from kubechain_common.messages import ToolRequest
 from kubechain_common.messages.topology import ANY, session_key, task_ended_subject
 from kubechain_common.messaging import Bus, Delivery, MessagingError
 from kubechain_common.messaging.errors import RetryLater
-from kubechain_common.runtime.waiting import run_unless
+from kubechain_common.runtime.waiting import run_unless, wait_any_for
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.connection import ServerConnection
 from kubechain_mcp_host.connection_pool import ConnectionPool
@@ -105,7 +105,7 @@ class TaskSessions:
                     raise RetryLater(_AGAIN_SECONDS, "the replica that has the session could not begin")
                 case HandedOver.NOBODY | HandedOver.REFUSED:
                     # It is gone, cut off, or gives the session up: one of these is heard of, or seen in time.
-                    await self._changes.wait(beat, _RECHECK_SECONDS)
+                    await wait_any_for(_RECHECK_SECONDS, beat)
 
     async def find_hosted(self, key: str) -> HostedSession | None:
         """For a call that another replica hands over: the session, if it is here and goes on. Raises MessagingError."""

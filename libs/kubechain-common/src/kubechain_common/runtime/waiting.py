@@ -18,6 +18,15 @@ async def wait_any(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
+async def wait_any_for(seconds: float, *events: asyncio.Event) -> None:
+    """Returns once one of the events is set, at most after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await wait_any(*events)
+    except TimeoutError:
+        return
+
+
 async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
