@@ -12,6 +12,7 @@ import pytest
 from kubechain_common.messages import Envelope
 from kubechain_common.messages.topology import ConsumerSpec
 from kubechain_common.messaging import Consumer, Delivery
+from kubechain_common.messaging.claims import ClaimStore
 from kubechain_common.messaging.settling import nak_delay
 
 SPEC = ConsumerSpec("STREAM", "durable", "s.>", 16)
@@ -24,6 +25,7 @@ class FakeBus:
         self.connected = True
         self.callbacks: list[Callable[[], None]] = []
         self.connection = SimpleNamespace(nc=client, js=SimpleNamespace(add_consumer=_nothing), ready=_nothing)
+        self.claims = ClaimStore(self.connection.js)
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         self.callbacks.append(callback)

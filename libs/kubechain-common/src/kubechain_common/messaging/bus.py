@@ -167,12 +167,7 @@ class Bus:
             return None
         except errors.ANY as error:
             raise errors.translate(error, f"reading message {sequence}") from error
-        claim, data = codec.claim_of(raw.headers), raw.data or b""
-        if claim is not None:
-            try:
-                data = await self.claims.get(claim)
-            except errors.PayloadLostError as error:
-                raise errors.PoisonMessage(str(error)) from None
+        data = await self.claims.open(raw.headers, raw.data or b"")
         return Delivery(
             message=codec.decode(model, data),
             attempt=1,

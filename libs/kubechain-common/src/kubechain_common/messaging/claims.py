@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import nats.js.errors
@@ -16,7 +17,7 @@ from nats.js import api
 from nats.js.object_store import ObjectStore
 
 from kubechain_common.messages.topology import CLAIMS_BUCKET, CLAIMS_STREAM
-from kubechain_common.messaging import errors
+from kubechain_common.messaging import codec, errors
 from kubechain_common.telemetry.logging import get_logger
 
 _TIMEOUT = 60.0
@@ -52,6 +53,19 @@ class ClaimStore:
                 "it outlived the bucket's age limit, or the bucket was deleted."
             ) from None
         return bytes(result.data or b"")
+
+    async def open(self, headers: Mapping[str, str] | None, data: bytes) -> bytes:
+        """The payload of a message: what it carries, or what its claim check stands for.
+
+        Raises PoisonMessage when that is gone, else the client's errors.
+        """
+        claim = codec.claim_of(headers)
+        if claim is None:
+            return data
+        try:
+            return await self.get(claim)
+        except errors.PayloadLostError as error:
+            raise errors.PoisonMessage(str(error)) from None
 
     async def delete(self, name: str) -> None:
         """Best effort: what stays is bounded by the bucket's age limit."""

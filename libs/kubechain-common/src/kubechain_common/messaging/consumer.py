@@ -348,13 +348,7 @@ class Consumer(Generic[M]):
         return "ok"
 
     async def _open_delivery(self, entry: Entry, raw: Any) -> Delivery[M]:
-        data = entry.data
-        claim = codec.claim_of(raw.headers)
-        if claim is not None:
-            try:
-                data = await self._bus.claims.get(claim)
-            except errors.PayloadLostError as error:
-                raise PoisonMessage(str(error)) from None
+        data = await self._bus.claims.open(raw.headers, entry.data)
         metadata = raw.metadata
         return Delivery(
             message=codec.decode(self._model, data),
