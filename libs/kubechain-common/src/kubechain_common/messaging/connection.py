@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -108,6 +108,21 @@ class Connection:
     def on_reconnect(self, callback: Callback) -> Callback:
         """Call back after each reconnect, once the streams are there; returns a function that ends it."""
         return _register(self._on_reconnect, callback)
+
+    @asynccontextmanager
+    async def listening(self, subject: str, callback: Callable[[Any], Awaitable[None]]) -> AsyncIterator[None]:
+        """Call back with each message of core NATS while the context is entered, also after a reconnect. Raises
+        MessagingError.
+        """
+        try:
+            subscription = await self.nc.subscribe(subject, cb=callback)
+        except errors.ANY as error:
+            raise errors.translate(error, f"listening to {subject}") from error
+        try:
+            yield
+        finally:
+            with suppress(*errors.ANY):
+                await subscription.unsubscribe()
 
     async def ensure_topology(self, timeout: float = REQUEST_TIMEOUT) -> None:
         """Create what is missing and tell the subscribers of ``on_topology_lost`` when something was. Raises

@@ -47,15 +47,8 @@ class Live:
             except Exception:
                 _log.exception("a message that was heard could not be handled", subject=message.subject)
 
-        try:
-            subscription = await self._connection.nc.subscribe(subject, cb=take)
-        except errors.ANY as error:
-            raise errors.translate(error, f"listening to {subject}") from error
-        try:
+        async with self._connection.listening(subject, take):
             yield
-        finally:
-            with suppress(*errors.ANY):
-                await subscription.unsubscribe()
 
 
 class Listener:

@@ -72,15 +72,8 @@ class Peers:
             except errors.PoisonMessage as problem:
                 _log.warning("a question that can not be read", subject=raw.subject, reason=problem.reason)
 
-        try:
-            subscription = await self._connection.nc.subscribe(subject, cb=take)
-        except errors.ANY as error:
-            raise errors.translate(error, f"listening to {subject}") from error
-        try:
+        async with self._connection.listening(subject, take):
             yield
-        finally:
-            with suppress(*errors.ANY):
-                await subscription.unsubscribe()
 
 
 class News(Generic[M]):
