@@ -18,18 +18,44 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(build: Callable[[], Mapping[str, str]], argv: Sequence[str] | None) -> int:
     """Write the files that are built into the directory of the command line, or find the drift."""
-    parser = argparse.ArgumentParser(description="Write generated manifests.")
-    parser.add_argument("directory", type=Path)
+    directory, check = read_arguments(argv)
+    return write_or_check(directory, build(), check=check)
+
+
+def run_on_file(build: Callable[[str], str], argv: Sequence[str] | None) -> int:
+    """The same for one file, from what stands in it (nothing if it is not there)."""
+    file, check = read_arguments(argv)
+    text = file.read_text(encoding="utf-8") if file.is_file() else None
+    wanted = build(text or "")
+    if not check:
+        file.write_text(wanted, encoding="utf-8")
+    elif text != wanted:
+        return tell_drift([file])
+    return 0
+
+
+def read_arguments(argv: Sequence[str] | None) -> tuple[Path, bool]:
+    """Where the generated things are, and whether they are only to be checked."""
+    parser = argparse.ArgumentParser(description="Write what is generated.")
+    parser.add_argument("path", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a file differs")
     arguments = parser.parse_args(argv)
-    files = build()
-    if not arguments.check:
-        write_files(arguments.directory, files)
-        return 0
-    drift = find_drift(arguments.directory, files)
-    for name in drift:
-        print(f"{arguments.directory / name} differs from its source: run `make crds`", file=sys.stderr)
-    return 1 if drift else 0
+    return arguments.path, arguments.check
+
+
+def write_or_check(directory: Path, files: Mapping[str, str], *, check: bool) -> int:
+    """The exit code."""
+    if check:
+        return tell_drift([directory / name for name in find_drift(directory, files)])
+    write_files(directory, files)
+    return 0
+
+
+def tell_drift(files: Sequence[Path]) -> int:
+    """The exit code."""
+    for file in files:
+        print(f"{file} differs from its source: run `make crds`", file=sys.stderr)
+    return 1 if files else 0
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ https://docs.nats.io/running-a-nats-service/configuration#variables
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from kubechain_common.messages.permissions import USERS, build_publish_rights, build_subscribe_rights
 
@@ -65,17 +63,10 @@ def _build_list(subjects: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the file, or with ``--check`` exits with 1 when it differs."""
-    parser = argparse.ArgumentParser(description="Write the users of NATS.")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail when the file differs")
-    arguments = parser.parse_args(argv)
-    text = build_users_config(f"{_HEADER}{_INCLUDE}")
-    if not arguments.check:
-        arguments.file.write_text(text, encoding="utf-8")
-    elif not arguments.file.is_file() or arguments.file.read_text(encoding="utf-8") != text:
-        print(f"{arguments.file} differs from its source: run `make crds`", file=sys.stderr)
-        return 1
-    return 0
+    # Whoever only builds the users does not need the models that come with it.
+    from kubechain_common.crdgen.__main__ import run_on_file
+
+    return run_on_file(lambda _: build_users_config(f"{_HEADER}{_INCLUDE}"), argv)
 
 
 if __name__ == "__main__":
