@@ -13,6 +13,7 @@ from pathlib import Path
 from kubechain_cli.localcluster.certificates import ensure_pki
 from kubechain_cli.localcluster.kubeconfig import write_kubeconfig
 from kubechain_cli.localcluster.tokens import administrator, ensure_tokens, read_token, service_account
+from kubechain_common.testing.tls import handshake
 
 
 def mode_of(path: Path) -> int:
@@ -23,20 +24,7 @@ def test_the_server_is_trusted_for_this_machine(tmp_path: Path) -> None:
     pki = ensure_pki(tmp_path)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pki.serving_cert, pki.serving_key)
-    assert handshake(server, ssl.create_default_context(cafile=str(pki.ca_cert))) == "TLSv1.3"
-
-
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
-    """TLS in memory; returns the version that both agreed on. Raises ssl.SSLError when the client has no trust."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server_side = server.wrap_bio(to_server, to_client, server_side=True)
-    client_side = client.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
-    for side in (client_side, server_side, client_side, server_side):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    return client_side.version()
+    assert handshake(server, ssl.create_default_context(cafile=str(pki.ca_cert)), "127.0.0.1") == "TLSv1.3"
 
 
 def test_keys_are_made_once_and_private(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from kubechain_common.messages.permissions import USERS
 from kubechain_common.policies.rbac.rights import MADE_SECRETS
 from kubechain_common.runtime.bootstrap import decide_secrets, password_secret, server_names
 from kubechain_common.runtime.certificates import build_server_certificate
+from kubechain_common.testing.tls import handshake
 
 CERTIFICATE = {"ca.crt": "ca", "tls.crt": "certificate", "tls.key": "key"}
 
@@ -78,16 +79,3 @@ def test_the_certificate_is_good_for_the_servers_alone(tmp_path: Path, name: str
     else:
         with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
             handshake(context, client, name)
-
-
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str | None:
-    """TLS in memory."""
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server_side = server.wrap_bio(to_server, to_client, server_side=True)
-    client_side = client.wrap_bio(to_client, to_server, server_hostname=name)
-    for side in (client_side, server_side, client_side, server_side):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    return client_side.version()
