@@ -60,10 +60,10 @@ crds: setup ## Write crds/, the policies, roles and NATS users of deploy/kustomi
 	@$(BIN)/python -m kubechain_common.policies.rbac deploy/kustomize/base
 	@$(BIN)/python -m kubechain_common.policies.rbac.docs docs/rbac.md
 	@$(BIN)/python -m kubechain_common.messages.nats_config deploy/kustomize/base/nats/users.conf
-	@$(BIN)/python scripts/release.py
+	@$(BIN)/python -m scripts.release
 
 release: setup ## Write deploy/release/ (VERSION=x for another version, REGISTRY=r before the images' names)
-	@$(BIN)/python scripts/release.py $(VERSION) $(if $(REGISTRY),--registry $(REGISTRY))
+	@$(BIN)/python -m scripts.release $(VERSION) $(if $(REGISTRY),--registry $(REGISTRY))
 
 provider-docs: setup ## Write the generated part of docs/providers.md
 	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md

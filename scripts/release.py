@@ -1,6 +1,6 @@
 """Writes what a cluster is installed from by one `kubectl apply -f`: deploy/release/.
 
-`python scripts/release.py [VERSION] [--registry R] [--check]`
+`python -m scripts.release [VERSION] [--registry R] [--check]`
 
 latest.yaml and v<VERSION>.yaml hold everything, CRDs first; latest-crds.yaml, v<VERSION>-crds.yaml and latest-crd.yaml
 (as the seed spelled it) the CRDs alone. Files of other versions stay as they are.
@@ -9,27 +9,18 @@ latest.yaml and v<VERSION>.yaml hold everything, CRDs first; latest-crds.yaml, v
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from scripts.images.build import NAMES, ROOT, Plan, read_version
+
 KUSTOMIZE = ROOT / "deploy" / "kustomize"
 RELEASE = ROOT / "deploy" / "release"
-IMAGES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge", "nats")
 
 _HEADER = "# KubeChain {version}. GENERATED from deploy/kustomize by `make release`. Do not edit.\n"
-
-
-def read_version() -> str:
-    """The workspace's."""
-    text = (ROOT / "libs" / "kubechain-common" / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r'^version = "([^"]+)"', text, re.MULTILINE)
-    assert found
-    return found[1]
 
 
 def build_files(version: str, registry: str = "") -> dict[str, str]:
@@ -48,9 +39,9 @@ def build_files(version: str, registry: str = "") -> dict[str, str]:
 
 def render_base(version: str, registry: str) -> str:
     """The base with the images of this version."""
-    prefix = f"{registry.rstrip('/')}/" if registry else ""
+    plan = Plan(version, registry)
     images = "".join(
-        f"- {{name: kubechain/{name}, newName: {prefix}kubechain/{name}, newTag: {version!r}}}\n" for name in IMAGES
+        f"- {{name: kubechain/{name}, newName: {plan.repository(name)}, newTag: {version!r}}}\n" for name in NAMES
     )
     with tempfile.TemporaryDirectory(dir=KUSTOMIZE, prefix=".release-") as folder:
         head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nsortOptions: {order: legacy}\n"

@@ -43,7 +43,7 @@ def build_lint_commands() -> list[Command]:
         ("python", "-m", "kubechain_common.crdgen", "crds", "--check"),
         ("python", "-m", "kubechain_common.policies", "deploy/kustomize/policies", "--check"),
         ("python", "-m", "kubechain_common.policies.rbac", "deploy/kustomize/base", "--check"),
-        ("python", "scripts/release.py", "--check"),
+        ("python", "-m", "scripts.release", "--check"),
         ("python", "-m", "kubechain_common.policies.rbac.docs", "docs/rbac.md", "--check"),
         ("python", "-m", "kubechain_common.messages.nats_config", "deploy/kustomize/base/nats/users.conf", "--check"),
     ]

@@ -15,6 +15,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts import release
+from scripts.images.build import NAMES, read_version
 from tests.rendering import COMPONENTS, KUSTOMIZE, OVERLAYS, Object, by_name, of_kind, parse, pod_of, render
 
 from kubechain_common.messages.permissions import USERS
@@ -262,7 +263,7 @@ def test_policies_let_through_what_the_services_need_and_little_else() -> None:
 
 
 def test_the_release_is_what_the_base_is_in_the_version_of_the_workspace() -> None:
-    version = release.read_version()
+    version = read_version()
     images = {pod_of(o)["containers"][0]["image"] for o in of_kind(render("base"), *WORKLOADS)}
     assert {image.rpartition(":")[2] for image in images} == {version}
     whole = list(parse((release.RELEASE / "latest.yaml").read_text()))
@@ -279,7 +280,7 @@ def test_another_release_changes_the_images_and_nothing_else() -> None:
     assert set(files) == {"latest.yaml", "v9.9.9.yaml", "latest-crds.yaml", "v9.9.9-crds.yaml", "latest-crd.yaml"}
     whole = list(parse(files["latest.yaml"]))
     images = {pod_of(o)["containers"][0]["image"] for o in of_kind(whole, *WORKLOADS)}
-    assert images == {f"registry.example/team/kubechain/{name}:9.9.9" for name in release.IMAGES}
-    version = release.read_version()
+    assert images == {f"registry.example/team/kubechain/{name}:9.9.9" for name in NAMES}
+    version = read_version()
     back = files["latest.yaml"].replace("registry.example/team/", "").replace("9.9.9", version)
     assert back == (release.RELEASE / "latest.yaml").read_text()

@@ -26,8 +26,11 @@ class Plan:
     base: str = ""
     """Empty: whatever `base.find_base` finds."""
 
+    def repository(self, name: str) -> str:
+        return f"{self.registry.rstrip('/') + '/' if self.registry else ''}kubechain/{name}"
+
     def tag(self, name: str) -> str:
-        return f"{self.registry.rstrip('/') + '/' if self.registry else ''}kubechain/{name}:{self.version}"
+        return f"{self.repository(name)}:{self.version}"
 
 
 def read_version() -> str:
