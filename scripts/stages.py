@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -161,6 +162,8 @@ def main(names: Sequence[str]) -> int:
     if unknown or not names:
         print(f"stages: name one or more of {', '.join(STAGES)}; got {' '.join(unknown) or 'none'}", file=sys.stderr)
         return 2
+    # The tests start hundreds of Python processes, and compiling what they import is half of what a start costs.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     lines = []
     for name in names:
         print(f"\n== {name}", flush=True)

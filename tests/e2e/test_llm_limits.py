@@ -189,7 +189,7 @@ def most_within(times: Sequence[float], seconds: float) -> int:
 def test_the_rate_limit_is_kept_by_all_replicas_together(place: Place) -> None:
     """No minute, as the provider counts, has over a tenth more than the limit, and nothing of it is wasted.
 
-    A short run has no minute; in its seconds, the burst that a minute may have is allowed for as it is.
+    A short run has no minute; its seconds may have a tenth more, too, and the burst of a minute as it is.
     """
     per_minute = 300
     llm = place.serve(delay=0.1)
@@ -201,7 +201,7 @@ def test_the_rate_limit_is_kept_by_all_replicas_together(place: Place) -> None:
     times = [call.at for call in llm.calls]
     assert len(times) == RATE_TASKS
     span = max(times) - min(times)
-    assert most_within(times, 60.0) <= per_minute * min(1.1, span / 60 * 1.05 + BURST / 60) + 1
+    assert most_within(times, 60.0) <= per_minute * min(1.1, span / 60 * 1.1 + BURST / 60) + 1
     assert most_within(times, 10.0) <= per_minute / 60 * (10 + BURST) * 1.1
     assert span <= RATE_TASKS * 60 / per_minute * 1.1 + 2, f"{RATE_TASKS} calls took {span:.1f} s"
     metrics = read_metrics(place.replicas[0])

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240, func_only=True)]
 CALLS = 10
 """KUBECHAIN_MCP_MAX_CALLS of each replica."""
 SETTINGS = {"KUBECHAIN_MCP_MAX_CALLS": str(CALLS)}
-SECONDS_OF_WORK = int(os.environ.get("KUBECHAIN_TEST_SCALING_SECONDS", "3"))
+SECONDS_OF_WORK = int(os.environ.get("KUBECHAIN_TEST_SCALING_SECONDS", "4"))
 RATIO = float(os.environ.get("KUBECHAIN_TEST_SCALING_RATIO", "2.5"))
 """3.6 on a machine that has nothing else to do; with other tests beside this one it has less to give to four."""
 

@@ -73,6 +73,7 @@ def find_ours(kubectl: Kubectl) -> set[str]:
     return {name for name in found.stdout.split() if "kubechain" in name}
 
 
+@pytest.mark.requirement("cleanup-definitions")
 def test_one_file_installs_everything_and_takes_it_away_again(bare: Kubectl) -> None:
     assert find_ours(bare) == set()
     applied = bare("apply", "-f", str(RELEASE))

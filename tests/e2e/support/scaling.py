@@ -135,7 +135,11 @@ class Load:
 
 
 def measure(load: Load, server: str, calls: int, places: int, backlog_url: str) -> float:
-    """Calls of a second each that are done per second by so many places, which are all taken: of a queue of so many."""
+    """Calls of a second each that are done per second by so many places, which are all taken: of a queue of so many.
+
+    ``calls`` are whole Tasks: a multiple of PER_TASK.
+    """
+    assert calls % PER_TASK == 0
     load.limit(server, 1)
     known = len(load.noted(server))
     names = load.begin(server, calls // PER_TASK)
