@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from kubechain_common.testing.builders import build_mcp_server
 from kubechain_mcp_host.errors import InvalidSpecError
-from kubechain_mcp_host.guard import landlock
+from kubechain_mcp_host.guard import landlock, meter
 from kubechain_mcp_host.guard.limits import PERIOD, CpuBudget, describe_excess
 from kubechain_mcp_host.guard.orders import Orders, parse_orders
 from kubechain_mcp_host.isolation import find_nats_ports, is_below, plan_isolation
@@ -135,6 +136,24 @@ def test_words_for_too_much_memory() -> None:
         describe_excess(612 * 2**20, 512 * 2**20)
         == "the server used 612Mi of memory, its limit is 512Mi (spec.resources.limits.memory)"
     )
+
+
+def test_a_process_that_ends_while_it_is_measured_uses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pages are shared with its parent, which counts them; the kernel has nothing more to say of them."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    told = {
+        "/proc/1/statm": [b"1 100 1"],
+        "/proc/1/smaps_rollup": [f"Pss: {100 * page // 1024} kB".encode()],
+        "/proc/2/statm": [b"1 100 1", b"0 0 0"],
+    }
+
+    def read(path: str) -> bytes:
+        if path not in told:
+            raise ProcessLookupError(errno.ESRCH, "No such process", path)
+        return told[path].pop(0)
+
+    monkeypatch.setattr(meter, "read", read)
+    assert meter.measure_memory([1, 2], limit=150 * page) == 100 * page
 
 
 def test_rights_by_abi() -> None:

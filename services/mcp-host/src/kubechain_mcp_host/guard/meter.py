@@ -12,10 +12,10 @@ def measure_memory(pids: "list[int]", limit: int) -> int:
     """Bytes in memory. Pages that several share count once, but that is dear to find out: only a sum over ``limit`` is
     looked into.
     """
-    resident = {pid: _resident(pid) for pid in pids}
-    if sum(resident.values()) <= limit:
-        return sum(resident.values())
-    return sum(_proportional(pid, size) for pid, size in resident.items())
+    resident = sum(_resident(pid) for pid in pids)
+    if resident <= limit:
+        return resident
+    return sum(_proportional(pid) for pid in pids)
 
 
 def measure_cpu(pids: "list[int]") -> float:
@@ -31,15 +31,18 @@ def _resident(pid: int) -> int:
         return 0
 
 
-def _proportional(pid: int, resident: int) -> int:
-    """The process's share of its pages; all of them where it does not let us see (it has changed its user, say)."""
+def _proportional(pid: int) -> int:
+    """The process's share of its pages; all of them where it does not let us see (it has changed its user, say).
+
+    None if it has just ended: its pages are no longer its own.
+    """
     try:
         for line in read(f"/proc/{pid}/smaps_rollup").splitlines():
             if line.startswith(b"Pss:"):
                 return int(line.split()[1]) * 1024
     except (OSError, IndexError, ValueError):
         pass
-    return resident
+    return _resident(pid)
 
 
 def _cpu_ticks(pid: int) -> int:
