@@ -1,4 +1,5 @@
-"""A cluster for each file of this folder, with the images that the sources give: each begins on a bare one.
+"""One cluster for this folder, with the images that the sources give. Each file leaves it bare, and the last one goes
+with it: loading the images takes longer than most of what is tested.
 
 Where none can be (no root, no container engine for the images), every test is skipped with the reason.
 """
@@ -53,11 +54,11 @@ def archive() -> Path | None:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, archive: Path | None
 ) -> Iterator[Cluster]:
-    """A bare cluster whose nodes have the images."""
+    """A cluster whose nodes have the images."""
     try:
         with open_cluster(tmp_path_factory.mktemp("cluster") / "state") as cluster:
             request.session.stash[CLUSTER] = cluster
