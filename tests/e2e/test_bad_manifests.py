@@ -6,9 +6,7 @@ tests/integration.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.e2e.support import manifests
@@ -22,7 +20,7 @@ from kubechain_common.testing.eventually import eventually
 pytestmark = pytest.mark.e2e
 
 CORPUS = Path(__file__).resolve().parents[1] / "corpus" / "met"
-KINDS = "llm,mcpserver,agent,task,taskruntoolcall,events"
+KINDS = ("llm", "mcpserver", "agent", "task", "taskruntoolcall", "events")
 SECONDS = 30.0
 
 
@@ -42,7 +40,7 @@ def test_what_no_schema_refuses_is_met_with_a_sentence(workspace: Workspace) -> 
     workspace.kubectl("apply", "-f", str(CORPUS))
 
     def find_unmet() -> list[str]:
-        items: list[dict[str, Any]] = json.loads(workspace.kubectl("get", KINDS, "-o", "json"))["items"]
+        items = [item for kind in KINDS for item in workspace.kubectl.list(kind)]
         status = {(i["kind"].lower(), i["metadata"]["name"]): i.get("status", {}) for i in items}
         told = {
             (i["involvedObject"]["kind"].lower(), i["involvedObject"]["name"], i["reason"])

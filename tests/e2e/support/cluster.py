@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kubechain_cli.localcluster.layout import Layout
-from kubechain_cli.localcluster.state import read_running_state
+from kubechain_cli.localcluster.state import ClusterState, read_running_state
 from kubechain_common.testing.eventually import eventually
 
 SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
@@ -59,11 +58,13 @@ class Cluster:
         return str(self.status()["pageUrl"])
 
     def status(self) -> dict[str, Any]:
-        """`kubechain status -o json`."""
-        shown = self.run_cli("status", "-o", "json")
-        assert shown.returncode in (0, 1), shown.stderr
-        status: dict[str, Any] = json.loads(shown.stdout)
-        return status
+        """What `kubechain status -o json` prints, without a process for each look."""
+        return self._state().to_status()
+
+    def _state(self) -> ClusterState:
+        state = read_running_state(Layout.at(self.state_dir))
+        assert state is not None, "the supervisor died, or nothing runs"
+        return state
 
     def process(self, name: str) -> dict[str, Any]:
         """What the status says of one process."""
@@ -73,9 +74,7 @@ class Cluster:
         """Return once the supervisor has the process running and ready again under another pid."""
 
         def is_back() -> bool:
-            state = read_running_state(Layout.at(self.state_dir))
-            assert state is not None, "the supervisor died"
-            process = next(p for p in state.processes if p.name == name)
+            process = next(p for p in self._state().processes if p.name == name)
             return process.ready and process.pid != old_pid
 
         eventually(is_back, timeout, what=f"{name} back after pid {old_pid} was killed")
@@ -87,9 +86,7 @@ class Cluster:
         """
 
         def find_pid() -> int | None:
-            state = read_running_state(Layout.at(self.state_dir))
-            assert state is not None, "the supervisor died"
-            process = next(p for p in state.processes if p.name == name)
+            process = next(p for p in self._state().processes if p.name == name)
             return process.pid if process.ready and process.pid != killed else None
 
         pid = eventually(find_pid, timeout, what=f"{name} back after pid {killed} was killed")

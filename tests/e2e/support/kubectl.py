@@ -1,4 +1,4 @@
-"""The real kubectl, as a person uses it: apply YAML, get tables, describe, wait."""
+"""The real kubectl, as a person uses it: apply YAML, get tables, describe, wait. Objects are read without it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.support.cluster import find_kubectl
+from tests.e2e.support.reader import NotReadableError, reader_of
 
 Manifest = Mapping[str, Any]
 
@@ -21,6 +22,7 @@ class Kubectl:
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         self._base = [find_kubectl(), "--kubeconfig", str(kubeconfig), "--namespace", namespace]
         self.namespace = namespace
+        self._reader = reader_of(kubeconfig)
 
     def try_run(
         self, *arguments: str, input: str | None = None, timeout: float = 60.0
@@ -47,13 +49,19 @@ class Kubectl:
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """The object."""
-        found: dict[str, Any] = json.loads(self("get", kind, name, "-o", "json"))
-        return found
+        try:
+            return self._reader.get(self.namespace, kind, name)
+        except NotReadableError:
+            found: dict[str, Any] = json.loads(self("get", kind, name, "-o", "json"))
+            return found
 
     def list(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
         """All objects of the kind, or those that the arguments select."""
-        items: list[dict[str, Any]] = json.loads(self("get", kind, *arguments, "-o", "json"))["items"]
-        return items
+        try:
+            return self._reader.list(self.namespace, kind, arguments)
+        except NotReadableError:
+            items: list[dict[str, Any]] = json.loads(self("get", kind, *arguments, "-o", "json"))["items"]
+            return items
 
     def wait(self, target: str, condition: str = "condition=Ready", timeout: float = WAIT_SECONDS) -> None:
         """`kubectl wait --for=...`; a failure shows the object."""

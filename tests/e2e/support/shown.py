@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.witness import texts
 
-KINDS = "task,taskruntoolcall,mcpserver,agent,events"
+KINDS = ("task", "taskruntoolcall", "mcpserver", "agent", "events")
 
 
 class Shown:
@@ -21,7 +20,7 @@ class Shown:
         return list(self._texts(names))
 
     def _texts(self, names: tuple[str, ...]) -> Iterator[str]:
-        for item in json.loads(self._kubectl("get", KINDS, "-o", "json"))["items"]:
+        for item in (item for kind in KINDS for item in self._kubectl.list(kind)):
             if item["kind"] == "Event":
                 if item["involvedObject"]["name"].startswith(names):
                     yield from (item["reason"], item["message"])
