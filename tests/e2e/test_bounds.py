@@ -20,7 +20,7 @@ from kubechain_common.testing.eventually import eventually
 pytestmark = pytest.mark.e2e
 
 LONG_MS = 60_000
-SOON = 5.0
+SOON = 15.0
 TTL = 4
 DEADLINE = "The Task was active longer than its deadline of 2 s"
 
