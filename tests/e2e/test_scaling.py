@@ -134,7 +134,14 @@ def test_replicas_of_llm_gateway_and_human_bridge_share_the_work_and_finish_that
     asked_before = set(humanlayer.function_calls)
     with run_replicas(cluster, [*["llm-gateway"] * 2, *["human-bridge"] * 2], tmp_path) as replicas:
         names = load.begin("approved", 30, parallel=1, ms=50, llm_ms=300)
-        eventually(lambda: all(handled(replica.url) for replica in replicas), 60, what="work for all replicas")
+
+        def have_all_worked() -> bool:
+            if all(handled(replica.url) for replica in replicas):
+                return True
+            names.extend(load.begin("approved", 5, parallel=1, ms=50, llm_ms=300))
+            return False
+
+        eventually(have_all_worked, 60, what="work for all replicas", interval=0.5)
         for victim in (replicas[0], replicas[2]):
             victim.kill()
         names += load.begin("approved", 10, parallel=1, ms=50, llm_ms=300)

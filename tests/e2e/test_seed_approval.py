@@ -59,9 +59,10 @@ class Walk:
 
         def waiting() -> dict[str, Any]:
             call = self.call_of(task)
-            assert call["status"]["status"] == "AwaitingHumanApproval"
-            conditions = {c["type"]: c["status"] for c in call["status"].get("conditions", [])}
-            assert not asked or conditions.get("HumanAsked") == "True", call["status"]
+            status = call.get("status", {})
+            assert status.get("status") == "AwaitingHumanApproval", status
+            conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+            assert not asked or conditions.get("HumanAsked") == "True", status
             return call
 
         return eventually(waiting, 30, what=f"the tool call of {task} waiting for approval")
