@@ -1,7 +1,7 @@
 """A stdio MCP server that notes every execution of its tool in a file, before and after: the witness of the tests.
 
-`counting_server.py FILE [PORT]`; with a port over streamable HTTP instead of stdio. Each line is JSON: the event
-(start, end or interrupted), the idempotency key and the arguments.
+`counting_server.py FILE`. Each line is JSON: the event (start, end or interrupted), the idempotency key and the
+arguments.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import json
 import os
 import sys
 import time
-
-from mcp.server.mcpserver import Context, MCPServer
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 IDEMPOTENCY_KEY = "kubechain.humanlayer.dev/idempotency-key"
-
-server = MCPServer("counting", log_level="ERROR")
 
 
 def note(event: str, **fields: object) -> None:
@@ -25,10 +24,8 @@ def note(event: str, **fields: object) -> None:
         log.write(line.encode())
 
 
-@server.tool()
-async def count(task: str, turn: int, index: int, ms: int, ctx: Context) -> str:
+async def count(meta: Mapping[str, Any], task: str, turn: int, index: int, ms: int) -> str:
     """Takes ``ms`` milliseconds, and says which call it was."""
-    meta = dict(ctx.request_context.meta or {})
     call = {"key": meta.get(IDEMPOTENCY_KEY), "task": task, "turn": turn, "index": index}
     note("start", **call)
     try:
@@ -41,7 +38,10 @@ async def count(task: str, turn: int, index: int, ms: int, ctx: Context) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[2]))
-    else:
-        server.run("stdio")
+    # Run as a file, so that it needs nothing of the working directory.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+    from tests.chaos.servers.stdio import StdioServer
+
+    server = StdioServer("counting")
+    server.tool()(count)
+    server.run()

@@ -175,7 +175,7 @@ def counting_over_http(name: str, log: Path) -> Iterator[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    script = manifests.SERVERS / "counting_server.py"
+    script = manifests.SERVERS / "counting_http_server.py"
     with subprocess.Popen([sys.executable, str(script), str(log), str(port)], stderr=subprocess.DEVNULL) as process:
         try:
             eventually(lambda: _accepts(port), 30, what="the HTTP server")
