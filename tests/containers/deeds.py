@@ -17,6 +17,7 @@ from tests.containers.box import Box
 from tests.containers.product import Product
 
 from kubechain_common.messages.topology import LLM_REQUESTS
+from kubechain_common.testing.eventually import eventually
 
 Choose = Callable[[Product], Box]
 
@@ -92,8 +93,10 @@ def only_node(product: Product) -> Box:
 
 
 def leader(product: Product) -> Box:
-    """Of the stream with the requests to the LLM."""
-    return nats.find_leader(product.nats, REQUESTS)
+    """Of the stream with the requests to the LLM; after a deed, the others may be choosing one yet."""
+    found = eventually(lambda: nats.find_leader(product.nats, REQUESTS), BACK_SECONDS, what=f"a leader of {REQUESTS}")
+    assert found is not None
+    return found
 
 
 def follower(product: Product) -> Box:
