@@ -17,11 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
-CORES = os.cpu_count() or 1
-PRODUCTS = min(4, CORES + 1)
-"""Whole products side by side. Much of a test is waiting, so one more than there are cores; each takes a gigabyte and a
-half, so no more than four.
-"""
+CLUSTERS = 4
+"""At most so many whole products side by side: each takes a gigabyte and a half."""
 
 Command = tuple[str, ...]
 
@@ -87,15 +84,14 @@ def run_pytest(*selection: str) -> Outcome:
     return Outcome(code == 0, summary)
 
 
-def run_side_by_side(processes: int, *selection: str) -> Outcome:
-    """So many pytest processes; each takes whole files, and starts what the tests of its files stand on."""
-    return run_pytest("-n", str(processes), "--dist", "loadfile", *selection)
+def run_side_by_side(*selection: str) -> Outcome:
+    """A pytest process per core; each takes whole files, and starts what the tests of its files stand on."""
+    return run_pytest("-n", "auto", "--dist", "loadfile", *selection)
 
 
 def run_unit() -> Outcome:
     alone = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
     return run_side_by_side(
-        CORES,
         "libs",
         "services",
         "tests/model",
@@ -106,12 +102,12 @@ def run_unit() -> Outcome:
 
 
 def run_integration() -> Outcome:
-    return run_side_by_side(PRODUCTS, "libs", "services", "tests/integration", "-m", "integration")
+    return run_side_by_side("libs", "services", "tests/integration", "-m", "integration")
 
 
 def run_e2e() -> Outcome:
     # In the order of the conftest: by itself xdist begins with the files that have most tests, not the longest ones.
-    return run_side_by_side(PRODUCTS, "--no-loadscope-reorder", "tests/e2e", "-m", "e2e")
+    return run_side_by_side("--no-loadscope-reorder", "--maxprocesses", str(CLUSTERS), "tests/e2e", "-m", "e2e")
 
 
 def run_chaos() -> Outcome:
