@@ -90,7 +90,10 @@ def place(cluster: Cluster, servers: BackgroundLoop, tmp_path_factory: pytest.Te
     admin("create", "namespace", namespace)
     logs: Path = tmp_path_factory.mktemp("replicas")
     with more_replicas(cluster, "llm-gateway", REPLICAS - 1, namespace, logs) as urls:
-        yield Place(Workspace(cluster, servers, namespace), servers, urls)
+        workspace = Workspace(cluster, servers, namespace)
+        yield Place(workspace, servers, urls)
+    # The Events of hundreds of Tasks that wait to be written would keep the next tests waiting.
+    workspace.kill("task-controller")
     admin("delete", "namespace", namespace, "--wait=false")
 
 
