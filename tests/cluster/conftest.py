@@ -46,31 +46,21 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session")
-def archive() -> Path | None:
-    """The images, unless the cluster has them."""
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A bare cluster whose nodes have the images."""
     try:
-        return None if has_images() else build_archive()
-    except NoImagesError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def cluster(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, archive: Path | None
-) -> Iterator[Cluster]:
-    """A cluster whose nodes have the images."""
-    try:
+        archive = None if has_images() else build_archive()
         with open_cluster(tmp_path_factory.mktemp("cluster") / "state") as cluster:
             request.session.stash[CLUSTER] = cluster
             if archive:
                 cluster.load_images(archive)
             yield cluster
             del request.session.stash[CLUSTER]
-    except NoClusterError as error:
+    except (NoClusterError, NoImagesError) as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def product(cluster: Cluster) -> Product:
     return Product(cluster.kubectl(NAMESPACE))
 

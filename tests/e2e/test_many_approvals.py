@@ -76,9 +76,9 @@ async def test_a_thousand_tasks_wait_for_approval(
     log = guarded_agent(workspace, tmp_path)
     async with KubeClient.connect("kubechain-tests") as kube, following(kube, workspace) as (tasks, calls):
         await asyncio.to_thread(kill_all, workspace)
-        await begin(kube, workspace, calls, range(FIRST))
+        await begin(kube, workspace, tasks, calls, range(FIRST))
         few = await calm_load(workspace)
-        await begin(kube, workspace, calls, range(FIRST, TASKS))
+        await begin(kube, workspace, tasks, calls, range(FIRST, TASKS))
 
         waiting = await calm_load(workspace)
         await asyncio.sleep(CALM_SECONDS)
@@ -97,7 +97,7 @@ async def test_a_thousand_tasks_wait_for_approval(
         names = sorted(before)
         await each(range(TASKS), lambda i: approve(kube, workspace, names[i]))
         await until(
-            lambda: all(task.finished for task in tasks.list()), FINISH_SECONDS, what=lambda: describe(calls, tasks)
+            lambda: all(task.finished for task in tasks.list()), FINISH_SECONDS, what=lambda: describe(tasks, calls)
         )
         assert Counter(task.status.phase for task in tasks.list()) == {"FinalAnswer": TASKS}
     assert Counter(log.of("start")) == {(f"wait-{i:04d}", 0): 1 for i in range(TASKS)}
@@ -108,11 +108,15 @@ async def test_a_thousand_tasks_wait_for_approval(
 
 
 async def begin(
-    kube: KubeClient, workspace: Workspace, calls: Informer[TaskRunToolCall], numbers: Sequence[int]
+    kube: KubeClient,
+    workspace: Workspace,
+    tasks: Informer[Task],
+    calls: Informer[TaskRunToolCall],
+    numbers: Sequence[int],
 ) -> None:
     """The Tasks of these numbers, until a person has been asked about each."""
     await each(numbers, lambda i: kube.create(build_task(workspace, i)))
-    await until(lambda: count_asked(calls) == numbers[-1] + 1, CREATE_SECONDS, what=lambda: describe(calls))
+    await until(lambda: count_asked(calls) == numbers[-1] + 1, CREATE_SECONDS, what=lambda: describe(tasks, calls))
 
 
 def guarded_agent(workspace: Workspace, folder: Path) -> ToolLog:
@@ -171,10 +175,10 @@ def count_asked(calls: Informer[TaskRunToolCall]) -> int:
     )
 
 
-def describe(calls: Informer[TaskRunToolCall], tasks: Informer[Task] | None = None) -> str:
+def describe(tasks: Informer[Task], calls: Informer[TaskRunToolCall]) -> str:
+    states = Counter((t.status.phase, t.status.status_detail) for t in tasks.list())
     waits = Counter((c.status.status, c.status.status_detail) for c in calls.list())
-    states = Counter((t.status.phase, t.status.status_detail) for t in tasks.list()) if tasks else {}
-    return f"{count_asked(calls)} asked; calls {dict(waits)}; Tasks {dict(states)}"
+    return f"{count_asked(calls)} of {TASKS} asked; Tasks {dict(states)}; calls {dict(waits)}"
 
 
 def kill_all(workspace: Workspace) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kubechain_cli.localcluster.layout import Layout
-from kubechain_cli.localcluster.state import ClusterState, read_running_state
+from kubechain_cli.localcluster.state import ClusterState, ProcessState, read_running_state
 from kubechain_common.testing.eventually import eventually
 
 SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
@@ -59,22 +59,25 @@ class Cluster:
 
     def status(self) -> dict[str, Any]:
         """What `kubechain status -o json` prints, without a process for each look."""
-        return self._state().to_status()
+        return self._read_state().to_status()
 
-    def _state(self) -> ClusterState:
+    def process(self, name: str) -> dict[str, Any]:
+        """What the status says of one process."""
+        return self._read_process(name).to_status()
+
+    def _read_state(self) -> ClusterState:
         state = read_running_state(Layout.at(self.state_dir))
         assert state is not None, "the supervisor died, or nothing runs"
         return state
 
-    def process(self, name: str) -> dict[str, Any]:
-        """What the status says of one process."""
-        return next(process for process in self.status()["processes"] if process["name"] == name)
+    def _read_process(self, name: str) -> ProcessState:
+        return next(process for process in self._read_state().processes if process.name == name)
 
     def wait_restarted(self, name: str, old_pid: int, timeout: float = 30.0) -> None:
         """Return once the supervisor has the process running and ready again under another pid."""
 
         def is_back() -> bool:
-            process = next(p for p in self._state().processes if p.name == name)
+            process = self._read_process(name)
             return process.ready and process.pid != old_pid
 
         eventually(is_back, timeout, what=f"{name} back after pid {old_pid} was killed")
@@ -86,7 +89,7 @@ class Cluster:
         """
 
         def find_pid() -> int | None:
-            process = next(p for p in self._state().processes if p.name == name)
+            process = self._read_process(name)
             return process.pid if process.ready and process.pid != killed else None
 
         pid = eventually(find_pid, timeout, what=f"{name} back after pid {killed} was killed")
