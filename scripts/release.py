@@ -9,6 +9,8 @@ latest.yaml and v<VERSION>.yaml hold everything, CRDs first; latest-crds.yaml, v
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -45,9 +47,20 @@ def render_base(version: str, registry: str) -> str:
     )
     with tempfile.TemporaryDirectory(dir=KUSTOMIZE, prefix=".release-") as folder:
         head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nsortOptions: {order: legacy}\n"
-        text = f"{head}resources: [../base]\nimages:\n{images}"
+        text = f"{head}resources: [../base]\nimages:\n{images}patches:\n{build_renaming(version)}"
         (Path(folder) / "kustomization.yaml").write_text(text, encoding="utf-8")
         return render(Path(folder))
+
+
+def build_renaming(version: str) -> str:
+    """The Job that makes the Secrets gets the name of this version: what a Job runs can not be changed afterwards."""
+    change = json.dumps([{"op": "replace", "path": "/metadata/name", "value": job_name(version)}])
+    return f"- target: {{kind: Job}}\n  options: {{allowNameChange: true}}\n  patch: '{change}'\n"
+
+
+def job_name(version: str) -> str:
+    """Fit for the label that Kubernetes makes of it."""
+    return f"kubechain-bootstrap-{re.sub('[^a-z0-9]+', '-', version.lower()).strip('-')}"
 
 
 def render(folder: Path) -> str:

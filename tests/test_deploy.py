@@ -22,6 +22,7 @@ from kubechain_common.messages.permissions import USERS
 from kubechain_common.policies.rbac import NAMESPACE, SERVICES
 
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
+JOB = release.job_name(read_version())
 DEFAULT_DRAIN_SECONDS = 20
 AUTOSCALED = {"mcp-host", "llm-gateway", "human-bridge"}
 CLUSTER_SCOPED = re.compile("Cluster|Namespace|CustomResourceDefinition|AdmissionPolicy")
@@ -38,7 +39,7 @@ def test_an_overlay_has_everything(overlay: str) -> None:
     for kind in ("Service", "ServiceAccount", "PodDisruptionBudget"):
         assert {*SERVICES, "nats"} <= set(by_name(objects, kind)), kind
     assert set(by_name(objects, "StatefulSet")) == {"nats"}
-    assert set(by_name(objects, "Job")) == {"kubechain-bootstrap"}
+    assert set(by_name(objects, "Job")) == {JOB}
     assert len(of_kind(objects, "CustomResourceDefinition")) == 6
     assert {"kubechain-view", "kubechain-edit", "kubechain-approver"} <= set(by_name(objects, "ClusterRole"))
 
@@ -86,7 +87,7 @@ def test_a_token_is_where_it_is_used_and_nowhere_else(overlay: str) -> None:
     mounting = {
         o["metadata"]["name"] for o in of_kind(objects, *WORKLOADS) if pod_of(o)["automountServiceAccountToken"]
     }
-    assert mounting == {*SERVICES, "kubechain-bootstrap"}
+    assert mounting == {*SERVICES, JOB}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -165,7 +166,7 @@ def test_production_has_three_brokers_and_two_of_each_service() -> None:
 
 def test_production_speaks_tls() -> None:
     objects = render("overlays/production")
-    assert pod_of(by_name(objects, "Job")["kubechain-bootstrap"])["containers"][0]["args"] == ["--tls"]
+    assert pod_of(by_name(objects, "Job")[JOB])["containers"][0]["args"] == ["--tls"]
     config = next(o for o in of_kind(objects, "ConfigMap") if o["metadata"]["name"].startswith("nats-"))["data"]
     assert "handshake_first: true" in config["tls.conf"]
     assert "verify: true" in config["cluster.conf"]
@@ -275,12 +276,13 @@ def test_the_release_is_what_the_base_is_in_the_version_of_the_workspace() -> No
     assert {o["kind"] for o in parse(crds)} == {"CustomResourceDefinition"}
 
 
-def test_another_release_changes_the_images_and_nothing_else() -> None:
+def test_another_release_changes_the_images_and_the_name_of_the_job_and_nothing_else() -> None:
     files = release.build_files("9.9.9", "registry.example/team")
     assert set(files) == {"latest.yaml", "v9.9.9.yaml", "latest-crds.yaml", "v9.9.9-crds.yaml", "latest-crd.yaml"}
     whole = list(parse(files["latest.yaml"]))
     images = {pod_of(o)["containers"][0]["image"] for o in of_kind(whole, *WORKLOADS)}
     assert images == {f"registry.example/team/kubechain/{name}:9.9.9" for name in NAMES}
-    version = read_version()
-    back = files["latest.yaml"].replace("registry.example/team/", "").replace("9.9.9", version)
+    assert set(by_name(whole, "Job")) == {"kubechain-bootstrap-9-9-9"}
+    back = files["latest.yaml"].replace("registry.example/team/", "").replace("9.9.9", read_version())
+    back = back.replace("kubechain-bootstrap-9-9-9", JOB)
     assert back == (release.RELEASE / "latest.yaml").read_text()

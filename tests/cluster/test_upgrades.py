@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts.release import job_name
 from tests.cluster.support.clusters import Cluster
 from tests.cluster.support.images import OLD_VERSION, VERSION
 from tests.cluster.support.load import Load
@@ -50,6 +51,7 @@ def admin(cluster: Cluster) -> Kubectl:
 def older(cluster: Cluster, admin: Kubectl, product: Product) -> Iterator[None]:
     """The release before this one, by the overlay for a node of one's own."""
     text = product.kubectl("kustomize", str(OVERLAY)).replace(f":{VERSION}\n", f":{OLD_VERSION}\n")
+    text = text.replace(job_name(VERSION), job_name(OLD_VERSION))
     assert text.count(OLD_VERSION) >= len(SERVICES)
     product.kubectl("apply", "-f", "-", input=text, timeout=120)
     product.await_available()
@@ -70,8 +72,10 @@ def load(older: None, admin: Kubectl, servers: BackgroundLoop, cluster: Cluster)
 
 
 def images_of(product: Product) -> set[str]:
-    """What the pods of the services run."""
-    pods = product.kubectl.list("pods", "-l", "app.kubernetes.io/part-of=kubechain")
+    """What the pods of the services run; of each version a Job is kept that has ended."""
+    pods = product.kubectl.list(
+        "pods", "-l", "app.kubernetes.io/part-of=kubechain,app.kubernetes.io/component!=bootstrap"
+    )
     return {container["image"].rsplit(":", 1)[1] for pod in pods for container in pod["spec"]["containers"]}
 
 

@@ -16,7 +16,7 @@ from kubechain_common.messages.permissions import USERS, build_publish_rights, b
 
 _HEADER = "# GENERATED from kubechain_common.messages.permissions by `make crds`. Do not edit.\n"
 _INCLUDE = (
-    "# Beside the folder of this file; made by the Job kubechain-bootstrap.\ninclude ../nats-users/passwords.conf\n"
+    "# Beside the folder of this file; made by the Job of base/bootstrap.\ninclude ../nats-users/passwords.conf\n"
 )
 
 
