@@ -1,7 +1,8 @@
 """Runs a command while a container engine runs: `python -m scripts.engine pytest tests/containers`.
 
 An engine that answers is used and left alone. Otherwise dockerd is started if it is installed and we are root, and
-ended after the command. Where none can run, the command runs all the same, with the reason in KUBECHAIN_NO_ENGINE.
+ended after the command, once nobody else is in here. Where none can run, the command runs all the same, with the
+reason in KUBECHAIN_NO_ENGINE.
 """
 
 from __future__ import annotations
@@ -12,14 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from scripts.images import engine
+from scripts.locks import hold, is_held
 
 NO_ENGINE = "KUBECHAIN_NO_ENGINE"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+LOOK_SECONDS = 0.5
+STARTING, USING = "engine-starting", "engine-using"
 PID_FILES = (Path("/var/run/docker.pid"), Path("/var/run/docker/containerd/containerd.pid"))
 LOG = Path("/var/log/kubechain-dockerd.log")
 
@@ -38,16 +42,16 @@ def answers() -> bool:
 
 @contextmanager
 def running_engine() -> Iterator[None]:
-    """Raises NoEngineError."""
+    """Raises NoEngineError. For several processes at a time: whoever started it ends it when all of them are done."""
     try:
         engine.find_client()
     except engine.EngineError as error:
         raise NoEngineError(str(error)) from error
-    if answers():
-        yield
-        return
-    with start_daemon() as daemon:
-        wait_until_it_answers(daemon)
+    with ExitStack() as stack:
+        with hold(STARTING):
+            if not answers():
+                wait_until_it_answers(stack.enter_context(start_daemon()))
+            stack.enter_context(hold(USING, shared=True))
         yield
 
 
@@ -67,12 +71,22 @@ def start_daemon() -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield daemon
     finally:
+        while not end_if_unused(daemon):
+            time.sleep(LOOK_SECONDS)
+
+
+def end_if_unused(daemon: subprocess.Popen[bytes]) -> bool:
+    """Whether it has ended. While we look nobody begins to use it."""
+    with hold(STARTING):
+        if is_held(USING):
+            return False
         daemon.terminate()
         try:
             daemon.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
+        return True
 
 
 def wait_until_it_answers(daemon: subprocess.Popen[bytes]) -> None:

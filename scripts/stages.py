@@ -1,6 +1,6 @@
 """Runs the stages of `make test` one after another, stops at the first that fails and sums up counts and seconds.
 
-`python scripts/stages.py lint unit integration e2e chaos containers`
+`python scripts/stages.py lint unit integration e2e chaos containers cluster`. Two that wait a lot run at the same time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,13 @@ BIN = Path(sys.executable).parent
 CLUSTERS = 4
 """At most so many whole products side by side: each takes a gigabyte and a half."""
 
+TOGETHER = frozenset({"containers", "cluster"})
+"""A third of their time they wait for engines, kubelets and the deaths of processes; both need the images."""
+
 Command = tuple[str, ...]
+
+margin: ContextVar[str] = ContextVar("margin", default="")
+"""Before each line of a stage that is not the only one to print."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ def run_chaos() -> Outcome:
 
 
 def run_beside_engine(*selection: str) -> Outcome:
-    """The engine's own part is in the time of the stage: it is started, and the images are built."""
+    """The engine's own part is in the time of the stage: it is started by whoever comes first, and the images built."""
     code, summary = run_and_read_last_line(("python", "-m", "scripts.engine", "pytest", "-q", *selection))
     return Outcome(code == 0, summary)
 
@@ -151,10 +159,34 @@ def run_and_read_last_line(command: Command) -> tuple[int, str]:
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(line, end="", flush=True)
+            print(margin.get() + line, end="", flush=True)
             last = line.strip() or last
     counts = re.search(r"(?:\d+ (?:passed|failed|errors?|skipped|deselected|xfailed)(?:, )?)+", last)
     return process.returncode, counts[0].rstrip(", ") if counts else last
+
+
+def group_stages(names: Sequence[str]) -> list[list[str]]:
+    """The stages in their order; neighbours of which both are in TOGETHER share a group."""
+    groups: list[list[str]] = []
+    for name in names:
+        if groups and {groups[-1][-1], name} <= TOGETHER:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups
+
+
+def run_group(names: Sequence[str]) -> list[tuple[str, Outcome, float]]:
+    """(name, outcome, seconds) of each, all at the same time."""
+
+    def run_stage(name: str) -> tuple[str, Outcome, float]:
+        if len(names) > 1:
+            margin.set(f"{name:>{max(map(len, names))}} | ")
+        started = time.monotonic()
+        return name, STAGES[name](), time.monotonic() - started
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        return list(threads.map(run_stage, names))
 
 
 def main(names: Sequence[str]) -> int:
@@ -164,19 +196,21 @@ def main(names: Sequence[str]) -> int:
         return 2
     # The tests start hundreds of Python processes, and compiling what they import is half of what a start costs.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    lines = []
-    for name in names:
-        print(f"\n== {name}", flush=True)
-        started = time.monotonic()
-        outcome = STAGES[name]()
-        word = "ok    " if outcome.passed else "FAILED"
-        lines.append(f"{word} {name:<12} {time.monotonic() - started:7.1f} s  {outcome.count}")
-        if not outcome.passed:
-            left = list(names[len(lines) :])
-            lines.append(f"stopped at {name}" + (f", not run: {', '.join(left)}" if left else ""))
+    done: list[tuple[str, Outcome, float]] = []
+    for group in group_stages(names):
+        print(f"\n== {' and '.join(group)}", flush=True)
+        done += run_group(group)
+        if not all(outcome.passed for _, outcome, _ in done):
             break
+    lines = [
+        f"{'ok    ' if o.passed else 'FAILED'} {name:<12} {seconds:7.1f} s  {o.count}" for name, o, seconds in done
+    ]
+    failed = [name for name, outcome, _ in done if not outcome.passed]
+    if failed:
+        left = list(names[len(done) :])
+        lines.append(f"stopped at {' and '.join(failed)}" + (f", not run: {', '.join(left)}" if left else ""))
     print("\n" + "\n".join(lines), flush=True)
-    return 0 if len(lines) == len(names) and outcome.passed else 1
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts import engine as daemon
+from scripts import locks
 from scripts.images import base, build, contents, engine, network, sbom
 
 ROOT = build.ROOT
@@ -241,6 +243,16 @@ def test_the_number_of_a_dead_daemon_is_forgotten_only_when_another_program_has_
             (process / "comm").write_text(f"{comm}\n")
         daemon.forget_the_dead(pid_file, tmp_path / "proc")
         assert pid_file.exists() is kept
+
+
+def test_a_daemon_ends_when_nobody_uses_it_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "lock_file", tmp_path.joinpath)
+    started = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    with locks.hold(daemon.USING, shared=True), locks.hold(daemon.USING, shared=True):
+        assert not daemon.end_if_unused(started)
+        assert started.poll() is None
+    assert daemon.end_if_unused(started)
+    assert started.returncode == -signal.SIGTERM
 
 
 def test_without_an_engine_the_command_runs_all_the_same_and_knows_why(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import re
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -125,3 +127,29 @@ def test_the_first_stage_that_fails_is_the_last(
     assert stages.main(["lint", "unit", "e2e"]) == 1
     assert ran == ["lint", "unit"]
     assert "stopped at unit, not run: e2e" in capsys.readouterr().out
+
+
+def test_stages_that_mostly_wait_share_a_group_where_they_are_neighbours() -> None:
+    assert stages.group_stages(["e2e", "containers", "cluster"]) == [["e2e"], ["containers", "cluster"]]
+    assert stages.group_stages(["cluster", "chaos", "containers"]) == [["cluster"], ["chaos"], ["containers"]]
+    assert stages.group_stages(["unit", "integration"]) == [["unit"], ["integration"]]
+
+
+def test_stages_of_a_group_run_at_once_and_each_line_says_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    met = threading.Barrier(2, timeout=10)
+
+    def run(passed: bool) -> object:
+        met.wait()
+        code, words = stages.run_and_read_last_line(("python", "-c", "print('2 passed in 1 s')"))
+        return stages.Outcome(passed and code == 0, words)
+
+    for name, passed in (("containers", False), ("cluster", True)):
+        monkeypatch.setitem(stages.STAGES, name, lambda passed=passed: run(passed))
+    assert stages.main(["containers", "cluster", "chaos"]) == 1
+    said = capsys.readouterr().out
+    assert "containers | 2 passed in 1 s" in said
+    assert "   cluster | 2 passed in 1 s" in said
+    assert "stopped at containers, not run: chaos" in said
+    assert re.search(r"ok     cluster +\d+\.\d s  2 passed", said)

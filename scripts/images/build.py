@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scripts.images import base, engine
 from scripts.images.network import build_secrets
+from scripts.locks import hold
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ("task-controller", "llm-gateway", "toolcall-controller", "mcp-host", "human-bridge")
@@ -45,7 +46,12 @@ def dockerfile_of(name: str) -> Path:
 
 
 def build_images(plan: Plan, names: Sequence[str] = NAMES) -> dict[str, str]:
-    """Name -> tag; what is built already is not built again. Raises EngineError."""
+    """Name -> tag; what is built already is not built again, one process at a time. Raises EngineError."""
+    with hold("images"):
+        return _build_images(plan, names)
+
+
+def _build_images(plan: Plan, names: Sequence[str]) -> dict[str, str]:
     chosen = plan.base or base.find_base()
     labels = {"VERSION": plan.version, "REVISION": read_git("rev-parse", "HEAD"), "SOURCE": read_source()}
     arguments = [f"--build-arg={key}={value}" for key, value in {"BASE": chosen, **labels}.items()]
