@@ -5,12 +5,13 @@ Versions settle every race: resourceVersions of one kind are integers that only 
 what is not newer is ignored, and a deletion leaves a tombstone with its version, lest a late answer to a write bring
 the object back.
 
-An object may be packed into its JSON, an eighth of the size, for the time in which nothing happens to it; whoever reads
-it gets a copy, made anew each time.
+An object may be packed into its compressed JSON, a twentieth of the size, for the time in which nothing happens to it;
+whoever reads it gets a copy, made anew each time.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Indexer = Callable[[R], Iterable[str]]
 
 OWNER_INDEX = "owner"
 _MAX_TOMBSTONES = 4096
+_QUICKLY = 1
+"""zlib's fastest level: an object is packed more often than it is kept for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,11 @@ class Store(Generic[R]):
             self._objects[key] = obj
 
     def pack(self, key: Key, version: int) -> None:
-        """Keeps the object as its JSON, if this is still its version."""
+        """Keeps the object as its compressed JSON, if this is still its version."""
         kept = self._objects.get(key)
         if isinstance(kept, Resource) and self._versions[key] == version:
-            self._objects[key] = kept.model_dump_json(by_alias=True, exclude_unset=True).encode()
+            text = kept.model_dump_json(by_alias=True, exclude_unset=True)
+            self._objects[key] = zlib.compress(text.encode(), _QUICKLY)
 
     def delete(self, key: Key, version: int) -> Changes[R]:
         """Removes the object unless it was created anew after ``version``."""
@@ -152,7 +156,7 @@ class Store(Generic[R]):
                 yield obj
 
     def _unpack(self, kept: R | bytes) -> R:
-        return self._kind.model_validate_json(kept) if isinstance(kept, bytes) else kept
+        return self._kind.model_validate_json(zlib.decompress(kept)) if isinstance(kept, bytes) else kept
 
     def _unindex(self, key: Key) -> None:
         for name, value in self._indexed.pop(key, ()):
