@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import pytest
 
 from kubechain_common.api.v1alpha1 import Task
-from kubechain_common.kube.client import MERGE_PATCH, KubeClient
+from kubechain_common.kube import event_recorder
+from kubechain_common.kube.client import MERGE_PATCH, KubeClient, ListPage
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.paths import core_path
 
@@ -25,9 +26,9 @@ class ControlPlane(Protocol):
     kubeconfig: Path
 
 
-async def create_task(kube: KubeClient, namespace: str) -> Task:
+async def create_task(kube: KubeClient, namespace: str, name: str = "a") -> Task:
     spec: dict[str, Any] = {"agentRef": {"name": "x"}, "userMessage": "hello"}
-    return await kube.create(Task.model_validate({"metadata": {"namespace": namespace, "name": "a"}, "spec": spec}))
+    return await kube.create(Task.model_validate({"metadata": {"namespace": namespace, "name": name}, "spec": spec}))
 
 
 async def record(recorder: EventRecorder, *events: tuple[Task, str]) -> None:
@@ -80,6 +81,26 @@ async def test_the_count_goes_on_in_the_next_process(kube: KubeClient, namespace
     (event,) = await events_in(kube, namespace)
     assert event["count"] == 3
     assert event["involvedObject"]["uid"] == task.uid
+
+
+async def test_a_restart_reads_what_was_said_once_however_many_objects_it_is_about(
+    kube: KubeClient, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [await create_task(kube, namespace, f"t{number}") for number in range(5)]
+    said = [(task, words) for task in tasks for words in ("no agent", "no llm")]
+    await record(EventRecorder(kube, "task-controller"), *said)
+    monkeypatch.setattr(event_recorder, "_PAGE", 3)
+    listed: list[str] = []
+    asked = kube.list_page
+
+    async def list_page(path: str, **options: Any) -> ListPage:
+        listed.append(path)
+        return await asked(path, **options)
+
+    monkeypatch.setattr(kube, "list_page", list_page)
+    await record(EventRecorder(kube, "task-controller"), *said)
+    assert len(listed) == 4, "pages of three for ten events"
+    assert {event["count"] for event in await events_in(kube, namespace)} == {2}
 
 
 async def test_a_forgotten_event_is_written_anew(kube: KubeClient, namespace: str) -> None:

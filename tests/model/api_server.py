@@ -234,8 +234,15 @@ class ModelKube(KubeClient):
         return answer
 
     async def list_page(
-        self, path: str, *, limit: int = 500, continue_token: str = "", label_selector: str = ""
+        self,
+        path: str,
+        *,
+        limit: int = 500,
+        continue_token: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
     ) -> ListPage:
+        assert not field_selector, "only Events are selected by fields, and the model has none"
         (plural, namespace, _), _ = parse_path(path)
         found = [
             _copy(o)

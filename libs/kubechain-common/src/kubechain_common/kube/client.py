@@ -172,12 +172,20 @@ class KubeClient:
         return answer if isinstance(answer, dict) else {}
 
     async def list_page(
-        self, path: str, *, limit: int = 500, continue_token: str = "", label_selector: str = ""
+        self,
+        path: str,
+        *,
+        limit: int = 500,
+        continue_token: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
     ) -> ListPage:
         """A page of a consistent list. Raises GoneError when the token of a slow list has expired."""
         params = {"limit": str(limit)}
         if label_selector:
             params["labelSelector"] = label_selector
+        if field_selector:
+            params["fieldSelector"] = field_selector
         if continue_token:
             params["continue"] = continue_token
         answer = await self.request("GET", path, params=params)

@@ -30,9 +30,9 @@ class PendingEvent:
     """``count`` sightings between ``first`` and ``last`` that the API server does not know of yet."""
 
     identity: bytes
+    component: str
     namespace: str
     object_name: str
-    object_uid: str
     body: bytes = field(repr=False)
     first: datetime
     last: datetime
@@ -110,9 +110,9 @@ def build_event(
     }
     return PendingEvent(
         identity=identity_of(body),
+        component=component,
         namespace=obj.namespace,
         object_name=obj.name,
-        object_uid=obj.uid,
         body=bytes(memoryview(orjson.dumps(body))),  # its own result holds on to 4 KB
         first=now,
         last=now,

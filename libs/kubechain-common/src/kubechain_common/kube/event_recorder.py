@@ -20,7 +20,7 @@ from typing import Any
 from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import MERGE_PATCH, KubeClient
-from kubechain_common.kube.errors import AlreadyExistsError, KubeError, NotFoundError
+from kubechain_common.kube.errors import AlreadyExistsError, GoneError, KubeError, NotFoundError
 from kubechain_common.kube.event_queue import EventQueue, EventType, PendingEvent, build_event, identity_of
 from kubechain_common.kube.metrics import EVENTS_DROPPED
 from kubechain_common.kube.paths import core_path
@@ -31,6 +31,7 @@ log = get_logger(__name__)
 _WORKERS = 2
 _CAPACITY = 10_000
 _MAX_KNOWN = 4096
+_PAGE = 200
 _MAX_ATTEMPTS = 20
 _LINGER = timedelta(seconds=1)
 _QUIET = 0.05
@@ -86,7 +87,8 @@ class KnownEvent:
 class EventWriter:
     """Writes Events, each identity always by the same worker, so that two writes of one Event never race.
 
-    What was said about an object before this process started is read once, so that counts go on over restarts.
+    What was said before this process started is read once for a namespace, so that counts go on over restarts; not for
+    each object, for to find those of one the API server reads all of the namespace.
     """
 
     def __init__(self, client: KubeClient, now: Clock) -> None:
@@ -96,7 +98,8 @@ class EventWriter:
         self._filled = [asyncio.Event() for _ in range(_WORKERS)]
         self._started = now()
         self._known: OrderedDict[bytes, KnownEvent] = OrderedDict()
-        self._read: OrderedDict[str, None] = OrderedDict()
+        self._read: set[tuple[str, str]] = set()
+        self._reading = asyncio.Lock()
         self._unwritten = 0
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -197,16 +200,25 @@ class EventWriter:
 
     def _may_be_known(self, event: PendingEvent) -> bool:
         created = event.object_created
-        return event.object_uid not in self._read and (created is None or created <= self._started)
+        return created is None or created <= self._started
 
     async def _read_known(self, event: PendingEvent) -> None:
-        params = {"fieldSelector": f"involvedObject.uid={event.object_uid}"}
-        found = await self._client.request("GET", core_path("events", event.namespace), params=params)
-        for existing in found.get("items") or []:
-            self._remember(existing)
-        self._read[event.object_uid] = None
-        if len(self._read) > _MAX_KNOWN:
-            self._read.popitem(last=False)
+        async with self._reading:
+            if (event.namespace, event.component) in self._read:
+                return
+            with suppress(GoneError):  # there are so many that the list grew too old: what was read will do
+                await self._read_pages(core_path("events", event.namespace), f"source={event.component}")
+            self._read.add((event.namespace, event.component))
+
+    async def _read_pages(self, path: str, field_selector: str) -> None:
+        token = ""
+        while True:
+            page = await self._client.list_page(path, limit=_PAGE, continue_token=token, field_selector=field_selector)
+            for existing in page.items:
+                if identity_of(existing) not in self._known:
+                    self._remember(existing)
+            if not (token := page.continue_token):
+                return
 
     async def _create(self, event: PendingEvent) -> None:
         with suppress(AlreadyExistsError):  # a create whose answer was lost

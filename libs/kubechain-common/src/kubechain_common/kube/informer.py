@@ -51,8 +51,8 @@ class Informer(Generic[R]):
     ``indexers`` map an object to the values under which ``by_index`` finds it. ``transform`` may thin out objects
     before they are stored; ``strip`` takes out of what the API server sent what would be validated for nothing, and
     must not change what ``transform`` makes of it. ``pack_after`` is for kinds of which thousands lie idle: an object
-    that did not change for so many seconds is kept as its compressed JSON, and reading it costs some 0.1 ms. Handlers are called
-    synchronously, in the order of the changes, and must not block or raise.
+    that did not change for so many seconds is kept as its compressed JSON, and reading it costs some 0.1 ms. Handlers
+    are called synchronously, in the order of the changes, and must not block or raise.
     """
 
     def __init__(
