@@ -19,10 +19,10 @@ import pytest
 # importlib mode leaves sys.path alone, so the repository's root has to be on it for `tests.e2e.support`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.e2e.support.api_server import api_server_of
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster, existing_cluster, running_cluster
 from tests.e2e.support.humanlayer import HumanLayer
-from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.otlp import SpanStore
 from tests.e2e.support.witness import Witness
 from tests.e2e.support.workspace import Workspace
@@ -32,9 +32,10 @@ from kubechain_cli.demo.page import build_app as build_page
 
 E2E_SECONDS = 180
 LONG_FIRST = (
-    "test_many_approvals",
     "test_delegation",
+    "test_scaling",
     "test_crash",
+    "test_long_conversations",
     "test_inbox_page",
     "test_llm_limits",
     "test_readme",
@@ -124,17 +125,17 @@ def page_url(servers: BackgroundLoop) -> str:
 def new_workspace(cluster: Cluster, servers: BackgroundLoop) -> Iterator[Callable[[], Workspace]]:
     """Makes namespaces; they go with the test."""
     made: list[Workspace] = []
-    admin = Kubectl(cluster.kubeconfig, "default")
+    api_server = api_server_of(cluster.kubeconfig)
 
     def make() -> Workspace:
         namespace = f"e2e-{uuid4().hex[:8]}"
-        admin("create", "namespace", namespace)
+        api_server.create_namespace(namespace)
         made.append(Workspace(cluster, servers, namespace))
         return made[-1]
 
     yield make
     for workspace in made:
-        admin("delete", "namespace", workspace.namespace, "--wait=false")
+        api_server.delete_namespace(workspace.namespace)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""A thousand Tasks wait for a person at once: they cost nearly nothing, survive every death, and all of them finish.
+"""Many Tasks wait for a person at once: they cost nearly nothing, survive every death, and all of them finish.
 
-The services are killed first, so that what they hold is the Tasks and not what earlier tests left behind.
+KUBECHAIN_TEST_WAITING_TASKS=1000 for a thousand, which takes two cores some minutes. The services are killed first, so
+that what they hold is the Tasks and not what earlier tests left behind.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from kubechain_common.testing.eventually import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(480, func_only=True)]
 
-TASKS = 1000
+TASKS = int(os.environ.get("KUBECHAIN_TEST_WAITING_TASKS", "300"))
 FIRST = 100
 """What a service loads for its first Tasks is no growth by Task."""
 AT_A_TIME = 16
@@ -40,7 +41,7 @@ CALM_SECONDS = 10.0
 CPU_PERCENT = 5.0
 AT_REST_PERCENT = 3.0
 KIB_PER_TASK = 40.0
-"""The budget is 30, and 29 is what a quiet machine shows; on a busy one more is in flight at once, and some stays."""
+"""25 is what a quiet machine shows; on a busy one more is in flight at once, and some stays."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def no_backlog(workspace: Workspace) -> Iterator[None]:
     kill_all(workspace)
 
 
-async def test_a_thousand_tasks_wait_for_approval(
+async def test_many_tasks_wait_for_approval(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(workspace.cluster.kubeconfig))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.support.api_server import NotReadableError, api_server_of
 from tests.e2e.support.cluster import find_kubectl
-from tests.e2e.support.reader import NotReadableError, reader_of
 
 Manifest = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ class Kubectl:
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         self._base = [find_kubectl(), "--kubeconfig", str(kubeconfig), "--namespace", namespace]
         self.namespace = namespace
-        self._reader = reader_of(kubeconfig)
+        self.api_server = api_server_of(kubeconfig)
 
     def try_run(
         self, *arguments: str, input: str | None = None, timeout: float = 60.0
@@ -41,10 +41,6 @@ class Kubectl:
             env={**os.environ, **UNCOLLECTED},
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """kubectl in the background; what it prints is to be read, and it is to be ended."""
-        return subprocess.Popen([*self._base, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
     def __call__(self, *arguments: str, input: str | None = None, timeout: float = 60.0) -> str:
         """What kubectl printed; fails when it failed."""
         done = self.try_run(*arguments, input=input, timeout=timeout)
@@ -59,7 +55,7 @@ class Kubectl:
     def get(self, kind: str, name: str) -> dict[str, Any]:
         """The object."""
         try:
-            return self._reader.get(self.namespace, kind, name)
+            return self.api_server.get(self.namespace, kind, name)
         except NotReadableError:
             found: dict[str, Any] = json.loads(self("get", kind, name, "-o", "json"))
             return found
@@ -67,7 +63,7 @@ class Kubectl:
     def list(self, kind: str, *arguments: str) -> list[dict[str, Any]]:
         """All objects of the kind, or those that the arguments select."""
         try:
-            return self._reader.list(self.namespace, kind, arguments)
+            return self.api_server.list(self.namespace, kind, arguments)
         except NotReadableError:
             items: list[dict[str, Any]] = json.loads(self("get", kind, *arguments, "-o", "json"))["items"]
             return items

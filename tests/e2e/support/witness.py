@@ -1,18 +1,17 @@
 """What kubectl showed of the objects of a namespace, from the first moment on.
 
 A sentence such as "retrying in 1 s" stands in a status for a second only, so looking now and then would miss it. Here
-`kubectl get --raw` watches, and everything that a status or an Event ever said is kept.
+everything is watched as `kubectl get --watch` does, and whatever a status or an Event ever said is kept.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Self
 
+from tests.e2e.support.api_server import Watch
 from tests.e2e.support.kubectl import Kubectl
 
 OWN = "/apis/kubechain.humanlayer.dev/v1alpha1"
@@ -52,25 +51,22 @@ class Witness:
             return self._latest.get((kind, name), {})
 
     def _watch(self, stack: ExitStack, path: str) -> None:
-        watching = self._kubectl.start("get", "--raw", f"{path}?watch=1")
+        watching = self._kubectl.api_server.watch(path)
         reading = threading.Thread(target=self._read, args=(watching,), name=f"witness {path}", daemon=True)
         reading.start()
         stack.callback(reading.join, 10.0)
-        stack.callback(watching.kill)
+        stack.callback(watching.close)
 
-    def _read(self, watching: subprocess.Popen[str]) -> None:
-        with watching:
-            assert watching.stdout is not None
-            for line in watching.stdout:
-                event = json.loads(line)
-                seen = event["object"]
-                name = seen["involvedObject"]["name"] if seen["kind"] == "Event" else seen["metadata"]["name"]
-                said = [seen["reason"], seen["message"]] if seen["kind"] == "Event" else texts(seen.get("status"))
-                with self._lock:
-                    self._told.setdefault(name, {}).update(dict.fromkeys(said))
-                    self._latest[seen["kind"], seen["metadata"]["name"]] = seen
-                    if event["type"] == "DELETED":
-                        del self._latest[seen["kind"], seen["metadata"]["name"]]
+    def _read(self, watching: Watch) -> None:
+        for event in watching:
+            seen = event["object"]
+            name = seen["involvedObject"]["name"] if seen["kind"] == "Event" else seen["metadata"]["name"]
+            said = [seen["reason"], seen["message"]] if seen["kind"] == "Event" else texts(seen.get("status"))
+            with self._lock:
+                self._told.setdefault(name, {}).update(dict.fromkeys(said))
+                self._latest[seen["kind"], seen["metadata"]["name"]] = seen
+                if event["type"] == "DELETED":
+                    del self._latest[seen["kind"], seen["metadata"]["name"]]
 
 
 def texts(value: Any) -> Iterator[str]:

@@ -26,7 +26,7 @@ from kubechain_task_controller.core.tool_calls import pending_names
 
 Enqueue = Callable[[Key], None]
 
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 2.0
 """After which a Task or a call that waits, for a person perhaps, costs little memory."""
 
 BY_UID = "uid"

@@ -18,7 +18,7 @@ from kubechain_common.kube.informer import Change, Informer, Key
 from kubechain_common.messages import ObjectRef
 from kubechain_toolcall_controller.core.asking import is_waiting
 
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 2.0
 """After which a call that waits, for a person perhaps, costs little memory."""
 
 BY_UID = "uid"

@@ -1,15 +1,17 @@
-"""Reads objects as `kubectl get -o json` does, over a connection that stays open.
+"""What tests ask of the API server themselves: objects, as `kubectl get -o json` reads them, namespaces and watches.
 
-Tests look again and again until something is so. With a process for each look, looking took more of the machine than
-what was looked at.
+Tests look again and again until something is so, and each has a namespace of its own. With a process of kubectl for
+each look, looking took more of the machine than what was looked at.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ class NotReadableError(Exception):
     """What is left to kubectl: an unusual kubeconfig, kind or option."""
 
 
-class Reader:
-    """One API server, for any thread. The methods raise AssertionError when it refuses, and NotReadableError."""
+class ApiServer:
+    """One of them, for any thread. The methods raise AssertionError when it refuses, and NotReadableError."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self._kubeconfig = kubeconfig
@@ -47,6 +49,17 @@ class Reader:
         # In a list, they do not say themselves what they are.
         head = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
         return [{**head, **without_managed_fields(item)} for item in found["items"]]
+
+    def create_namespace(self, name: str) -> None:
+        self._ask("/api/v1/namespaces", "POST", {"metadata": {"name": name}}, also=409)
+
+    def delete_namespace(self, name: str) -> None:
+        """It goes some time later, with all that is in it."""
+        self._ask(f"/api/v1/namespaces/{name}", "DELETE", also=404)
+
+    def watch(self, path: str) -> Watch:
+        """What happens below ``path`` from now on, begun with what is there."""
+        return Watch(*connect(self._kubeconfig), path)
 
     def _path(self, namespace: str, kind: str) -> str:
         if kind not in self._kinds:
@@ -67,28 +80,30 @@ class Reader:
             for name in (kind["name"], kind["singularName"], *kind.get("shortNames", ()))
         }
 
-    def _ask(self, path: str) -> Json:
+    def _ask(self, path: str, method: str = "GET", body: Json | None = None, *, also: int = 0) -> Json:
+        """``also`` is a status that is as good: the answer to a request that is sent again."""
         with self._lock:
             try:
-                status, text = self._request(path)
+                status, text = self._request(method, path, body)
             except (OSError, HTTPException):
                 status, text = 0, b""
             if status in (0, 401):  # what stayed open has ended, or the server is another one meanwhile
                 self._disconnect()
                 try:
-                    status, text = self._request(path)
+                    status, text = self._request(method, path, body)
                 except (OSError, HTTPException) as error:
                     self._disconnect()
-                    raise AssertionError(f"GET {path}: {error!r}") from error
-        assert status == 200, f"GET {path}: {text.decode(errors='replace')}"
-        body: Json = json.loads(text)
-        return body
+                    raise AssertionError(f"{method} {path}: {error!r}") from error
+        assert 200 <= status < 300 or status == also, f"{method} {path}: {text.decode(errors='replace')}"
+        answer: Json = json.loads(text)
+        return answer
 
-    def _request(self, path: str) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str, body: Json | None) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = connect(self._kubeconfig)
         connection, headers = self._connection
-        connection.request("GET", path, headers=headers)
+        data, kind = (None, {}) if body is None else (json.dumps(body), {"Content-Type": "application/json"})
+        connection.request(method, path, data, {**headers, **kind})
         answer = connection.getresponse()
         return answer.status, answer.read()
 
@@ -98,10 +113,30 @@ class Reader:
             self._connection = None
 
 
+class Watch:
+    """An open watch: its events as they come, until it is closed, from another thread, or the server ends it."""
+
+    def __init__(self, connection: HTTPConnection, headers: Mapping[str, str], path: str) -> None:
+        connection.request("GET", f"{path}?watch=1", headers=headers)
+        self._answer = connection.getresponse()
+        assert self._answer.status == 200, f"watch {path}: {self._answer.read().decode(errors='replace')}"
+        self._socket = connection.sock
+        self._socket.settimeout(None)
+
+    def __iter__(self) -> Iterator[Json]:
+        with suppress(OSError, HTTPException), self._socket, self._answer:
+            for line in self._answer:
+                yield json.loads(line)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
 @functools.cache
-def reader_of(kubeconfig: Path) -> Reader:
+def api_server_of(kubeconfig: Path) -> ApiServer:
     """The one that all tests share."""
-    return Reader(kubeconfig)
+    return ApiServer(kubeconfig)
 
 
 def connect(kubeconfig: Path) -> tuple[HTTPConnection, dict[str, str]]:
