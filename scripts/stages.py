@@ -1,6 +1,6 @@
 """Runs the stages of `make test` one after another, stops at the first that fails and sums up counts and seconds.
 
-`python scripts/stages.py lint unit integration e2e chaos containers cluster`. Two that wait a lot run at the same time.
+`python scripts/stages.py lint unit integration e2e chaos containers cluster`. What waits a lot runs at the same time.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ BIN = Path(sys.executable).parent
 CLUSTERS = 4
 """At most so many whole products side by side: each takes a gigabyte and a half."""
 
-TOGETHER = frozenset({"containers", "cluster"})
-"""A third of their time they wait for engines, kubelets and the deaths of processes; both need the images."""
+TOGETHER = frozenset({"chaos", "containers", "cluster"})
+"""A third of their time they wait: for engines, kubelets and the deaths of processes."""
 
 Command = tuple[str, ...]
 
