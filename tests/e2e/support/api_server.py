@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from tests.e2e.support.conditions import Predicate
+
 from kubechain_common.kube.kubeconfig import connect_by_kubeconfig
+from kubechain_common.testing.eventually import eventually
 
 SECONDS = 30.0
 GROUPS = ("/api/v1", "/apis/kubechain.humanlayer.dev/v1alpha1")
@@ -50,6 +55,19 @@ class ApiServer:
         head = {"apiVersion": found["apiVersion"], "kind": found["kind"].removesuffix("List")}
         return [{**head, **without_managed_fields(item)} for item in found["items"]]
 
+    def await_object(self, namespace: str, kind: str, name: str, holds: Predicate, seconds: float) -> None:
+        """Returns when that holds for the object. Raises AssertionError when it does not within so many seconds."""
+        path, deadline = self._path(namespace, kind), time.monotonic() + seconds
+
+        def sees_it() -> bool:
+            left = max(deadline - time.monotonic(), 0.1)
+            query = {"fieldSelector": f"metadata.name={name}", "timeoutSeconds": str(math.ceil(left))}
+            with suppress(OSError, HTTPException), closing(self.watch(path, silence=left, **query)) as watch:
+                return any(event["type"] in ("ADDED", "MODIFIED") and holds(event["object"]) for event in watch)
+            return False
+
+        eventually(sees_it, seconds, what=f"{kind}/{name}")
+
     def create_namespace(self, name: str) -> None:
         self._ask("/api/v1/namespaces", "POST", {"metadata": {"name": name}}, also=409)
 
@@ -57,9 +75,12 @@ class ApiServer:
         """It goes some time later, with all that is in it."""
         self._ask(f"/api/v1/namespaces/{name}", "DELETE", also=404)
 
-    def watch(self, path: str) -> Watch:
-        """What happens below ``path`` from now on, begun with what is there."""
-        return Watch(*connect(self._kubeconfig), path)
+    def watch(self, path: str, silence: float | None = None, **query: str) -> Watch:
+        """What happens below ``path`` from now on, begun with what is there; it ends after ``silence`` seconds of it.
+
+        Raises OSError and HTTPException.
+        """
+        return Watch(*connect(self._kubeconfig), f"{path}?{urlencode({'watch': '1', **query})}", silence)
 
     def _path(self, namespace: str, kind: str) -> str:
         if kind not in self._kinds:
@@ -116,12 +137,18 @@ class ApiServer:
 class Watch:
     """An open watch: its events as they come, until it is closed, from another thread, or the server ends it."""
 
-    def __init__(self, connection: HTTPConnection, headers: Mapping[str, str], path: str) -> None:
-        connection.request("GET", f"{path}?watch=1", headers=headers)
-        self._answer = connection.getresponse()
-        assert self._answer.status == 200, f"watch {path}: {self._answer.read().decode(errors='replace')}"
-        self._socket = connection.sock
-        self._socket.settimeout(None)
+    def __init__(
+        self, connection: HTTPConnection, headers: Mapping[str, str], path: str, silence: float | None
+    ) -> None:
+        with ExitStack() as stack:
+            stack.callback(connection.close)
+            connection.request("GET", path, headers=headers)
+            self._answer = connection.getresponse()
+            if self._answer.status != 200:
+                raise HTTPException(f"watch {path}: {self._answer.read().decode(errors='replace')}")
+            self._socket = connection.sock
+            self._socket.settimeout(silence)
+            stack.pop_all()
 
     def __iter__(self) -> Iterator[Json]:
         with suppress(OSError, HTTPException), self._socket, self._answer:

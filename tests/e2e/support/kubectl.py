@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.support.api_server import NotReadableError, api_server_of
 from tests.e2e.support.cluster import find_kubectl
+from tests.e2e.support.conditions import parse_condition
 
 Manifest = Mapping[str, Any]
 
@@ -69,11 +71,21 @@ class Kubectl:
             return items
 
     def wait(self, target: str, condition: str = "condition=Ready", timeout: float = WAIT_SECONDS) -> None:
-        """`kubectl wait --for=...`; a failure shows the object."""
-        done = self.try_run("wait", f"--for={condition}", target, f"--timeout={timeout:g}s", timeout=timeout + 20)
-        if done.returncode != 0:
-            shown = self.try_run("get", target, "-o", "yaml").stdout
-            raise AssertionError(f"{target} did not reach {condition} in {timeout:g} s: {done.stderr}\n{shown}")
+        """As `kubectl wait --for=...` does; a failure shows the object."""
+        try:
+            self._await(target, condition, timeout)
+        except AssertionError as error:
+            shown = self.try_run("get", target, "-o", "yaml")
+            said = f"{target} did not reach {condition} in {timeout:g} s: {error}\n{shown.stdout}{shown.stderr}"
+            raise AssertionError(said) from error
+
+    def _await(self, target: str, condition: str, timeout: float) -> None:
+        kind, _, name = target.partition("/")
+        with suppress(NotReadableError):
+            if holds := parse_condition(condition):
+                self.api_server.await_object(self.namespace, kind, name, holds, timeout)
+                return
+        self("wait", f"--for={condition}", target, f"--timeout={timeout:g}s", timeout=timeout + 20)
 
     def finish(self, task: str, condition: str = "Complete", timeout: float = WAIT_SECONDS) -> dict[str, Any]:
         """The Task once it has the condition."""
