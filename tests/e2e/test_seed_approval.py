@@ -129,7 +129,7 @@ def clean_up(kubectl: Kubectl) -> None:
     for kind in ("taskruntoolcall", "task", "agent", "mcpserver", "contactchannel", "llm"):
         kubectl("delete", kind, "--all")
     kubectl("delete", "secret", "openai", "humanlayer", "--ignore-not-found")
-    kubectl("delete", "events", "--all")
+    kubectl.api_server.delete_events(kubectl.namespace)
 
 
 # --- as the tutorial tells it ----------------------------------------------------------------------------------------

@@ -75,6 +75,10 @@ class ApiServer:
         """It goes some time later, with all that is in it."""
         self._ask(f"/api/v1/namespaces/{name}", "DELETE", also=404)
 
+    def delete_events(self, namespace: str) -> None:
+        """All of the namespace in one request; kubectl would ask for each."""
+        self._ask(f"/api/v1/namespaces/{namespace}/events", "DELETE")
+
     def watch(self, path: str, silence: float | None = None, **query: str) -> Watch:
         """What happens below ``path`` from now on, begun with what is there; it ends after ``silence`` seconds of it.
 
