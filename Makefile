@@ -21,22 +21,22 @@ down: setup ## Stop them
 	@$(BIN)/kubechain down
 
 test: setup ## Run everything that decides a merge: lint, unit, integration and end-to-end tests, a short chaos sweep, containers, a one-node cluster
-	@$(BIN)/python scripts/stages.py lint unit integration e2e chaos containers cluster
+	@$(BIN)/python scripts/stages.py lint unit control-plane integration e2e node images chaos containers cluster
 
 test-unit: setup ## Run the tests that need neither an API server nor NATS
 	@$(BIN)/python scripts/stages.py unit
 
 test-integration: setup ## Run the tests against a real API server and a real NATS
-	@$(BIN)/python scripts/stages.py integration
+	@$(BIN)/python scripts/stages.py control-plane integration
 
 test-e2e: setup ## Run the walk-throughs of the whole product
-	@$(BIN)/python scripts/stages.py e2e
+	@$(BIN)/python scripts/stages.py control-plane e2e
 
 test-containers: setup ## Build the images and run the tests of the containers (starts a container engine if none runs)
-	@$(BIN)/python scripts/stages.py containers
+	@$(BIN)/python scripts/stages.py control-plane images containers
 
 test-cluster: setup ## Install the product on a real cluster and use it (a one-node cluster of its own; KUBECHAIN_TEST_CLUSTER=kind)
-	@$(BIN)/python scripts/stages.py cluster
+	@$(BIN)/python scripts/stages.py control-plane node images cluster
 
 model: setup ## Look for new crash points in the model of the API server and JetStream (minutes)
 	@KUBECHAIN_MODEL_EXAMPLES=$${KUBECHAIN_MODEL_EXAMPLES:-2000} $(BIN)/pytest -q --timeout=0 tests/model/test_crash_points.py
