@@ -19,7 +19,7 @@ from kubechain_cli.localcluster.binaries import get_control_plane
 
 
 def build_control_plane() -> str:
-    return f"{len(get_control_plane(Lines()).paths)} programs"
+    return f"{len(get_control_plane(Lines('control plane')).paths)} programs"
 
 
 def build_node() -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scripts.images.base import cache_folder
+
 
 def lock_file(name: str) -> Path:
     """Of this user, on this machine."""
-    return Path(tempfile.gettempdir()) / f"kubechain-{name}-{os.getuid()}.lock"
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}.lock"
 
 
 @contextmanager

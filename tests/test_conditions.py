@@ -35,6 +35,8 @@ def build(status: str, observed: int | None = None, **fields: Any) -> dict[str, 
         ("jsonpath={.status.statusDetail}=a = b", build("True", statusDetail="a = b"), True),
         ("jsonpath={.status.completionTime}", build("True", completionTime="now"), True),
         ("jsonpath={.status.completionTime}", build("True"), False),
+        ("jsonpath={.status.ready}=false", build("True", ready=False), True),
+        ("jsonpath={.status.ready}=false", build("True", ready=True), False),
         ("jsonpath={.status.a.b}=c", build("True", a="text"), False),
     ],
 )

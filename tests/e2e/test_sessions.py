@@ -16,10 +16,12 @@ from tests.e2e.servers.remote_server import RemoteServer
 from tests.e2e.support import manifests
 from tests.e2e.support.background import BackgroundLoop
 from tests.e2e.support.cluster import Cluster
+from tests.e2e.support.failures import assert_told
 from tests.e2e.support.kubectl import Kubectl
 from tests.e2e.support.replicas import Replica, run_replicas
 from tests.e2e.support.scaling import Load
 from tests.e2e.support.scripts import calls, in_turns
+from tests.e2e.support.shown import Shown
 from tests.e2e.support.workspace import Workspace
 
 from kubechain_cli.scripted_llm import Reply
@@ -96,6 +98,7 @@ def test_over_http_each_task_has_an_mcp_session_of_its_own(workspace: Workspace,
     assert len(set(sessions)) == 3
 
 
+@pytest.mark.failure("server-session-lost")
 def test_a_session_whose_replica_dies_begins_anew_elsewhere_and_says_so(
     cluster: Cluster, load: Load, replicas: list[Replica]
 ) -> None:
@@ -114,9 +117,8 @@ def test_a_session_whose_replica_dies_begins_anew_elsewhere_and_says_so(
         assert len(pids_of(load, server, name)) == 2, "one process before, one after"
         eventually(lambda name=name: told(load.kubectl, "Task", name), 20, what="an event on the Task")  # type: ignore[misc]
         assert told(load.kubectl, "MCPServer", server)
-    [message] = told(load.kubectl, "Task", own)
-    assert message.startswith('The session with MCPServer "own" was established anew, on replica "')
-    assert message.endswith("what the server remembered of earlier calls is gone.")
+    assert len(told(load.kubectl, "Task", own)) == 1
+    assert_told("server-session-lost", Shown(load.kubectl), own)
 
 
 def test_a_session_is_not_changed_but_made_again(load: Load) -> None:

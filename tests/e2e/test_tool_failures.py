@@ -199,6 +199,19 @@ def test_a_server_that_dies_in_mid_call(plant: Plant) -> None:
     plant.told("tool-dies-repeatable", "dying")
 
 
+@pytest.mark.failure("tool-over-memory")
+def test_a_server_that_takes_too_much_memory(plant: Plant) -> None:
+    plant.apply_server("hungry", resources={"limits": {"memory": "96Mi"}})
+    plant.workspace.kubectl.apply(manifests.agent("hungry", servers=["hungry"]))
+    plant.workspace.kubectl.wait("agent/hungry")
+    turns = [[("hungry__pid", "{}")], [("hungry__eat", '{"mebibytes": 200, "seconds": 60}')], [("hungry__pid", "{}")]]
+    start(plant.workspace, "eating", *turns, agent="hungry")
+    first, ended, second = finish(plant.workspace, plant.llm, "eating", *turns)
+    assert "its limit is 96Mi (spec.resources.limits.memory)" in ended
+    assert first != second
+    plant.told("tool-over-memory", "eating", "hungry")
+
+
 @pytest.mark.failure("tool-server-stuck")
 def test_a_server_that_no_longer_answers_is_restarted(plant: Plant) -> None:
     plant.apply_server("stuck", requestTimeoutSeconds=1)

@@ -1,7 +1,4 @@
-"""The node's binaries: the control plane's, and those that `node/` names, built once and kept in the user's cache.
-
-`python -m tests.cluster.support.binaries` makes them beforehand and prints where they are.
-"""
+"""The node's binaries: the control plane's, and those that `node/` names, built once and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from kubechain_cli.localcluster.binaries import get_control_plane
@@ -33,11 +31,14 @@ BUILT = (
 )
 
 
+@dataclass(frozen=True)
 class Lines:
     """A Progress that prints a line for each step."""
 
+    subject: str
+
     def note(self, text: str) -> None:
-        print(f"node: {text}", file=sys.stderr, flush=True)
+        print(f"{self.subject}: {text}", file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, title: str, *, size: bool = False) -> Iterator[Lines]:
@@ -50,7 +51,7 @@ class Lines:
 
 def get_binaries() -> dict[str, Path]:
     """Every binary of a node by name; builds what is not in the cache. Raises BinaryUnavailableError."""
-    return {**get_control_plane(Lines()).paths, **get_node_binaries()}
+    return {**get_control_plane(Lines("control plane")).paths, **get_node_binaries()}
 
 
 def get_node_binaries() -> dict[str, Path]:
@@ -66,11 +67,7 @@ def get_node_binaries() -> dict[str, Path]:
     with cache.locked():
         found = cache.find()
         if found is None:
-            built = go_build.build(pins, platform, cache, Lines(), own)
+            built = go_build.build(pins, platform, cache, Lines("node"), own)
             found = cache.store(built)
             shutil.rmtree(cache.root / "build" / cache.key, ignore_errors=True)
     return found
-
-
-if __name__ == "__main__":
-    print(get_binaries()["kubelet"].parent)

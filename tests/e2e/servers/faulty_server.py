@@ -30,8 +30,9 @@ STRICT = {
 }
 HINTS = {"die_safely": {"idempotentHint": True}}
 NAMES = ["strict", "fail", "break", "sleep", "flood", "chatter", "die", "die_safely", "swap", "old", "picture", "odd"]
-tools = {name: {"type": "object"} for name in (*NAMES, "empty", "pid", "gate")} | {"strict": STRICT}
+tools = {name: {"type": "object"} for name in (*NAMES, "empty", "pid", "gate", "eat")} | {"strict": STRICT}
 lock = threading.Lock()
+hoard: list[bytes] = []
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
@@ -72,6 +73,9 @@ def run(name: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         case "chatter":
             write(b"Listening on port 8080...\n\xff\xfe\x00\x80\n" + b"{}\n[]\n" * 1000)
             os.write(2, b"much to say\n" * 100_000)
+        case "eat":
+            hoard.append(b"x" * (arguments["mebibytes"] << 20))
+            time.sleep(arguments["seconds"])
         case "die":
             os._exit(3)
         case "die_safely" if not before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ def parse_condition(text: str) -> Predicate | None:
         return lambda obj: has_condition(obj, name)
     if found := re.fullmatch(r"jsonpath=\{((?:\.\w+)+)\}(?:=(.*))?", text):
         path, value = found[1].split(".")[1:], found[2]
-        return lambda obj: (at := read_field(obj, path)) is not None and (value is None or str(at) == value)
+        return lambda obj: (at := read_field(obj, path)) is not None and (value is None or show(at) == value)
     return None
 
 
@@ -29,6 +30,11 @@ def has_condition(obj: Mapping[str, Any], name: str) -> bool:
         and condition.get("observedGeneration", generation) >= generation
         for condition in (obj.get("status") or {}).get("conditions") or ()
     )
+
+
+def show(value: Any) -> str:
+    """As kubectl prints it."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_field(obj: Mapping[str, Any], path: list[str]) -> Any:
