@@ -130,7 +130,7 @@ def clean_up(kubectl: Kubectl) -> None:
     for kind in ("taskruntoolcall", "task", "agent", "mcpserver", "contactchannel", "llm"):
         kubectl("delete", kind, "--all")
     kubectl("delete", "secret", "openai", "humanlayer", "--ignore-not-found")
-    kubectl.api_server.delete_events(kubectl.namespace)
+    kubectl.delete_events()
 
 
 # --- as the tutorial tells it ----------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def clean_up(kubectl: Kubectl) -> None:
     for kind in ("taskruntoolcall", "task", "agent", "mcpserver", "llm"):
         kubectl("delete", kind, "--all")
     kubectl("delete", "secret", "openai", "anthropic", "--ignore-not-found")
-    kubectl.api_server.delete_events(kubectl.namespace)  # those of an earlier walk, on a cluster that is used again
+    kubectl.delete_events()  # those of an earlier walk, on a cluster that is used again
 
 
 # --- LLM -------------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class ApiServer:
         self._ask(f"/api/v1/namespaces/{name}", "DELETE", also=404)
 
     def delete_events(self, namespace: str) -> None:
-        """All of the namespace in one request; kubectl would ask for each."""
+        """All of the namespace in one request."""
         self._ask(f"/api/v1/namespaces/{namespace}/events", "DELETE")
 
     def watch(self, path: str, silence: float | None = None, **query: str) -> Watch:

@@ -87,6 +87,13 @@ class Kubectl:
                 return
         self("wait", f"--for={condition}", target, f"--timeout={timeout:g}s", timeout=timeout + 20)
 
+    def delete_events(self) -> None:
+        """All of the namespace. kubectl asks for each of them, which may take half a minute."""
+        try:
+            self.api_server.delete_events(self.namespace)
+        except NotReadableError:
+            self("delete", "events", "--all", timeout=180)
+
     def finish(self, task: str, condition: str = "Complete", timeout: float = WAIT_SECONDS) -> dict[str, Any]:
         """The Task once it has the condition."""
         self.wait(f"task/{task}", f"condition={condition}", timeout)
