@@ -88,8 +88,7 @@ def shorten(command: Command, shown: int = 6) -> str:
 
 
 def run_pytest(*selection: str) -> Outcome:
-    code, summary = run_and_read_last_line(("pytest", "-q", *selection))
-    return Outcome(code == 0, summary)
+    return run_and_count("pytest", "-q", *selection)
 
 
 def run_side_by_side(*selection: str) -> Outcome:
@@ -124,8 +123,7 @@ def run_chaos() -> Outcome:
 
 def run_beside_engine(*selection: str) -> Outcome:
     """The engine's own part is in the time of the stage: it is started by whoever comes first, and the images built."""
-    code, summary = run_and_read_last_line(("python", "-m", "scripts.engine", "pytest", "-q", *selection))
-    return Outcome(code == 0, summary)
+    return run_and_count("python", "-m", "scripts.engine", "pytest", "-q", *selection)
 
 
 def run_containers() -> Outcome:
@@ -138,8 +136,7 @@ def run_cluster() -> Outcome:
 
 def run_build(name: str) -> Outcome:
     """Before the tests that stand on it, because a test has no time to wait for a build."""
-    code, summary = run_and_read_last_line(("python", "-m", "scripts.builds", name))
-    return Outcome(code == 0, summary)
+    return run_and_count("python", "-m", "scripts.builds", name)
 
 
 STAGES: dict[str, Callable[[], Outcome]] = {
@@ -158,6 +155,12 @@ STAGES: dict[str, Callable[[], Outcome]] = {
 
 def run(command: Command) -> int:
     return subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False).returncode
+
+
+def run_and_count(*command: str) -> Outcome:
+    """What the command's last line counts."""
+    code, summary = run_and_read_last_line(command)
+    return Outcome(code == 0, summary)
 
 
 def run_and_read_last_line(command: Command) -> tuple[int, str]:

@@ -117,7 +117,9 @@ def test_a_session_whose_replica_dies_begins_anew_elsewhere_and_says_so(
         assert len(pids_of(load, server, name)) == 2, "one process before, one after"
         eventually(lambda name=name: told(load.kubectl, "Task", name), 20, what="an event on the Task")  # type: ignore[misc]
         assert told(load.kubectl, "MCPServer", server)
-    assert len(told(load.kubectl, "Task", own)) == 1
+    [message] = told(load.kubectl, "Task", own)
+    assert message.startswith('The session with MCPServer "own" was established anew, on replica "')
+    assert message.endswith("what the server remembered of earlier calls is gone.")
     assert_told("server-session-lost", Shown(load.kubectl), own)
 
 

@@ -234,14 +234,9 @@ class ModelKube(KubeClient):
         return answer
 
     async def list_page(
-        self,
-        path: str,
-        *,
-        limit: int = 500,
-        continue_token: str = "",
-        label_selector: str = "",
-        field_selector: str = "",
+        self, path: str, *, label_selector: str = "", field_selector: str = "", **paging: Any
     ) -> ListPage:
+        """Everything on one page."""
         assert not field_selector, "only Events are selected by fields, and the model has none"
         (plural, namespace, _), _ = parse_path(path)
         found = [
