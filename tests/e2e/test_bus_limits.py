@@ -30,7 +30,7 @@ from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
-SOON = 5.0
+SOON = 15.0
 POISON = {"garbage": b"\xff\x00 no json", "version": b'{"v": 99}', "shape": b'[{"not": "a message"}]'}
 """Not JSON; of a version that nobody knows; JSON of another shape."""
 

@@ -19,7 +19,7 @@ from kubechain_common.testing.eventually import eventually
 pytestmark = pytest.mark.e2e
 
 LONG_MS = 60_000
-SOON = 5.0
+SOON = 15.0
 CANCEL = json.dumps({"spec": {"cancel": True}})
 
 

@@ -222,9 +222,9 @@ def test_one_delegation_is_cancelled_and_its_parent_goes_on(workspace: Workspace
 
 def test_the_deadline_of_the_parent_ends_the_tree(workspace: Workspace, tmp_path: Path) -> None:
     _, log = apply_family(workspace, tmp_path)
-    start_slow_tree(workspace, log, activeDeadlineSeconds=4)
+    start_slow_tree(workspace, log, activeDeadlineSeconds=10)
     limits = [tasks_of(workspace, agent)[0]["spec"]["activeDeadlineSeconds"] for agent in FAMILY[1:]]
-    assert all(1 <= limit <= 4 for limit in limits)
+    assert all(1 <= limit <= 10 for limit in limits)
     assert reason_of(workspace.kubectl.finish("tree", "Failed")) == "DeadlineExceeded"
     for agent in FAMILY[1:]:
         (task,) = tasks_of(workspace, agent)

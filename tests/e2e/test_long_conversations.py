@@ -199,7 +199,7 @@ def test_a_fork_beyond_the_last_turn_fails_with_a_sentence(workspace: Workspace)
         events = read_events(workspace.kubectl("describe", "task", "beyond"))
         return any(event.reason == "ValidationFailed" and sentence in event.message for event in events)
 
-    eventually(told, 5, what="a warning with the sentence")
+    eventually(told, 15, what="a warning with the sentence")
 
 
 def test_a_task_waits_for_its_source_and_says_so(workspace: Workspace) -> None:

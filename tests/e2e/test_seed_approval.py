@@ -103,7 +103,7 @@ class Walk:
             assert_events(read_events(text), expected)
             return text
 
-        return eventually(described, 5, what=f"events of {kind} {name}")
+        return eventually(described, 15, what=f"events of {kind} {name}")
 
 
 def build_page() -> web.Application:

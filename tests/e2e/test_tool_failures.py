@@ -53,10 +53,6 @@ class Plant:
     def told(self, row_id: str, *names: str) -> None:
         assert_told(row_id, Shown(self.workspace.kubectl), *names)
 
-    def call_reason(self, task: str) -> str:
-        (call,) = self.workspace.calls_of(task)
-        return str(call["status"]["reason"])
-
     def apply_server(self, name: str, *options: str, **spec: Any) -> None:
         self.workspace.kubectl.apply(manifests.own_server(name, "faulty_server.py", str(self.notes), *options, **spec))
 
@@ -79,7 +75,7 @@ def plant(cluster: Cluster, servers: BackgroundLoop, tmp_path_factory: pytest.Te
     admin("create", "namespace", namespace)
     workspace = Workspace(cluster, servers, namespace)
     plant = Plant(workspace, workspace.serve_llm(obey), tmp_path_factory.mktemp("notes") / "notes")
-    plant.apply_server("faulty", requestTimeoutSeconds=1)
+    plant.apply_server("faulty")
     workspace.apply_agent(plant.llm, servers=["faulty"])
     yield plant
     admin("delete", "namespace", namespace, "--wait=false")
@@ -120,12 +116,18 @@ def test_failing_tools(plant: Plant) -> None:
 
 @pytest.mark.failure("tool-timeout")
 def test_a_hanging_tool(plant: Plant) -> None:
+    plant.apply_server("impatient", requestTimeoutSeconds=1)
+    plant.workspace.kubectl.apply(manifests.agent("impatient", servers=["impatient"]))
+    plant.workspace.kubectl.wait("agent/impatient")
     cancelled = plant.count("cancelled")
-    (read,) = plant.run("hanging", ("faulty__sleep", '{"seconds": 60}'))
+    sleep, after = ("impatient__sleep", '{"seconds": 60}'), ("impatient__empty", "{}")
+    start(plant.workspace, "hanging", [sleep], [after], agent="impatient")
+    read, again = finish(plant.workspace, plant.llm, "hanging", [sleep], [after])
     assert "did not answer within 1 seconds (spec.requestTimeoutSeconds)" in read
-    assert plant.call_reason("hanging") == "Timeout"
-    eventually(lambda: plant.count("cancelled") == cancelled + 1, 5.0, what="the server is told to give up")
-    assert plant.run("after-hanging", ("faulty__fail", "{}")) == ["Error: the backend is on fire"]
+    assert again == "[no content]"
+    reasons = [call["status"].get("reason") for call in plant.workspace.calls_of("hanging")]
+    assert sorted(reasons, key=str) == ["Succeeded", "Timeout"]
+    eventually(lambda: plant.count("cancelled") == cancelled + 1, 15.0, what="the server is told to give up")
     plant.told("tool-timeout", "hanging")
 
 
@@ -214,14 +216,14 @@ def test_a_server_that_takes_too_much_memory(plant: Plant) -> None:
 
 @pytest.mark.failure("tool-server-stuck")
 def test_a_server_that_no_longer_answers_is_restarted(plant: Plant) -> None:
-    plant.apply_server("stuck", requestTimeoutSeconds=1)
+    plant.apply_server("stuck", requestTimeoutSeconds=2)
     plant.workspace.kubectl.apply(manifests.agent("stuck", servers=["stuck"]))
     plant.workspace.kubectl.wait("agent/stuck")
     pid = ("stuck__pid", "{}")
     turns = [[pid], [("stuck__sleep", '{"seconds": 60}')] * 3, [pid]]
     start(plant.workspace, "unanswered", *turns, agent="stuck")
     first, *timeouts, second = finish(plant.workspace, plant.llm, "unanswered", *turns)
-    assert all("did not answer within 1 seconds" in text for text in timeouts)
+    assert all("did not answer within 2 seconds" in text for text in timeouts)
     assert first != second
     assert not psutil.pid_exists(int(first))
     plant.told("tool-server-stuck", "stuck", "unanswered")
@@ -275,7 +277,7 @@ def test_a_server_that_changes_its_tools(plant: Plant) -> None:
         names: list[str] = valid["tools"]
         return names
 
-    eventually(lambda: "new" in tools() and "old" not in tools(), 5.0, what="the agent offers the new tool")
+    eventually(lambda: "new" in tools() and "old" not in tools(), 15.0, what="the agent offers the new tool")
     plant.told("server-tools-change", "changing")
     kubectl.wait("agent/picky", "jsonpath={.status.ready}=false")
     plant.told("server-tool-vanished", "picky")
@@ -308,7 +310,7 @@ def test_the_secret_of_a_server(plant: Plant) -> None:
             start(workspace, name, whoami, agent="tenant")
             return finish(workspace, plant.llm, name, whoami) == [wanted]
 
-        eventually(is_in_use, 8.0, what=f"the server runs with the token of {task}")
+        eventually(is_in_use, 20.0, what=f"the server runs with the token of {task}")
     plant.told("server-secret-rotated", "tenant")
     kubectl("delete", "secret", "tenant")
     kubectl.wait("mcpserver/tenant", "jsonpath={.status.status}=Pending")

@@ -157,7 +157,7 @@ def test_edited_arguments_are_what_runs(workspace: Workspace, log: ToolLog) -> N
 def test_the_deadline_decides_where_nobody_does(
     workspace: Workspace, tmp_path: Path, on_timeout: str, runs: int
 ) -> None:
-    workspace.apply_inbox(CHANNEL, timeoutSeconds=2, onTimeout=on_timeout)
+    workspace.apply_inbox(CHANNEL, timeoutSeconds=4, onTimeout=on_timeout)
     log = workspace.apply_counting_agent(tmp_path, approvalContactChannel={"name": CHANNEL})
     name = ask(workspace, "late")
     workspace.kill("toolcall-controller")
@@ -167,12 +167,12 @@ def test_the_deadline_decides_where_nobody_does(
     assert decision.pop("at")
     assert decision == {
         "approved": bool(runs),
-        "comment": "Nobody answered within 2 seconds",
+        "comment": "Nobody answered within 4 seconds",
         "by": "deadline",
         "via": "deadline",
     }
     assert len(log.of("start")) == runs
-    assert tool_messages(task) == ["counted late 1 0" if runs else "Nobody answered within 2 seconds"]
+    assert tool_messages(task) == ["counted late 1 0" if runs else "Nobody answered within 4 seconds"]
     if not runs:
         assert_told("approval-timeout", Shown(workspace.kubectl), name)
 
