@@ -93,7 +93,7 @@ async def _write_finished(kube: KubeClient, name: str, *, with_call: bool) -> No
     times = {"startTime": _ENDED, "completionTime": _ENDED}
     said = {"output": "done", "userMsgPreview": "What is it?", "messageCount": len(window), "contextWindow": window}
     ended = {"phase": "FinalAnswer", "ready": True, "status": "Ready", "statusDetail": "final answer", "turn": 1}
-    await kube.patch_status(task, ended | times | said)
+    await kube.update_status(task, ended | times | said)
 
 
 async def _write_call(kube: KubeClient, task: Task) -> None:
@@ -109,7 +109,7 @@ async def _write_call(kube: KubeClient, task: Task) -> None:
     call.metadata.owner_references.append(task.build_owner_reference())
     call = await kube.create(call)
     ended = {"phase": "Succeeded", "status": "Succeeded", "result": _RESULT}
-    await kube.patch_status(call, ended | {"startTime": _ENDED, "completionTime": _ENDED})
+    await kube.update_status(call, ended | {"startTime": _ENDED, "completionTime": _ENDED})
 
 
 async def _seconds_to_ready(product: Product, name: str) -> float:

@@ -48,7 +48,7 @@ def ask(kube: KubeClient, namespace: str, kubectl: object) -> Ask:
         }
         metadata = {"namespace": namespace, "name": f"hello-tc-{uuid4().hex[:6]}"}
         call = await kube.create(TaskRunToolCall.model_validate({"metadata": metadata, "spec": spec}))
-        call = await kube.patch_status(call, {"phase": "Pending", "status": status})
+        call = await kube.update_status(call, {"phase": "Pending", "status": status})
         return ObjectRef.of(call)
 
     return create

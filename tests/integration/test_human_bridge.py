@@ -161,7 +161,7 @@ class World:
             "externalCallID": external_call_id(self.namespace, name, call.uid),
             "startTime": now().isoformat(),
         }
-        return await self.kube.patch_status(call, status)
+        return await self.kube.update_status(call, status)
 
     async def mark_asked(self, call: TaskRunToolCall) -> None:
         condition = {
@@ -171,7 +171,7 @@ class World:
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         }
         latest = await self.kube.get(TaskRunToolCall, self.namespace, call.name)
-        await self.kube.patch_status(latest, {"conditions": [condition]})
+        await self.kube.update_status(latest, latest.status.to_wire() | {"conditions": [condition]})
 
     async def create_server(self, channel: str = "approval-channel") -> None:
         path = f"/apis/{API}/namespaces/{self.namespace}/mcpservers"

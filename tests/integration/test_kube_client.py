@@ -58,9 +58,9 @@ async def test_a_repeated_create_says_that_it_is_done(kube: KubeClient, namespac
 
 async def test_a_write_on_a_stale_copy_is_refused_and_changes_nothing(kube: KubeClient, namespace: str) -> None:
     stale = await kube.create(build_task(namespace))
-    await kube.patch_status(stale, {"turn": 1})
+    await kube.update_status(stale, {"turn": 1})
     with pytest.raises(ConflictError) as caught:
-        await kube.patch_status(stale, {"turn": 2})
+        await kube.update_status(stale, {"turn": 2})
     assert caught.value.retryable
     assert (await kube.get(Task, namespace, "a")).status.turn == 1
 
@@ -69,7 +69,7 @@ async def test_a_write_to_what_is_gone_is_not_found(kube: KubeClient, namespace:
     task = await kube.create(build_task(namespace))
     await kube.delete(Task, namespace, "a")
     with pytest.raises(NotFoundError):
-        await kube.patch_status(task, {"turn": 1})
+        await kube.update_status(task, {"turn": 1})
 
 
 async def test_delete_is_content_with_gone_and_spares_a_namesake(kube: KubeClient, namespace: str) -> None:
@@ -93,7 +93,7 @@ async def test_an_object_over_any_limit_is_too_large(kube: KubeClient, namespace
     task = await kube.create(build_task(namespace))
     window = [{"role": "user", "content": "x" * 500_000} for _ in range(2 * megabytes)]
     with pytest.raises(TooLargeError):
-        await kube.patch_status(task, {"contextWindow": window})
+        await kube.update_status(task, {"contextWindow": window})
 
 
 async def test_a_kind_that_is_not_served_may_be_served_later(kube: KubeClient) -> None:

@@ -50,7 +50,7 @@ async def test_list_and_watch_see_adds_updates_and_deletes(
         late = await kube.create(build_task(namespace, "late", agent="y"))
         await eventually(lambda: informer.get(namespace, "late") is not None)
         assert [t.name for t in informer.by_index("agent", "y")] == ["late"]
-        await kube.patch_status(late, {"turn": 7})
+        await kube.update_status(late, {"turn": 7})
         await eventually(lambda: informer.by_index("agent", "y")[0].status.turn == 7)
         await kube.delete(Task, namespace, "early")
         await eventually(lambda: [t.name for t in informer.list()] == ["late"])
@@ -118,7 +118,7 @@ async def test_an_object_near_the_size_limit_comes_through_the_watch(
     async with running(Informer(kube, Task, namespace=namespace)) as informer:
         task = await kube.create(build_task(namespace, "big"))
         window = [{"role": "user", "content": "x" * 450_000} for _ in range(3)]
-        await kube.patch_status(task, {"contextWindow": window})
+        await kube.update_status(task, {"contextWindow": window})
         await eventually(lambda: window_size(informer.get(namespace, "big")) == 3 * 450_000)
 
 
@@ -149,7 +149,7 @@ async def test_a_transform_thins_out_what_is_stored(kube: KubeClient, namespace:
         return task.model_copy(update={"status": task.status.model_copy(update={"output": ""})})
 
     task = await kube.create(build_task(namespace, "a"))
-    await kube.patch_status(task, {"output": "long", "turn": 3})
+    await kube.update_status(task, {"output": "long", "turn": 3})
     async with running(Informer(kube, Task, namespace=namespace, transform=thin)) as informer:
         stored = informer.get(namespace, "a")
         assert stored is not None

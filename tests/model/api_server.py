@@ -3,8 +3,8 @@
 Mirrors, at the level of requests, so that the real KubeClient and everything above it run unchanged:
 
 * a create of a name that exists is AlreadyExists; ``status`` is not taken from a create, its defaults are filled in;
-* a patch that carries a resourceVersion is a Conflict once the object has changed; one that changes nothing gives no
-  new version; a patch of the object leaves the status alone and the other way round;
+* an update, or a patch, that carries a resourceVersion is a Conflict once the object has changed; one that changes
+  nothing gives no new version; what is for the object leaves the status alone and the other way round;
 * a delete may be bound to a uid; objects whose owner is gone go too, but some time later;
 * a watch tells every change of its kind in order, late by as much as the model likes, or breaks off with 410.
 """
@@ -70,8 +70,13 @@ class ApiServer:
             case "POST":
                 assert body is not None
                 return self.create((key[0], key[1], str(body["metadata"]["name"])), body, by)
+            case "PUT":
+                assert body is not None
+                assert subresource == "status", "controllers replace nothing else"
+                return self.update_status(key, body, by)
             case "PATCH":
-                return self.patch(key, body or {}, by, subresource)
+                assert subresource == "", "controllers replace a status"
+                return self.patch(key, body or {}, by)
             case "DELETE":
                 return self.delete(key, ((body or {}).get("preconditions") or {}).get("uid"), by)
         raise AssertionError(f"{method} {path}")
@@ -92,11 +97,13 @@ class ApiServer:
             obj["status"] = {"phase": "Pending"}
         return self._store(key, None, obj, by)
 
+    def update_status(self, key: Key, body: Mapping[str, Any], by: str) -> Wire:
+        old = self._existing_at(key, body["metadata"]["resourceVersion"])
+        new = {**old, "status": body["status"]}
+        return old if new == old else self._store(key, old, new, by)
+
     def patch(self, key: Key, body: Mapping[str, Any], by: str, subresource: str = "") -> Wire:
-        old = self._existing(key)
-        wanted = (body.get("metadata") or {}).get("resourceVersion")
-        if wanted is not None and not self.is_current(old, wanted):
-            raise _error(409, f"{key[2]} has been modified", "Conflict")
+        old = self._existing_at(key, (body.get("metadata") or {}).get("resourceVersion"))
         uid = (body.get("metadata") or {}).get("uid")
         if uid is not None and old["metadata"]["uid"] != uid:
             raise _error(409, f"{key[2]} has another uid", "Conflict")
@@ -135,6 +142,12 @@ class ApiServer:
         obj = self.objects.get(key)
         if obj is None:
             raise _error(404, f"{key[2]} not found", "NotFound", {"name": key[2]})
+        return obj
+
+    def _existing_at(self, key: Key, version: str | None) -> Wire:
+        obj = self._existing(key)
+        if version is not None and not self.is_current(obj, version):
+            raise _error(409, f"{key[2]} has been modified", "Conflict")
         return obj
 
     def _store(self, key: Key, old: Wire | None, obj: Wire, by: str) -> Wire:

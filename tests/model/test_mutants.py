@@ -43,7 +43,7 @@ def two_leaders() -> None:
         world.start(TASK_CONTROLLER)
         world.create_task((Turn((ONCE, READ)),))
         taker = next(pull.process for pull in world.pulls if pull.durable == TASK_CONTROLLER)
-        late = next(f"{p}: PATCH tasks" for p in world.living(TASK_CONTROLLER) if p is not taker)
+        late = next(f"{p}: PUT tasks" for p in world.living(TASK_CONTROLLER) if p is not taker)
         while choices := world.choices():
             prompt = [i for i, choice in enumerate(choices) if not choice.label.startswith(late)]
             world.step(prompt[0] if prompt else 0)

@@ -95,13 +95,13 @@ class Cluster:
         informer = self.watched.agents
         informer._notify(informer._store.delete(("default", name), self.version))
 
-    async def patch_status(self, agent: Agent, status: dict[str, Any]) -> Agent:
+    async def update_status(self, agent: Agent, status: dict[str, Any]) -> Agent:
         """What the API server answers; the informer hears of it by that."""
         self.writes += 1
         self.version += 1
         wire = agent.to_wire()
         wire["metadata"]["resourceVersion"] = str(self.version)
-        wire["status"] = {k: v for k, v in {**wire.get("status", {}), **status}.items() if v is not None}
+        wire["status"] = status
         return Agent.model_validate(wire)
 
     def event(self, *told: Any) -> None:

@@ -128,6 +128,10 @@ class Informer(Generic[R]):
         self._notify(self._store.upsert(self._prepare(obj)))
         self._rest(obj.key)
 
+    def keeps_whole(self, obj: R) -> bool:
+        """Whether ``obj`` is as the API server has it, and not thinned out: only then may it be written back."""
+        return self._prepare(obj) is obj
+
     def thin_out(self, obj: R) -> None:
         """Keeps ``obj``, which lacks what nobody needs any more, in place of the same version; tells nobody."""
         self._store.replace(obj)

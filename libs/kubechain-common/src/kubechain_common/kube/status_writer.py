@@ -1,17 +1,16 @@
 """write_status: the one way a controller changes ``.status``.
 
-The patch holds only what differs, so a small change of a large object is a small request; it is guarded by the
-resourceVersion that the decision was made on; and the answer goes into the informer, so the next reconcile reads its
-own write.
+It is replaced as a whole, and only where something differs; the update is guarded by the resourceVersion that the
+decision was made on; and the answer goes into the informer, so the next reconcile reads its own write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from kubechain_common.api.v1alpha1.meta import KubeModel, Resource
 from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import InvalidError
 from kubechain_common.kube.informer import Informer
 
 R = TypeVar("R", bound=Resource)
@@ -21,39 +20,31 @@ async def write_status(client: KubeClient, informer: Informer[R], obj: R, new_st
     """Makes the object's status equal to ``new_status``; returns the object as the API server has it now.
 
     Nothing is sent when nothing differs. Raises ConflictError when the object changed meanwhile (read again and
-    decide again), NotFoundError when it is gone, TooLargeError when it would not fit.
+    decide again), NotFoundError when it is gone, TooLargeError when it would not fit, InvalidError when the informer
+    has only a part of the object, so that the rest would be lost.
     """
-    patch = build_status_patch(_status_of(obj), new_status)
-    if not patch:
+    if not is_changed(_status_of(obj), new_status):
         return obj
-    written = await client.patch_status(obj, patch)
+    if not informer.keeps_whole(obj):
+        raise InvalidError(f"{obj.crd.kind} {obj.namespace}/{obj.name} is kept in part, so its status is not written")
+    written = await client.update_status(obj, build_wire(new_status))
     informer.observe(written)
     return written
 
 
-def build_status_patch(old: KubeModel, new: KubeModel) -> dict[str, Any]:
-    """The JSON merge patch from ``old``, as read from the API server, to ``new``; empty when there is nothing to write.
+def is_changed(old: KubeModel, new: KubeModel) -> bool:
+    """Whether ``new`` reads differently on the wire from ``old``, which came from the API server.
 
     Fields that share their value (the usual outcome of ``model_copy``) are told apart by identity and never serialised.
-    A field at its default that the server does not have is written only if it was set on purpose.
+    A field at its default that the server does not have counts only if it was set on purpose.
     """
     changed = {field for field in type(new).model_fields if _differs(old, new, field)}
-    if not changed:
-        return {}
-    return merge_diff(_dump(old, changed & old.model_fields_set), _dump(new, changed))
+    return bool(changed) and _dump(old, changed & old.model_fields_set) != _dump(new, changed)
 
 
-def merge_diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch (RFC 7386) from ``old`` to ``new``: removed keys are null, lists are replaced whole."""
-    patch: dict[str, Any] = {key: None for key in old if key not in new}
-    for key, value in new.items():
-        before = old.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if inner := merge_diff(before, value):
-                patch[key] = inner
-        elif key not in old or before != value:
-            patch[key] = value
-    return patch
+def build_wire(status: KubeModel) -> dict[str, Any]:
+    """What was read or set on purpose; a default that nobody asked for is left to the schema."""
+    return _dump(status, status.model_fields_set)
 
 
 def _differs(old: KubeModel, new: KubeModel, field: str) -> bool:

@@ -55,7 +55,7 @@ def _ours(kind: type[Resource], verbs: tuple[str, ...], why: str) -> Right:
 
 
 def _status(kind: type[Resource]) -> Right:
-    return Right(GROUP, f"{kind.crd.plural}/status", ("patch",), "it is the only writer of this status")
+    return Right(GROUP, f"{kind.crd.plural}/status", ("update",), "it is the only writer of this status")
 
 
 def _core(resource: str, verbs: tuple[str, ...], why: str) -> Right:
