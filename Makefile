@@ -20,11 +20,11 @@ up: setup ## Start the local control plane and all services in the foreground (C
 down: setup ## Stop them
 	@$(BIN)/kubechain down
 
-test: setup ## Run everything that decides a merge: lint, unit, integration and end-to-end tests, a short chaos sweep, containers, a one-node cluster
-	@$(BIN)/python scripts/stages.py lint unit control-plane integration e2e node images chaos containers cluster
+test: setup ## Run everything that decides a merge: lint, unit tests, the model of crashes, integration and end-to-end tests, a short chaos sweep, containers, a one-node cluster
+	@$(BIN)/python scripts/stages.py lint unit model control-plane integration e2e node images chaos containers cluster
 
 test-unit: setup ## Run the tests that need neither an API server nor NATS
-	@$(BIN)/python scripts/stages.py unit
+	@$(BIN)/python scripts/stages.py unit model
 
 test-integration: setup ## Run the tests against a real API server and a real NATS
 	@$(BIN)/python scripts/stages.py control-plane integration

@@ -98,14 +98,12 @@ def run_side_by_side(*selection: str) -> Outcome:
 
 def run_unit() -> Outcome:
     alone = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
-    return run_side_by_side(
-        "libs",
-        "services",
-        "tests/model",
-        *alone,
-        "-m",
-        "not integration and not e2e",
-    )
+    return run_side_by_side("libs", "services", *alone, "-m", "not integration and not e2e")
+
+
+def run_model() -> Outcome:
+    """The controllers against a model of the API server and JetStream: by itself, because unit tests are to be fast."""
+    return run_side_by_side("tests/model")
 
 
 def run_integration() -> Outcome:
@@ -142,6 +140,7 @@ def run_build(name: str) -> Outcome:
 STAGES: dict[str, Callable[[], Outcome]] = {
     "lint": run_lint,
     "unit": run_unit,
+    "model": run_model,
     "control-plane": lambda: run_build("control-plane"),
     "integration": run_integration,
     "e2e": run_e2e,

@@ -3,7 +3,7 @@
 A step takes any of the choices that the world has; a fault is put between any two of them. After every step the
 invariants hold (``invariants``), and in the end, once nothing goes wrong any more, every Task ends.
 
-In the unit stage the examples are few and always the same. ``make model`` looks for new ones for minutes:
+In the stage of `make test` the examples are few and always the same. ``make model`` looks for new ones for minutes:
 ``KUBECHAIN_MODEL_EXAMPLES`` is how many, ``KUBECHAIN_MODEL_STEPS`` how long each one is.
 """
 
