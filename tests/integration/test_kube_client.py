@@ -24,7 +24,7 @@ from kubechain_common.kube.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from kubechain_common.kube.paths import core_path
+from kubechain_common.kube.paths import core_path, resource_path
 from kubechain_common.kube.service_account import connect_by_service_account
 
 pytestmark = pytest.mark.integration
@@ -54,6 +54,21 @@ async def test_a_repeated_create_says_that_it_is_done(kube: KubeClient, namespac
     await kube.create(build_task(namespace))
     with pytest.raises(AlreadyExistsError):
         await kube.create(build_task(namespace))
+
+
+async def test_a_status_is_replaced_and_nothing_else(kube: KubeClient, namespace: str) -> None:
+    path = resource_path(Task, namespace)
+    task = await kube.create(build_task(namespace))
+    extras = {"labels": {"app": "x"}, "annotations": {"a": "b"}, "finalizers": ["example.com/kept"]}
+    task = await kube.patch(Task, namespace, "a", {"metadata": extras})
+    written = await kube.update_status(task, {"phase": "FinalAnswer", "output": "done", "turn": 2})
+    written = await kube.update_status(written, {"phase": "FinalAnswer", "turn": 3})
+    raw = await kube.request("GET", f"{path}/a")
+    assert raw["status"] == {"phase": "FinalAnswer", "turn": 3}
+    assert raw["spec"] == {"agentRef": {"name": "x"}, "userMessage": "hello"}
+    kept = {"uid": task.uid, "generation": 1, **extras}
+    assert {key: raw["metadata"][key] for key in kept} == kept
+    await kube.patch(Task, namespace, "a", {"metadata": {"finalizers": None}})
 
 
 async def test_a_write_on_a_stale_copy_is_refused_and_changes_nothing(kube: KubeClient, namespace: str) -> None:
