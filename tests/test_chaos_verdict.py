@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.chaos.exposure import Exposure, find_exposure
 from tests.chaos.history import find_illegal
-from tests.chaos.journal import KILLED, STORAGE_DELETED, Disruption
+from tests.chaos.journal import FROZEN, KILLED, STORAGE_DELETED, Disruption
 from tests.chaos.orders import ASKED, HOOKED, Call, CallKey, Order, comment_of, draw_order, result_of
 from tests.chaos.verdict import PASSING_SECONDS, UNKNOWN, Verdict, judge
 from tests.chaos.witness import Ask, LLMRequest, Witness
@@ -179,21 +179,24 @@ def test_what_the_llm_was_told_has_to_be_what_the_task_says(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "at", "until", "explained"),
+    ("target", "kind", "at", "until", "explained"),
     [
-        ("llm-gateway", 10.05, 12.0, True),
-        ("nats", 9.0, 10.0, True),
-        ("nats", 9.0, None, True),
-        ("llm-gateway", 10.1 + PASSING_SECONDS + 0.1, None, False),
-        ("nats", 8.0, 9.9, False),
-        ("task-controller", 10.05, 12.0, False),
+        ("llm-gateway", KILLED, 10.05, 12.0, True),
+        ("nats", KILLED, 9.0, 10.0, True),
+        ("nats", KILLED, 9.0, None, True),
+        ("llm-gateway", KILLED, 10.1 + PASSING_SECONDS + 0.1, None, False),
+        ("nats", KILLED, 8.0, 9.9, False),
+        ("task-controller", KILLED, 10.05, 12.0, False),
+        ("llm-gateway", FROZEN, 2.0, 9.9, True),
+        ("llm-gateway", FROZEN, 2.0, 9.9 - PASSING_SECONDS, False),
+        ("task-controller", FROZEN, 2.0, 9.9, False),
     ],
 )
 def test_a_request_may_be_repeated_only_if_it_was_in_flight(
-    run: Run, target: str, at: float, until: float | None, explained: bool
+    run: Run, target: str, kind: str, at: float, until: float | None, explained: bool
 ) -> None:
     run.requests["t", 1].append(run.ask(1, 15.0))
-    run.disruptions.append(Disruption(target, "killed", at, until))
+    run.disruptions.append(Disruption(target, kind, at, until))
     verdict = run.judge()
     assert (verdict.repeated_in_flight, verdict.repeated_unexplained) == ((1, 0) if explained else (0, 1))
     assert bool(verdict.anomalies) is not explained

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.fleet import API, NATS, Fleet, Member
-from tests.chaos.journal import STORAGE_DELETED, Disruption, Journal
+from tests.chaos.journal import FROZEN, STORAGE_DELETED, Disruption, Journal
 from tests.chaos.proxy import Mode
 
 from kubechain_common.kube.client import KubeClient
@@ -191,7 +191,7 @@ def _freeze(stage: Stage, member: Member, seconds: float) -> bool:
     if pid is None or not member.child.ready or not _signal(pid, signal.SIGSTOP):
         return False
     stage.group.create_task(
-        _after(seconds, lambda: _signal(pid, signal.SIGCONT), stage.journal.note_outage(member.service, "frozen"))
+        _after(seconds, lambda: _signal(pid, signal.SIGCONT), stage.journal.note_outage(member.service, FROZEN))
     )
     return True
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-KILLED, STORAGE_DELETED = "killed", "storage deleted"
+KILLED, FROZEN, STORAGE_DELETED = "killed", "frozen", "storage deleted"
 
 
 @dataclass

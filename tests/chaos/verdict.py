@@ -8,6 +8,7 @@
 * An LLM request is repeated only if the earlier one was in flight when something happened to what carries its answer:
   the LLM had not answered yet, or had for less than ``PASSING_SECONDS``. In that time llm-gateway parses the answer and
   JetStream confirms its result: milliseconds on an idle machine, longer while dozens of processes start on two cores.
+  A frozen gateway that goes on does at once what JetStream gave it before, and by then has given to another one.
 * No turn has two contexts, no call two objects, and no step of a Task's status was illegal.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from tests.chaos.journal import STORAGE_DELETED, Disruption
+from tests.chaos.journal import FROZEN, STORAGE_DELETED, Disruption
 from tests.chaos.orders import HOOKED, REPEATABLE, Call, CallKey, Order, comment_of, result_of
 from tests.chaos.witness import LLMRequest, Witness
 
@@ -196,7 +197,8 @@ def could_lose(disruption: Disruption, request: LLMRequest) -> bool:
     if disruption.target not in CARRIERS:
         return False
     end = request.time + request.seconds + PASSING_SECONDS
-    return disruption.at <= end and (disruption.until is None or disruption.until >= request.time)
+    felt = PASSING_SECONDS if disruption.kind == FROZEN else 0.0
+    return disruption.at <= end and (disruption.until is None or disruption.until + felt >= request.time)
 
 
 def lost_with_the_storage(
