@@ -35,11 +35,14 @@ async def write_status(client: KubeClient, informer: Informer[R], obj: R, new_st
 def is_changed(old: KubeModel, new: KubeModel) -> bool:
     """Whether ``new`` reads differently on the wire from ``old``, which came from the API server.
 
-    Fields that share their value (the usual outcome of ``model_copy``) are told apart by identity and never serialised.
+    Fields that share their value (the usual outcome of ``model_copy``) are told apart by identity and never serialised;
+    nor is what comes after the first one that differs, a conversation least of all.
     A field at its default that the server does not have counts only if it was set on purpose.
     """
-    changed = {field for field in type(new).model_fields if _differs(old, new, field)}
-    return bool(changed) and _dump(old, changed & old.model_fields_set) != _dump(new, changed)
+    return any(
+        _differs(old, new, field) and _dump(old, {field} & old.model_fields_set) != _dump(new, {field})
+        for field in type(new).model_fields
+    )
 
 
 def build_wire(status: KubeModel) -> dict[str, Any]:
