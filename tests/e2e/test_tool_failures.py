@@ -56,6 +56,12 @@ class Plant:
     def apply_server(self, name: str, *options: str, **spec: Any) -> None:
         self.workspace.kubectl.apply(manifests.own_server(name, "faulty_server.py", str(self.notes), *options, **spec))
 
+    def apply_server_with_agent(self, name: str, **spec: Any) -> None:
+        """A server of its own and the only agent that uses it, both of this name."""
+        self.apply_server(name, **spec)
+        self.workspace.kubectl.apply(manifests.agent(name, servers=[name]))
+        self.workspace.kubectl.wait(f"agent/{name}")
+
 
 def service_pids(cluster: Cluster) -> dict[str, int]:
     return {p["name"]: p["pid"] for p in cluster.status()["processes"] if p["name"] in SERVICES}
@@ -116,17 +122,15 @@ def test_failing_tools(plant: Plant) -> None:
 
 @pytest.mark.failure("tool-timeout")
 def test_a_hanging_tool(plant: Plant) -> None:
-    plant.apply_server("impatient", requestTimeoutSeconds=1)
-    plant.workspace.kubectl.apply(manifests.agent("impatient", servers=["impatient"]))
-    plant.workspace.kubectl.wait("agent/impatient")
+    plant.apply_server_with_agent("impatient", requestTimeoutSeconds=1)
     cancelled = plant.count("cancelled")
     sleep, after = ("impatient__sleep", '{"seconds": 60}'), ("impatient__empty", "{}")
     start(plant.workspace, "hanging", [sleep], [after], agent="impatient")
     read, again = finish(plant.workspace, plant.llm, "hanging", [sleep], [after])
     assert "did not answer within 1 seconds (spec.requestTimeoutSeconds)" in read
     assert again == "[no content]"
-    reasons = [call["status"].get("reason") for call in plant.workspace.calls_of("hanging")]
-    assert sorted(reasons, key=str) == ["Succeeded", "Timeout"]
+    reasons = [call["status"]["reason"] for call in plant.workspace.calls_of("hanging")]
+    assert sorted(reasons) == ["Succeeded", "Timeout"]
     eventually(lambda: plant.count("cancelled") == cancelled + 1, 15.0, what="the server is told to give up")
     plant.told("tool-timeout", "hanging")
 
@@ -175,13 +179,11 @@ def _images_in(body: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.failure("tool-flood")
 def test_a_result_without_an_end(plant: Plant) -> None:
-    plant.apply_server("flooding")
-    plant.workspace.kubectl.apply(manifests.agent("flooded", servers=["flooding"]))
-    plant.workspace.kubectl.wait("agent/flooded")
+    plant.apply_server_with_agent("flooding")
     host = psutil.Process(plant.workspace.cluster.process("mcp-host")["pid"])
     before = host.memory_info().rss
     turns = [[("flooding__flood", '{"bytes": 100000000}')], [("flooding__pid", "{}")]]
-    start(plant.workspace, "endless", *turns, agent="flooded")
+    start(plant.workspace, "endless", *turns, agent="flooding")
     flood, pid = finish(plant.workspace, plant.llm, "endless", *turns)
     assert host.memory_info().rss - before < MEMORY_SLACK
     assert "sent more than 16,777,216 bytes" in flood
@@ -203,9 +205,7 @@ def test_a_server_that_dies_in_mid_call(plant: Plant) -> None:
 
 @pytest.mark.failure("tool-over-memory")
 def test_a_server_that_takes_too_much_memory(plant: Plant) -> None:
-    plant.apply_server("hungry", resources={"limits": {"memory": "96Mi"}})
-    plant.workspace.kubectl.apply(manifests.agent("hungry", servers=["hungry"]))
-    plant.workspace.kubectl.wait("agent/hungry")
+    plant.apply_server_with_agent("hungry", resources={"limits": {"memory": "96Mi"}})
     turns = [[("hungry__pid", "{}")], [("hungry__eat", '{"mebibytes": 200, "seconds": 60}')], [("hungry__pid", "{}")]]
     start(plant.workspace, "eating", *turns, agent="hungry")
     first, ended, second = finish(plant.workspace, plant.llm, "eating", *turns)
@@ -216,9 +216,7 @@ def test_a_server_that_takes_too_much_memory(plant: Plant) -> None:
 
 @pytest.mark.failure("tool-server-stuck")
 def test_a_server_that_no_longer_answers_is_restarted(plant: Plant) -> None:
-    plant.apply_server("stuck", requestTimeoutSeconds=2)
-    plant.workspace.kubectl.apply(manifests.agent("stuck", servers=["stuck"]))
-    plant.workspace.kubectl.wait("agent/stuck")
+    plant.apply_server_with_agent("stuck", requestTimeoutSeconds=2)
     pid = ("stuck__pid", "{}")
     turns = [[pid], [("stuck__sleep", '{"seconds": 60}')] * 3, [pid]]
     start(plant.workspace, "unanswered", *turns, agent="stuck")

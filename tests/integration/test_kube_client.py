@@ -57,13 +57,12 @@ async def test_a_repeated_create_says_that_it_is_done(kube: KubeClient, namespac
 
 
 async def test_a_status_is_replaced_and_nothing_else(kube: KubeClient, namespace: str) -> None:
-    path = resource_path(Task, namespace)
     task = await kube.create(build_task(namespace))
     extras = {"labels": {"app": "x"}, "annotations": {"a": "b"}, "finalizers": ["example.com/kept"]}
     task = await kube.patch(Task, namespace, "a", {"metadata": extras})
     written = await kube.update_status(task, {"phase": "FinalAnswer", "output": "done", "turn": 2})
     written = await kube.update_status(written, {"phase": "FinalAnswer", "turn": 3})
-    raw = await kube.request("GET", f"{path}/a")
+    raw = await kube.request("GET", resource_path(Task, namespace, "a"))
     assert raw["status"] == {"phase": "FinalAnswer", "turn": 3}
     assert raw["spec"] == {"agentRef": {"name": "x"}, "userMessage": "hello"}
     kept = {"uid": task.uid, "generation": 1, **extras}
