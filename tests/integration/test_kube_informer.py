@@ -9,18 +9,32 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
 import pytest
+from pydantic import Field
 
 from kubechain_common.api.v1alpha1 import Resource, Task
 from kubechain_common.api.v1alpha1.meta import KubeModel
+from kubechain_common.api.v1alpha1.status import Status
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import ConflictError
 from kubechain_common.kube.informer import Change, Informer
+from kubechain_common.kube.paths import resource_path
 from kubechain_common.kube.status_writer import write_status
 
 pytestmark = pytest.mark.integration
 
 Eventually = Callable[..., Awaitable[None]]
 R = TypeVar("R", bound=Resource)
+
+
+class StatusOfOld(Status):
+    """What an older release, which had nothing but turns, knew of a Task's status."""
+
+    turn: int = 0
+
+
+class TaskOfOld(Resource):
+    crd = Task.crd
+    status: StatusOfOld = Field(default_factory=StatusOfOld)
 
 
 def build_task(namespace: str, name: str, **extra: Any) -> Task:
@@ -107,6 +121,21 @@ async def test_a_decision_on_a_stale_copy_is_not_written(kube: KubeClient, names
         await write_status(kube, informer, stale, stale.status.model_copy(update={"turn": 5}))
     unchanged = await write_status(kube, informer, fresh, fresh.status.model_copy(update={"turn": 1}))
     assert unchanged.metadata.resource_version == (await kube.get(Task, namespace, "a")).metadata.resource_version
+
+
+async def test_an_older_release_keeps_what_a_newer_one_has_written(
+    kube: KubeClient, namespace: str, eventually: Eventually
+) -> None:
+    newer = {"phase": "ToolCallsPending", "output": "", "tokenUsage": {"inputTokens": 7}}
+    async with running(Informer(kube, TaskOfOld, namespace=namespace, pack_after=0.01)) as informer:
+        task = await kube.create(build_task(namespace, "a"))
+        await kube.update_status(task, {"turn": 1, **newer})
+        await eventually(lambda: any(t.status.turn == 1 for t in informer.list()))
+        old = informer.get(namespace, "a")
+        assert old is not None
+        await write_status(kube, informer, old, old.status.model_copy(update={"turn": 2}))
+    raw = await kube.request("GET", f"{resource_path(Task, namespace)}/a")
+    assert raw["status"] == {"turn": 2, **newer}
 
 
 async def test_an_object_near_the_size_limit_comes_through_the_watch(

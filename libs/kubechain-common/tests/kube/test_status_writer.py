@@ -58,6 +58,14 @@ def test_a_removed_field_is_not_sent() -> None:
     assert build_wire(new) == {"phase": "Pending"}
 
 
+def test_what_a_newer_release_has_written_is_sent_back() -> None:
+    old = read(phase="Pending", quota={"left": [3]}, deferred=None)
+    new = old.model_copy(update={"turn": 2})
+    assert is_changed(old, new)
+    assert not is_changed(old, old.model_copy(deep=True))
+    assert build_wire(new) == {"phase": "Pending", "turn": 2, "quota": {"left": [3]}}
+
+
 def test_a_default_is_written_when_it_was_set_on_purpose() -> None:
     new = TaskStatus(ready=False, status="Pending")
     assert is_changed(read(), new)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kubechain_common.api.v1alpha1.meta import KubeModel, Timestamp
 
@@ -54,7 +54,22 @@ def set_condition(conditions: list[Condition], new: Condition) -> list[Condition
     return [*kept, new]
 
 
-class ReadinessStatus(KubeModel):
+def _close(schema: dict[str, Any]) -> None:
+    """What a newer release may have added is for its own CRD to declare."""
+    schema.pop("additionalProperties", None)
+
+
+class Status(KubeModel):
+    """Base of every ``.status``, which is written as a whole.
+
+    So it keeps what it does not know and sends it back: during an upgrade the CRDs are the newer release's, and a
+    controller of the older one may write what a newer one wrote before.
+    """
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_close)
+
+
+class ReadinessStatus(Status):
     """Status of the kinds that are either ready for use or not: LLM, Agent, MCPServer, ContactChannel."""
 
     ready: bool = False

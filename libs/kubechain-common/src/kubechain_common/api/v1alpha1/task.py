@@ -28,7 +28,7 @@ from kubechain_common.api.v1alpha1.rules import (
     unless,
     validations,
 )
-from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
+from kubechain_common.api.v1alpha1.status import Conditions, SpanContext, Status
 
 DEFAULT_MAX_TURNS = 50
 
@@ -177,7 +177,7 @@ class UsageBefore(KubeModel):
     cost: Sum | None = None
 
 
-class TaskStatus(KubeModel):
+class TaskStatus(Status):
     phase: TaskPhase | None = None
     ready: bool = False
     status: Literal["Ready", "Error", "Pending"] | None = None

@@ -25,7 +25,7 @@ from kubechain_common.api.v1alpha1.meta import (
     refers_to,
 )
 from kubechain_common.api.v1alpha1.rules import Rule, cel, cel_all, immutable, stays_true, unless, validations
-from kubechain_common.api.v1alpha1.status import Conditions, SpanContext
+from kubechain_common.api.v1alpha1.status import Conditions, SpanContext, Status
 
 ToolType = Literal["MCP", "HumanContact", "DelegateToAgent"]
 
@@ -165,7 +165,7 @@ class TaskRunToolCallSpec(KubeModel):
     cancel: Annotated[bool, Field(description="Take the call back; the Task goes on.")] | None = None
 
 
-class TaskRunToolCallStatus(KubeModel):
+class TaskRunToolCallStatus(Status):
     phase: ToolCallPhase = ToolCallPhase.PENDING
     status: (
         Literal[
