@@ -23,10 +23,10 @@ down: setup ## Stop them
 test: setup ## Run everything that decides a merge: lint, unit tests, the model of crashes, integration and end-to-end tests, a short chaos sweep, containers, a one-node cluster
 	@$(BIN)/python scripts/stages.py lint unit model control-plane integration e2e node images chaos containers cluster
 
-test-unit: setup ## Run the tests that need neither an API server nor NATS
+test-unit: setup ## Run the tests that need no API server, NATS or MCP server
 	@$(BIN)/python scripts/stages.py unit model
 
-test-integration: setup ## Run the tests against a real API server and a real NATS
+test-integration: setup ## Run the tests against a real API server, NATS and MCP servers
 	@$(BIN)/python scripts/stages.py control-plane integration
 
 test-e2e: setup ## Run the walk-throughs of the whole product

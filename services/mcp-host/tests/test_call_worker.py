@@ -20,6 +20,8 @@ from kubechain_common.testing.nats_server import NatsServer
 from kubechain_mcp_host import call_worker
 from kubechain_mcp_host.connection_state import Phase
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[tuple[Host, NatsServer]]:

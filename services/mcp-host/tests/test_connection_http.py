@@ -12,6 +12,8 @@ from mcp_testbed import RemoteServer, connect, eventually, http_server
 from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError
 
+pytestmark = pytest.mark.integration
+
 Remote = Callable[[str], RemoteServer]
 
 

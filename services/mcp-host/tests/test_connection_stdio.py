@@ -13,6 +13,8 @@ from kubechain_common.testing.builders import build_mcp_server
 from kubechain_mcp_host.connection_state import Phase
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
 
+pytestmark = pytest.mark.integration
+
 
 async def test_lists_the_tools_with_schemas_and_annotations() -> None:
     async with connect(plain_server()) as harness:

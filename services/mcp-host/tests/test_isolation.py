@@ -25,6 +25,8 @@ from kubechain_mcp_host.errors import ConnectionLostError
 from kubechain_mcp_host.isolation import Isolation
 from kubechain_mcp_host.stdio_launch import StdioLauncher
 
+pytestmark = pytest.mark.integration
+
 PROBE = Path(__file__).resolve().parents[3] / "tests/e2e/servers/probe_server.py"
 DONE = "done"
 DENIED = "Permission denied"

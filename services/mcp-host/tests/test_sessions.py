@@ -19,6 +19,8 @@ from kubechain_common.messages.envelope import Envelope
 from kubechain_common.messages.topology import TOOL_REQUESTS, session_key, task_ended_subject, tool_request_subject
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
+pytestmark = pytest.mark.integration
+
 REESTABLISHED = "SessionReestablished"
 
 

@@ -15,6 +15,8 @@ from mcp_testbed import SERVERS, eventually, is_alive
 
 from kubechain_mcp_host import stdio_guard
 
+pytestmark = pytest.mark.integration
+
 PLAIN = [sys.executable, str(SERVERS / "plain_server.py")]
 
 

@@ -12,11 +12,14 @@ import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import pytest
 from host_testbed import Host, collecting, run_replica
 from mcp_testbed import eventually, plain_server
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.testing.nats_server import run_nats_server
+
+pytestmark = pytest.mark.integration
 
 PLACES = 10
 ROUNDS = 4

@@ -17,6 +17,8 @@ from kubechain_common.messaging import BusUnavailableError, Claim
 from kubechain_common.testing.builders import NOW
 from kubechain_mcp_host.tool_call import ToolCall
 
+pytestmark = pytest.mark.integration
+
 
 @dataclass
 class Record:
