@@ -43,7 +43,8 @@ def render_base(version: str, registry: str) -> str:
     """The base with the images of this version."""
     plan = Plan(version, registry)
     images = "".join(
-        f"- {{name: kubechain/{name}, newName: {plan.repository(name)}, newTag: {version!r}}}\n" for name in NAMES
+        f"- {{name: kubechain/{name}, newName: {plan.repository(name)}, newTag: {plan.version_of(name)!r}}}\n"
+        for name in NAMES
     )
     with tempfile.TemporaryDirectory(dir=KUSTOMIZE, prefix=".release-") as folder:
         head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nsortOptions: {order: legacy}\n"

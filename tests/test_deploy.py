@@ -15,7 +15,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts import release
-from scripts.images.build import NAMES, read_version
+from scripts.images.build import NAMES, Plan, read_nats_version, read_version
 from tests.rendering import COMPONENTS, KUSTOMIZE, OVERLAYS, Object, by_name, of_kind, parse, pod_of, render
 
 from kubechain_common.messages.permissions import USERS
@@ -264,9 +264,9 @@ def test_policies_let_through_what_the_services_need_and_little_else() -> None:
 
 
 def test_the_release_is_what_the_base_is_in_the_version_of_the_workspace() -> None:
-    version = read_version()
+    plan = Plan(read_version())
     images = {pod_of(o)["containers"][0]["image"] for o in of_kind(render("base"), *WORKLOADS)}
-    assert {image.rpartition(":")[2] for image in images} == {version}
+    assert images == {plan.tag(name) for name in NAMES}
     whole = list(parse((release.RELEASE / "latest.yaml").read_text()))
     assert whole == render("base")
     kinds = [obj["kind"] for obj in whole]
@@ -281,7 +281,8 @@ def test_another_release_changes_the_images_and_the_name_of_the_job_and_nothing_
     assert set(files) == {"latest.yaml", "v9.9.9.yaml", "latest-crds.yaml", "v9.9.9-crds.yaml", "latest-crd.yaml"}
     whole = list(parse(files["latest.yaml"]))
     images = {pod_of(o)["containers"][0]["image"] for o in of_kind(whole, *WORKLOADS)}
-    assert images == {f"registry.example/team/kubechain/{name}:9.9.9" for name in NAMES}
+    tags = {**dict.fromkeys(SERVICES, "9.9.9"), "nats": read_nats_version()}
+    assert images == {f"registry.example/team/kubechain/{name}:{tag}" for name, tag in tags.items()}
     assert set(by_name(whole, "Job")) == {"kubechain-bootstrap-9-9-9"}
     back = files["latest.yaml"].replace("registry.example/team/", "").replace("9.9.9", read_version())
     back = back.replace("kubechain-bootstrap-9-9-9", JOB)

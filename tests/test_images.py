@@ -203,8 +203,14 @@ def test_the_label_names_only_an_address_for_others(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_registry_comes_before_the_name() -> None:
-    assert build.Plan("1").tag("nats") == "kubechain/nats:1"
-    assert build.Plan("1", "registry.example/team/").tag("nats") == "registry.example/team/kubechain/nats:1"
+    assert build.Plan("1").tag("mcp-host") == "kubechain/mcp-host:1"
+    assert build.Plan("1", "registry.example/team/").tag("mcp-host") == "registry.example/team/kubechain/mcp-host:1"
+
+
+def test_nats_keeps_the_version_of_its_own() -> None:
+    version = build.read_nats_version()
+    assert build.Plan("1").tag("nats") == build.Plan("2").tag("nats") == f"kubechain/nats:{version}"
+    assert f"ARG VERSION={version}\n" in build.dockerfile_of("nats").read_text()
 
 
 def test_without_a_registry_or_debootstrap_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from scripts.images.saved import save_images
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="images", description="Build the images of KubeChain.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all when none is named")
-    parser.add_argument("--version", default="", help="the tag; the members' version when empty")
+    parser.add_argument("--version", default="", help="of the services; the members' when empty")
     parser.add_argument("--registry", default="", help="comes before kubechain/<name>")
     parser.add_argument("--base", default="", help="image with Python 3.11 or newer")
     parser.add_argument(
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         plan = Plan(chosen.version or read_version(), chosen.registry, chosen.base)
         tags = build_images(plan, chosen.names or NAMES)
         for name, tag in tags.items():
-            print(f"{tag:<44} {read_size(tag) / 1e6:6.0f} MB  {describe_image(name, tag, plan.version)}")
+            print(f"{tag:<44} {read_size(tag) / 1e6:6.0f} MB  {describe_image(name, tag, plan.version_of(name))}")
         if chosen.save:
             print(f"saved to {save_images(list(tags.values()), chosen.save / f'kubechain-{plan.version}.tar')}")
     except EngineError as error:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 from scripts.images import engine
-from scripts.images.build import NAMES, ROOT, read_git, read_version
+from scripts.images.build import NAMES, ROOT, Plan, read_git, read_version
 from scripts.images.described import describe_image
 from scripts.images.network import build_settings, find_certificates
 from tests.containers.box import Box
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.containers
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_is_what_it_must_be_and_says_what_it_is(images: Mapping[str, str], name: str) -> None:
-    document = json.loads((ROOT / describe_image(name, images[name], read_version())).read_text(encoding="utf-8"))
+    version = Plan(read_version()).version_of(name)
+    document = json.loads((ROOT / describe_image(name, images[name], version)).read_text(encoding="utf-8"))
     assert document["components"]
 
     config = engine.need_image(images[name])["Config"]
@@ -27,7 +28,7 @@ def test_an_image_is_what_it_must_be_and_says_what_it_is(images: Mapping[str, st
     labels = config["Labels"]
     prefix = "org.opencontainers.image"
     assert labels[f"{prefix}.title"] == f"kubechain-{name}"
-    assert labels[f"{prefix}.version"] == read_version()
+    assert labels[f"{prefix}.version"] == version
     assert labels[f"{prefix}.revision"] == read_git("rev-parse", "HEAD")
     assert labels[f"{prefix}.licenses"] == "Apache-2.0"
     assert labels[f"{prefix}.description"]

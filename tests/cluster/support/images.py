@@ -1,4 +1,4 @@
-"""The images of this tree, built and saved into one archive, under today's tag and under that of an older release."""
+"""The images of this tree, built and saved into one archive; those of the services under an older release's tag, too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from scripts.images import engine
-from scripts.images.build import NAMES, Plan, build_images, read_version
+from scripts.images.build import NAMES, SERVICES, Plan, build_images, read_version
 from scripts.images.engine import EngineError
 from scripts.images.saved import save_images
 
@@ -29,8 +29,9 @@ def build_archive() -> Path:
         engine.run("version", "--format", "{{.Server.Version}}")
     except EngineError as error:
         raise NoImagesError(f"no container engine to build images with: {error}") from error
-    tags = list(build_images(Plan(VERSION), NAMES).values())
-    old = [tag.replace(f":{VERSION}", f":{OLD_VERSION}") for tag in tags]
-    for tag, alias in zip(tags, old, strict=True):
+    plan, older = Plan(VERSION), Plan(OLD_VERSION)
+    tags = list(build_images(plan, NAMES).values())
+    aliases = {older.tag(service): plan.tag(service) for service in SERVICES}
+    for alias, tag in aliases.items():
         engine.run("tag", tag, alias)
-    return save_images([*tags, *old], cache_root() / "images" / "cluster.tar")
+    return save_images([*tags, *aliases], cache_root() / "images" / "cluster.tar")

@@ -103,11 +103,8 @@ class Load:
     def list_tasks(self) -> list[dict[str, Any]]:
         return self.kubectl.list("task")
 
-    def assert_done_once(self, names: list[str], *, may_be_unknown: bool = False) -> None:
-        """Every Task has its answer, and every call ran once, from start to end.
-
-        Where the outcome of one may be unknown, it ran once or not at all, and is told to be unknown.
-        """
+    def assert_done_once(self, names: list[str]) -> None:
+        """Every Task has its answer, and every call ran once, from start to end."""
         phases = {task["metadata"]["name"]: task["status"]["phase"] for task in self.list_tasks()}
         assert {name: phases[name] for name in names if phases[name] != "FinalAnswer"} == {}
         every = {
@@ -117,10 +114,9 @@ class Load:
         statuses = {call: told[tuple(map(str, call))] for call in every}
         ends, starts = self.notes.count("end"), self.notes.count("start")
         assert {call: starts[call] for call in every if starts[call] > 1} == {}, "ran more than once"
-        unknown = {call for call in every if may_be_unknown and statuses[call].get("reason") == "OutcomeUnknown"}
-        lost = {call: statuses[call] for call in every - unknown if ends[call] != 1}
+        lost = {call: statuses[call] for call in every if ends[call] != 1}
         assert not lost, f"did not run: {lost}"
-        failed = {call: statuses[call] for call in every - unknown if statuses[call]["phase"] != "Succeeded"}
+        failed = {call: statuses[call] for call in every if statuses[call]["phase"] != "Succeeded"}
         assert not failed, f"ran and failed: {failed}"
 
     def list_calls(self) -> list[dict[str, Any]]:
