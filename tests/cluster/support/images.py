@@ -1,4 +1,4 @@
-"""The images of this tree, built and saved into one archive; those of the services under an older release's tag, too."""
+"""The images of this tree, built and saved into one archive; those of the services under an older release's tag too."""
 
 from __future__ import annotations
 
