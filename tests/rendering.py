@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,18 @@ def render(folder: str, components: Sequence[str] = ()) -> list[Object]:
         }
         (Path(temporary) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
         return list(_render(Path(temporary)))
+
+
+def render_edited(overlay: str, component: str) -> list[Object]:
+    """The objects of an overlay whose own list of components somebody has added this one to."""
+    with tempfile.TemporaryDirectory(dir=KUSTOMIZE, prefix=".test-") as temporary:
+        folder = Path(temporary) / overlay  # as deep as the overlay itself, so its paths stay right
+        shutil.copytree(KUSTOMIZE / "overlays" / overlay, folder)
+        file = folder / "kustomization.yaml"
+        kustomization = yaml.safe_load(file.read_text())
+        kustomization["components"].append(f"../../components/{component}")
+        file.write_text(yaml.safe_dump(kustomization))
+        return list(_render(folder))
 
 
 def _render(folder: Path) -> Iterator[Object]:

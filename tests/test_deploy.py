@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts import release
 from scripts.images.build import NAMES, Plan, read_nats_version, read_version
-from tests.rendering import COMPONENTS, KUSTOMIZE, OVERLAYS, Object, by_name, of_kind, parse, pod_of, render
+from tests.rendering import (
+    COMPONENTS,
+    KUSTOMIZE,
+    OVERLAYS,
+    Object,
+    by_name,
+    of_kind,
+    parse,
+    pod_of,
+    render,
+    render_edited,
+)
 
 from kubechain_common.messages.permissions import USERS
 from kubechain_common.policies.rbac import NAMESPACE, SERVICES
 
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 JOB = release.job_name(read_version())
+DNS = {53, 5353}
 DEFAULT_DRAIN_SECONDS = 20
 AUTOSCALED = {"mcp-host", "llm-gateway", "human-bridge"}
 CLUSTER_SCOPED = re.compile("Cluster|Namespace|CustomResourceDefinition|AdmissionPolicy")
@@ -185,8 +198,16 @@ def test_no_service_has_the_key_of_the_brokers_certificate() -> None:
 
 
 @pytest.mark.parametrize(("overlay", "scaler"), [("kind", "keda"), ("production", "keda"), ("production", "hpa")])
-def test_an_autoscaler_owns_the_number_of_replicas(overlay: str, scaler: str) -> None:
-    objects = render(f"overlays/{overlay}", (scaler,))
+def test_an_autoscaler_on_an_overlay_owns_the_number_of_replicas(overlay: str, scaler: str) -> None:
+    assert_autoscaled(render(f"overlays/{overlay}", (scaler,)))
+
+
+@pytest.mark.parametrize("scaler", ["keda", "hpa"])
+def test_an_autoscaler_in_an_overlay_owns_the_number_of_replicas(scaler: str) -> None:
+    assert_autoscaled(render_edited("production", scaler))
+
+
+def assert_autoscaled(objects: Sequence[Object]) -> None:
     scalers = of_kind(objects, "ScaledObject", "HorizontalPodAutoscaler")
     assert {s["spec"]["scaleTargetRef"]["name"] for s in scalers} == AUTOSCALED
     for name, deployment in by_name(objects, "Deployment").items():
@@ -249,18 +270,20 @@ def test_policies_let_through_what_the_services_need_and_little_else() -> None:
         return {port["port"]: rule.get(peer, ["anywhere"]) for rule in rules for port in rule["ports"]}
 
     for service in SERVICES:
-        assert {53, 443, 6443, 4222} <= set(reaches(service, "egress"))
+        assert {*DNS, 443, 6443, 4222} <= set(reaches(service, "egress"))
         assert reaches(service, "egress")[4222] == [
             {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "nats"}}}
         ]
-    assert set(reaches("nats", "egress")) == {53, 6222}
+    assert set(reaches("nats", "egress")) == {*DNS, 6222}
     assert set(reaches("nats", "ingress")) == {4222, 6222, 8222}
     assert "anywhere" not in str(reaches("nats", "ingress"))
-    assert set(reaches("bootstrap", "egress")) == {53, 443, 6443}
+    assert set(reaches("bootstrap", "egress")) == {*DNS, 443, 6443}
     assert set(reaches("human-bridge", "ingress")) == {8080, 8090}
     assert all(set(reaches(s, "ingress")) == {8080} for s in SERVICES if s != "human-bridge")
     tools = next(p for p in policies if p["metadata"]["name"] == "mcp-host")["spec"]["egress"][0]["to"]
-    assert all("except" in block["ipBlock"] for block in tools), "the cloud's metadata server"
+    blocks = [peer["ipBlock"] for peer in tools if "ipBlock" in peer]
+    assert all("except" in block for block in blocks), "the cloud's metadata server"
+    assert [peer for peer in tools if "ipBlock" not in peer] == [{"namespaceSelector": {}}]
 
 
 def test_the_release_is_what_the_base_is_in_the_version_of_the_workspace() -> None:
