@@ -35,7 +35,7 @@ MODULES = (
     "kubechain_mcp_host.metrics",
     "kubechain_task_controller.metrics",
 )
-ADDED_BY_PROMETHEUS = {"job", "instance", "pod", "namespace", "le"}
+ADDED_BY_PROMETHEUS = {"job", "instance", "pod", "le"}
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,12 @@ def test_an_expression_asks_for_what_there_is(where: str, expression: str) -> No
         assert query.metric in metrics, f"{where}: no service has {query.metric}"
         unknown = query.labels - metrics[query.metric] - ADDED_BY_PROMETHEUS
         assert not unknown, f"{where}: {query.metric} has no label {', '.join(sorted(unknown))}"
+
+
+def test_a_metrics_own_labels_are_kept() -> None:
+    """Else ``namespace`` would be the services' own, and what it says of Tasks and LLMs be hidden."""
+    monitor = yaml.safe_load((MONITORING / "service-monitor.yaml").read_text())
+    assert all(endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"])
 
 
 def test_a_metric_that_is_not_there_would_be_noticed() -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import Field
 
 from kubechain_common.api.v1alpha1 import Resource, Task
@@ -161,9 +162,14 @@ class PickyTask(Task):
     spec: PickySpec  # type: ignore[assignment]
 
 
+def count_unreadable() -> float:
+    return REGISTRY.get_sample_value("kubechain_informer_unreadable", {"kind": "Task"}) or 0.0
+
+
 async def test_an_unreadable_object_does_not_hide_the_others(
     kube: KubeClient, namespace: str, eventually: Eventually
 ) -> None:
+    before = count_unreadable()
     await kube.create(build_task(namespace, "bad-1", message="bad"))
     await kube.create(build_task(namespace, "good-1", message="good"))
     async with running(Informer(kube, PickyTask, namespace=namespace)) as informer:
@@ -171,6 +177,9 @@ async def test_an_unreadable_object_does_not_hide_the_others(
         await kube.create(build_task(namespace, "good-2", message="good"))
         await eventually(lambda: informer.get(namespace, "good-2") is not None)
         assert sorted(t.name for t in informer.list()) == ["good-1", "good-2"]
+        assert count_unreadable() == before + 2
+        await kube.delete(Task, namespace, "bad-1")
+        await eventually(lambda: count_unreadable() == before + 1)
 
 
 async def test_a_transform_thins_out_what_is_stored(kube: KubeClient, namespace: str) -> None:

@@ -21,7 +21,7 @@ from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import GoneError, KubeError
-from kubechain_common.kube.metrics import INFORMER_RELISTS, INFORMER_SKIPPED
+from kubechain_common.kube.metrics import INFORMER_RELISTS, INFORMER_UNREADABLE
 from kubechain_common.kube.packer import Packer
 from kubechain_common.kube.paths import resource_path
 from kubechain_common.kube.store import OWNER_INDEX, Change, Indexer, Key, Objects, Store
@@ -81,6 +81,8 @@ class Informer(Generic[R]):
         self._version = 0
         self._needs_list = True
         self._last_error = ""
+        self._unreadable: set[Key] = set()
+        self._unreadable_count = INFORMER_UNREADABLE.labels(kind.crd.kind)  # of all informers of the kind
         self._log = log.bind(kind=kind.crd.kind)
 
     # --- reading ---
@@ -189,6 +191,8 @@ class Informer(Generic[R]):
             token = page.continue_token
             if not token:
                 break
+        for gone in self._unreadable - alive:
+            self._mark(gone, readable=True)
         self._notify(self._store.prune(alive, version))
         self._version = version
         self._needs_list = False
@@ -209,6 +213,7 @@ class Informer(Generic[R]):
     def _handle_event(self, event: WatchEvent) -> None:
         version = int(event.object["metadata"]["resourceVersion"])
         if event.type == "DELETED":
+            self._mark(_key(event.object), readable=True)
             self._notify(self._store.delete(_key(event.object), version))
         elif event.type != "BOOKMARK":
             self._take(event.object)
@@ -222,14 +227,24 @@ class Informer(Generic[R]):
                 self._strip(raw)
             changes = self._store.upsert(self._prepare(self.kind.model_validate(raw)))
         except Exception as error:  # whatever is in an object, the informer goes on
-            INFORMER_SKIPPED.labels(self.kind.crd.kind).inc()
+            self._mark(_key(raw), readable=False)
             namespace, name = _key(raw)
             # A ValidationError quotes the object's content, which does not belong in a log.
             reason = type(error).__name__
             self._log.error("informer skips an object it cannot read", namespace=namespace, name=name, error=reason)
             return
+        self._mark(_key(raw), readable=True)
         self._notify(changes)
         self._rest(_key(raw))
+
+    def _mark(self, key: Key, *, readable: bool) -> None:
+        """Counts what can not be read; what is gone is no trouble either."""
+        if readable and key in self._unreadable:
+            self._unreadable.remove(key)
+            self._unreadable_count.dec()
+        elif not readable and key not in self._unreadable:
+            self._unreadable.add(key)
+            self._unreadable_count.inc()
 
     def _rest(self, key: Key) -> None:
         """Nothing happens to the object for now."""

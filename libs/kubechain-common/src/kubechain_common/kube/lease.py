@@ -62,6 +62,7 @@ class LeaderElector:
         self._claimed = False
         self._leading = False
         self._log = log.bind(lease=name, identity=identity)
+        LEADER.labels(name)  # there from the start, so that nobody leading is told from nobody being there
 
     @property
     def is_leader(self) -> bool:

@@ -105,6 +105,7 @@ class Consumer(Generic[M]):
         self._stopping = False
         self._spec_changed = False
         self._handlers: asyncio.TaskGroup
+        _HANDLED.labels(spec.stream, "poison")  # from the start: of a series that begins with 1 no increase is seen
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping`` is set, then drain. Cancelling it gives every message back. One run at a time."""
