@@ -87,7 +87,7 @@ class World:
     def __init__(self, llm: LLM) -> None:
         self.llm = llm
         self.entries = InMemoryEntries()
-        self.error: ProviderError | None = None
+        self.error: Exception | None = None
         self.answering = asyncio.Event()
         self.answering.set()
         self.calls = 0
@@ -223,6 +223,19 @@ async def test_one_replica_probes_at_a_time(world: World, monkeypatch: pytest.Mo
         await world.replicas[0].board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
         await until(lambda: world.probes == 3)  # after 0.05, 0.15 and 0.35 s
         assert 0.3 < epoch() - at < 0.75
+
+
+async def test_an_error_that_nobody_thought_of_ends_a_probe_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(circuit_module, "FIRST_PROBE", 0.02)
+    async with world.running(probers=True):
+        world.error = RuntimeError("a mistake")
+        at = epoch()
+        await world.replicas[0].board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
+        await until(lambda: world.probes >= 2)
+        world.error = None
+        await until(lambda: world.replicas[0].circuit is not Circuit.OPEN)
 
 
 async def test_a_trial_lets_one_call_out_and_its_failure_ends_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,31 @@ def test_every_plain_answer_comes_back_as_it_was(content: str, inputs: list[dict
     assert request_of([Message(role="user", content="q"), message])["messages"][1]["content"] == blocks
 
 
+BLANKS = ["", "\n\n"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+@pytest.mark.parametrize("thinking", [[], [{"type": "thinking", "thinking": "hm", "signature": "s"}]])
+def test_a_blank_text_that_the_api_has_written_is_not_sent_back_to_it(
+    blank: str, thinking: list[dict[str, Any]]
+) -> None:
+    call = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"n": 1}}
+    content = [*thinking, {"type": "text", "text": blank}, call]
+    message = parse_reply({"content": content, "stop_reason": "tool_use"}).message
+    assert request_of([Message(role="user", content="q"), message])["messages"][1]["content"] == [*thinking, call]
+    stored = message.model_copy(update={"provider_data": {"provider": "anthropic", "content": content}})
+    assert request_of([Message(role="user", content="q"), stored])["messages"][1]["content"] == [*thinking, call]
+
+
+@pytest.mark.parametrize("written", ['{"path": "/a', "[1]", '{"n": NaN}'])
+def test_arguments_that_are_no_object_are_handed_on_as_they_were_written(written: str) -> None:
+    block = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": parse_arguments(written)}
+    message = parse_reply({"content": [block], "stop_reason": "tool_use"}).message
+    assert message.tool_calls is not None
+    assert message.tool_calls[0].function.arguments == written
+    assert request_of([Message(role="user", content="q"), message])["messages"][1]["content"] == [block]
+
+
 def test_parallel_calls_are_one_assistant_turn_and_their_results_one_user_turn() -> None:
     calls = [MessageToolCall(id=f"t{n}", function=ToolCallFunction(name="f", arguments=f'{{"n":{n}}}')) for n in (1, 2)]
     body = request_of(
@@ -231,7 +256,7 @@ def test_only_a_part_of_an_answer_is_called_incomplete(stop_reason: str, incompl
     assert parse_reply(reply).incomplete == incomplete
 
 
-@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded"])
+@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
 def test_a_tool_call_that_was_cut_off_is_not_made(stop_reason: str) -> None:
     reply = {"content": [{"type": "tool_use", "id": "t", "name": "delete", "input": {}}], "stop_reason": stop_reason}
     with pytest.raises(UnusableReplyError, match="in the middle of a tool call"):

@@ -25,6 +25,7 @@ from kubechain_llm_gateway.llm_validation import LLMValidation
 from kubechain_llm_gateway.metering import Meter
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, UnreachableProviderError
+from kubechain_llm_gateway.providers.registry import ProviderRegistry
 from kubechain_llm_gateway.rate_limiter import RateLimiter
 
 OK = "OpenAI API key validated successfully"
@@ -37,14 +38,15 @@ class World:
         self.secret: dict[str, str] | None = {"OPENAI_API_KEY": "sk-1"}
         self.forbidden = False
         self.outcome: Validation | ProviderError = Validation(OK)
+        self.refusal: Exception | None = None
         self.keys: list[str | None] = []
         self.written: list[ReadinessStatus] = []
         self.board = HealthBoard(InMemoryEntries())
         stopping = asyncio.Event()
         meter = Meter(RateLimiter(InMemoryEntries(), epoch), lambda uid: None, epoch, stopping)
-        fallbacks = FallbackCalls(self, Admission(self.board, meter, lambda uid: None, stopping))
+        self.fallbacks = FallbackCalls(self, Admission(self.board, meter, lambda uid: None, stopping))
         self.llms: dict[str, LLM] = {}
-        self.validation = LLMValidation(LLMAccess(self, self, self), self.board, fallbacks, self.write)
+        self.validation = LLMValidation(LLMAccess(self, self, self), self.board, self.fallbacks, self.write)
 
     async def validate_llm(self, llm: LLM) -> str | Trouble | Verdict:
         credentials = await self.validation.prepare(llm)
@@ -59,6 +61,8 @@ class World:
         return self.secret
 
     async def build(self, spec: LLMSpec, api_key: str | None) -> World:
+        if self.refusal is not None:
+            raise self.refusal
         self.keys.append(api_key)
         return self
 
@@ -131,6 +135,22 @@ async def test_a_refused_key_is_told(world: World, llm: LLM) -> None:
 async def test_trouble_on_the_way_is_told(world: World, llm: LLM) -> None:
     world.outcome = UnreachableProviderError("cannot reach it", retry_after=7)
     assert await world.validate_llm(llm) == Trouble("OpenAI API validation failed: cannot reach it", True, 7)
+
+
+async def test_an_address_that_the_sdk_does_not_take_is_told(world: World, build_llm: Callable[..., LLM]) -> None:
+    """The API server takes it for a URL."""
+    registry = ProviderRegistry()
+    llm = build_llm(parameters={"model": "m", "baseUrl": "http://10.0.0.256:8000/v1"})
+    world.validation = LLMValidation(LLMAccess(world, world, registry), world.board, world.fallbacks, world.write)
+    trouble = await world.validate_llm(llm)
+    assert trouble == Trouble("parameters.baseUrl can not be used: Invalid IPv4 address: '10.0.0.256'", False)
+    await registry.aclose()
+
+
+async def test_what_else_keeps_a_client_from_being_made_is_told_without_the_key(world: World, llm: LLM) -> None:
+    world.refusal = ValueError("sk-1 is no key")
+    trouble = await world.validate_llm(llm)
+    assert trouble == Trouble("no client can be made of this LLM's spec and key (ValueError)", False)
 
 
 async def test_a_provider_that_nobody_calls_at_the_moment_is_told_without_asking_it(world: World, llm: LLM) -> None:

@@ -221,9 +221,10 @@ def test_only_a_part_of_an_answer_is_called_incomplete(finish_reason: str, incom
     assert incomplete in completion.incomplete
 
 
-def test_a_tool_call_that_was_cut_off_is_not_made() -> None:
+@pytest.mark.parametrize("reason", ["length", "model_length", "content_filter", "error"])
+def test_a_tool_call_that_was_cut_off_is_not_made(reason: str) -> None:
     wire_call = {"id": "c", "function": {"name": "delete", "arguments": '{"path": "/home'}}
-    reply = {"choices": [{"message": {"tool_calls": [wire_call]}, "finish_reason": "length"}]}
+    reply = {"choices": [{"message": {"tool_calls": [wire_call]}, "finish_reason": reason}]}
     with pytest.raises(UnusableReplyError, match="in the middle of a tool call"):
         parse_reply(reply, COMPATIBLE)
 

@@ -353,6 +353,23 @@ async def test_what_a_call_costs_is_guessed_and_booked(build_llm: BuildLLM, stop
     assert (await meter.wait(llm, lambda: 2000, refuse_to_tell)).tokens < 600, "the next guess is a better one"
 
 
+async def test_a_call_that_is_never_made_gives_its_tokens_back(build_llm: BuildLLM, stopping: asyncio.Event) -> None:
+    """It has its start, which others wait behind, and is given up before it comes."""
+    entries, clock = InMemoryEntries(), Clock()
+    llm = build_llm(rateLimit={"tokensPerMinute": 6000}, parameters={"model": "m", "maxTokens": 100})
+    meter = Meter(RateLimiter(entries, clock.now), lambda uid: llm, clock.now, stopping)
+    await meter.wait(llm, lambda: 20_000, refuse_to_tell)
+    due = decode(entries.entries[f"rate.{llm.uid}"].data).tokens_due
+
+    async def tell(reason: str) -> None:
+        assert decode(entries.entries[f"rate.{llm.uid}"].data).tokens_due > due + 30
+        stopping.set()
+
+    with pytest.raises(RetryLater):
+        await meter.wait(llm, lambda: 20_000, tell)
+    assert decode(entries.entries[f"rate.{llm.uid}"].data).tokens_due == pytest.approx(due)
+
+
 async def _outcome(work: Awaitable[object]) -> object:
     await asyncio.sleep(random.random() / 1000)
     try:

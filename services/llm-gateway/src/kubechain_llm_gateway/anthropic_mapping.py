@@ -21,7 +21,7 @@ from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableRep
 from kubechain_llm_gateway.structured_output import build_instruction, build_output_config
 from kubechain_llm_gateway.wire_ids import fit_id
 from kubechain_llm_gateway.wire_images import shown_images
-from kubechain_llm_gateway.wire_json import encode_text, parse_arguments
+from kubechain_llm_gateway.wire_json import UNPARSABLE, encode_text, parse_arguments
 from kubechain_llm_gateway.wire_usage import parse_anthropic_usage
 
 DEFAULT_MAX_TOKENS = 4096
@@ -32,6 +32,13 @@ _MAX_ID = 64
 _CACHED: Mapping[str, Any] = {"cache_control": {"type": "ephemeral"}}
 _CACHEABLE = frozenset({"text", "tool_result", "tool_use"})
 _ERROR_PREFIX = "Error: "
+
+_CUT_OFF = {
+    "max_tokens": CUT_CALL,
+    "model_context_window_exceeded": CUT_CALL,
+    "refusal": "the model refused to go on in the middle of a tool call",
+}
+"""Stop reasons after which a call may not be what was meant."""
 
 Block = dict[str, Any]
 
@@ -171,7 +178,12 @@ def _own_blocks(message: Message) -> list[Block]:
     """The blocks that this provider itself gave us for the message, if they say more than we model."""
     data = message.provider_data or {}
     blocks = data.get("content") if data.get("provider") == "anthropic" else None
-    return list(blocks) if isinstance(blocks, list) and all(_is_block(b) for b in blocks) else []
+    return _without_blanks(blocks) if isinstance(blocks, list) and all(_is_block(b) for b in blocks) else []
+
+
+def _without_blanks(blocks: Sequence[Block]) -> list[Block]:
+    """The API writes text blocks that say nothing, and takes none."""
+    return [block for block in blocks if block["type"] != "text" or str(block.get("text", "")).strip()]
 
 
 def _is_block(value: Any) -> bool:
@@ -194,11 +206,12 @@ def parse_reply(reply: Any) -> Completion:
     stop_reason = str(reply.get("stop_reason") or "")
     if not text.strip() and not calls:
         raise UnusableReplyError(_why_empty(stop_reason))
-    if calls and stop_reason in ("max_tokens", "model_context_window_exceeded"):
-        raise UnusableReplyError(CUT_CALL)  # the last call's input is what was written of it by then, or empty
+    if calls and stop_reason in _CUT_OFF:  # the last call's input is what was written of it by then, or empty
+        raise UnusableReplyError(_CUT_OFF[stop_reason])
     message = Message(role="assistant", content=text, tool_calls=calls or None)
-    if _build_assistant_blocks(message) != blocks:
-        message.provider_data = {"provider": "anthropic", "content": blocks}
+    told = _without_blanks(blocks)
+    if _build_assistant_blocks(message) != told:
+        message.provider_data = {"provider": "anthropic", "content": told}
     return Completion(message, parse_anthropic_usage(reply.get("usage")), stop_reason, _why_incomplete(stop_reason))
 
 
@@ -210,8 +223,15 @@ def _without_defaults(block: Mapping[str, Any]) -> Block:
 def _parse_tool_use(block: Mapping[str, Any]) -> MessageToolCall:
     if not block.get("id") or not block.get("name"):
         raise BrokenReplyError("the provider's reply has a tool call without an id or a name")
-    arguments = encode_text(block.get("input") or {})
-    return MessageToolCall(id=str(block["id"]), function=ToolCallFunction(name=str(block["name"]), arguments=arguments))
+    function = ToolCallFunction(name=str(block["name"]), arguments=_read_arguments(block.get("input") or {}))
+    return MessageToolCall(id=str(block["id"]), function=function)
+
+
+def _read_arguments(given: Any) -> str:
+    """What was no JSON object stays as it was written, so that whoever would run the call refuses it."""
+    if isinstance(given, Mapping) and given.keys() == {UNPARSABLE}:
+        return str(given[UNPARSABLE])
+    return encode_text(given)
 
 
 def _why_empty(stop_reason: str) -> str:

@@ -95,14 +95,20 @@ class LLMAccess:
         return await self.provider_for(llm, credentials)
 
     async def provider_for(self, llm: LLM, credentials: Credentials) -> Provider:
-        """The client for a usable LLM with its key."""
+        """The client for a usable LLM with its key. Raises LLMNotUsableError where the SDK takes no such spec."""
         generation, digest = llm.metadata.generation, credentials.digest
         known = self._clients.get(llm.uid)
         if known is None or (known.generation, known.digest) != (generation, digest):
             # The client it replaces may be in use; it holds nothing but its key, so it is dropped, not closed.
-            known = _Client(generation, digest, await self._providers.build(llm.spec, credentials.api_key))
+            known = _Client(generation, digest, await self._build(llm.spec, credentials.api_key))
             self._clients[llm.uid] = known
         return known.provider
+
+    async def _build(self, spec: LLMSpec, api_key: str | None) -> Provider:
+        try:
+            return await self._providers.build(spec, api_key)
+        except Exception as error:
+            raise LLMNotUsableError(_explain_refusal(error)) from error
 
     def forget(self, uid: str) -> None:
         """The LLM is gone."""
@@ -118,3 +124,10 @@ class LLMAccess:
     def changed(self) -> asyncio.Event:
         """Set by the next change of any LLM or Secret."""
         return self._changed
+
+
+def _explain_refusal(error: Exception) -> str:
+    """The API server takes addresses that an HTTP client does not; any other text might quote the key."""
+    if type(error).__name__ == "InvalidURL":
+        return f"parameters.baseUrl can not be used: {error}"
+    return f"no client can be made of this LLM's spec and key ({type(error).__name__})"

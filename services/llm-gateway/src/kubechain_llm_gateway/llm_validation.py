@@ -12,7 +12,7 @@ from kubechain_llm_gateway.circuit import Circuit, circuit_of
 from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem
 from kubechain_llm_gateway.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
 from kubechain_llm_gateway.llm_decision import check_configuration, explain, explain_fallback, explain_unavailable
 from kubechain_llm_gateway.providers.errors import ProviderError
 from kubechain_llm_gateway.retry_policy import RetryPolicy
@@ -53,9 +53,10 @@ class LLMValidation:
         return Verdict("Error", "ProviderUnavailable", explain_unavailable(llm, reason))
 
     async def ask(self, llm: LLM, secrets: Credentials) -> str | Trouble:
-        provider = await self._access.provider_for(llm, secrets)
         try:
-            return (await provider.validate()).detail
+            return (await (await self._access.provider_for(llm, secrets)).validate()).detail
+        except LLMNotUsableError as error:
+            return Trouble(str(error), retryable=False)
         except ProviderError as error:
             if error.retryable:
                 log.warning(

@@ -69,8 +69,12 @@ class Meter:
 
         with WAITING.labels(llm.namespace, llm.name, RATE_LIMIT).track_inprogress():
             start = await self._limiter.reserve(llm.uid, lambda: self._limit_of(llm), tokens, sleep)
-            while (left := start - self._now()) > 0:
-                await sleep(left)
+            try:
+                while (left := start - self._now()) > 0:
+                    await sleep(left)
+            except BaseException:  # a call that is never made costs nothing
+                await self._limiter.correct(llm.uid, limit, -tokens)
+                raise
         return Reservation(self._now() - began, tokens)
 
     async def book(self, llm: LLM, reservation: Reservation, characters: Callable[[], int], usage: TokenUsage) -> None:

@@ -31,6 +31,13 @@ _MODELLED = frozenset({"role", "content", "tool_calls", "refusal", "annotations"
 _MODELLED_CALL = frozenset({"id", "type", "function", "index"})
 _SIGNED_BY_NOBODY = {"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
 """How Gemini wants the first of another model's tool calls to be marked."""
+_CUT_OFF = {
+    "length": CUT_CALL,
+    "model_length": CUT_CALL,
+    "content_filter": "the provider's content filter cut the answer off in the middle of a tool call",
+    "error": "the provider failed in the middle of a tool call",
+}
+"""Finish reasons after which a call may not be what was meant; two of them are Mistral's."""
 _NUMBERS = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
 
 
@@ -148,8 +155,8 @@ def parse_reply(reply: Any, dialect: Dialect) -> Completion:
     calls = list(_parse_calls(wire.get("tool_calls")))
     if not content.strip() and not calls:
         raise UnusableReplyError(_why_empty(stop_reason))
-    if calls and stop_reason == "length":  # whoever runs a call that is cut off runs another one than was meant
-        raise UnusableReplyError(CUT_CALL)
+    if calls and stop_reason in _CUT_OFF:  # whoever runs a call that is cut off runs another one than was meant
+        raise UnusableReplyError(_CUT_OFF[stop_reason])
     message = Message(
         role="assistant",
         content=content,

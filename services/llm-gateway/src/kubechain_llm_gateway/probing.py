@@ -83,4 +83,7 @@ class Prober:
         except (LLMNotUsableError, KubeError) as error:
             log.info("llm cannot be probed", namespace=llm.namespace, llm=llm.name, error=str(error))
             return False
+        except Exception:  # one LLM must not end the gateway of all others
+            log.exception("probing failed unexpectedly", namespace=llm.namespace, llm=llm.name)
+            return False
         return True
