@@ -24,7 +24,7 @@ from kubechain_human_bridge.signed_links import (
     read_grant,
     write_grant,
 )
-from kubechain_human_bridge.web.links import FormError, parse_form, read_answer, read_edited
+from kubechain_human_bridge.web.links import FormError, parse_form, read_answer, read_change
 
 MOMENT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 REF = ObjectRef(namespace="default", name="approved-tc-01", uid="uid-default-approved-tc-01")
@@ -91,7 +91,7 @@ async def test_edits_the_arguments(world: World) -> None:
     call = world.add_call()
     url = _url(world, world.links.answer_link(call, "Approval", "a@example.com"))
     status, page = await _post(world, url, action="approve", arguments="{nonsense")
-    assert (status, "not JSON any more" in page) == (422, True)
+    assert (status, "not valid JSON" in page) == (422, True)
     assert not world.answered(call)
     assert (await _post(world, url, action="approve", arguments='{"url": "https://example.com"}'))[0] == 200
     decision = world.read(call).spec.decision
@@ -285,7 +285,17 @@ def test_any_bytes_for_a_form_are_read_or_refused(body: bytes) -> None:
     [("", None), ('{ "a": 1 }', None), ('{"a": 2}', '{"a": 2}'), ('{"a": true}', '{"a": true}')],
 )
 def test_only_a_change_counts_as_one(text: str, edited: str | None) -> None:
-    assert read_edited(text, '{"a":1}') == edited
+    assert read_change(text, '{"a":1}') == edited
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": -Infinity}', "[]", "{", "[" * 100_000])
+def test_a_slip_in_the_arguments_does_not_use_up_the_answer(text: str) -> None:
+    with pytest.raises(FormError, match="approve again"):
+        read_change(text, '{"a":1}')
+
+
+def test_what_the_model_wrote_is_no_slip_of_the_person() -> None:
+    assert read_change('{"a": NaN}', '{"a":NaN}') is None
 
 
 def test_a_budget_is_spent_and_comes_back() -> None:

@@ -20,6 +20,7 @@ from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.addresses import ANSWER_PATH
 from kubechain_human_bridge.answers import Outcome, check
 from kubechain_human_bridge.audit import Audit, Refusal
+from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_edited
 from kubechain_human_bridge.signed_links import ExpiredLinkError, Grant, LinkError, SignedLinks
 from kubechain_human_bridge.web.answer_page import HEADERS, build_message_page, build_request_page
 from kubechain_human_bridge.web.request_view import RequestView, read_request
@@ -107,7 +108,7 @@ def read_answer(body: bytes, grant: Grant, arguments: str) -> Decision | HumanRe
     try:
         match grant.kind, action:
             case "Approval", "approve":
-                edited = read_edited(fields.get("arguments", ""), arguments)
+                edited = read_change(fields.get("arguments", ""), arguments)
                 return Decision.model_validate({"approved": True, "arguments": edited, **signature})
             case "Approval", "reject":
                 return Decision.model_validate(
@@ -121,21 +122,21 @@ def read_answer(body: bytes, grant: Grant, arguments: str) -> Decision | HumanRe
     raise FormError("Choose one of the answers below.")
 
 
-def read_edited(text: str, arguments: str) -> str | None:
+def read_change(text: str, arguments: str) -> str | None:
     """The arguments in the form, which brings them changed or not; None where they are the call's. Pure."""
-    if not text.strip():
+    if not text.strip() or _is_same(text, arguments):
         return None
     try:
-        edited = json.loads(text)
-    except (ValueError, RecursionError):
-        raise FormError("The arguments are not JSON any more. Correct them and approve again.") from None
-    if not isinstance(edited, dict):
-        raise FormError("The arguments have to be a JSON object, like {}.")
+        return read_edited(text)
+    except EditedArgumentsError as error:
+        raise FormError(f"{error} Correct them and approve again.") from None
+
+
+def _is_same(text: str, arguments: str) -> bool:
     try:
-        unchanged = json.dumps(edited) == json.dumps(json.loads(arguments))
+        return json.dumps(json.loads(text)) == json.dumps(json.loads(arguments))
     except (ValueError, RecursionError):
-        unchanged = False
-    return None if unchanged else text
+        return False
 
 
 def parse_form(body: bytes) -> dict[str, str]:
