@@ -12,7 +12,7 @@ from enum import StrEnum
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import ANSWERED, Decision, HumanResponse
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import ConflictError, InvalidError, NotFoundError
+from kubechain_common.kube.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from kubechain_common.messages import ObjectRef
 
 _NOT_ASKED = {
@@ -45,6 +45,10 @@ class Verdict:
         return self.outcome is Outcome.ACCEPTED
 
 
+class UncertainAnswerError(UnavailableError):
+    """The API server went silent while it was given the answer, which may have been taken. Giving it again is safe."""
+
+
 class Answers:
     """All roads end here."""
 
@@ -52,11 +56,11 @@ class Answers:
         self._kube = kube
 
     async def decide(self, ref: ObjectRef, decision: Decision) -> Verdict:
-        """Approve or reject the call. Raises KubeError that is retryable."""
+        """Approve or reject the call. Raises KubeError, UncertainAnswerError among them."""
         return await self._give(ref, "decision", decision)
 
     async def respond(self, ref: ObjectRef, response: HumanResponse) -> Verdict:
-        """Answer the call's question. Raises KubeError that is retryable."""
+        """Answer the call's question. Raises KubeError, UncertainAnswerError among them."""
         return await self._give(ref, "response", response)
 
     async def _give(self, ref: ObjectRef, field: str, answer: Decision | HumanResponse) -> Verdict:
@@ -80,6 +84,8 @@ class Answers:
             return await self._give(ref, field, answer)
         except InvalidError as error:
             return Verdict(Outcome.INVALID, str(error))
+        except UnavailableError as error:
+            raise UncertainAnswerError(str(error), retry_after=error.retry_after) from error
         return Verdict(Outcome.ACCEPTED, describe(answer))
 
 

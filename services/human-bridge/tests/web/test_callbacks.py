@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from web_testbed import HOOK_SECRET, LINK_KEY, World
 
 from kubechain_common.messages import ObjectRef
@@ -197,6 +198,27 @@ async def test_while_the_cluster_is_away_the_program_is_asked_to_try_again(world
     call = world.add_call()
     world.lose_cluster()
     assert (await _call_back(world, {"token": _token(call), "approved": True}))[0] == 503
+
+
+async def test_a_right_that_is_missing_is_no_outage(world: World) -> None:
+    call = world.add_call()
+    world.take_right()
+    raw = json.dumps({"token": _token(call), "approved": True}).encode()
+    headers = sign(read_key(HOOK_SECRET), "msg_1", int(time.time()), raw)
+    with capture_logs() as lines:
+        async with world.session.post(f"{world.url}/callbacks/default/hook", data=raw, headers=headers) as response:
+            assert (response.status, "Retry-After" in response.headers) == (500, False)
+            assert "lacks a right" in await response.text()
+    assert [line["error"] for line in lines] == ["human-bridge may not patch taskruntoolcalls"]
+
+
+async def test_an_answer_without_a_word_is_not_said_to_have_changed_nothing(world: World) -> None:
+    call = world.add_call()
+    world.lose_word()
+    body = {"token": _token(call), "approved": True}
+    status, said = await _call_back(world, body)
+    assert (status, "Nothing was changed" in said) == (503, False)
+    assert (await _call_back(world, body))[0] == 409
 
 
 @fuzz

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
+from structlog.testing import capture_logs
 from web_testbed import LINK_KEY, World
 
 from kubechain_common.messages import ObjectRef
@@ -222,6 +223,26 @@ async def test_while_the_cluster_is_away_nothing_is_lost(world: World) -> None:
     assert (await _post(world, url, action="approve"))[0] == 503
     world.cluster.error = None
     assert (await _post(world, url, action="approve"))[0] == 200
+
+
+async def test_a_right_that_is_missing_is_no_outage(world: World) -> None:
+    call = world.add_call()
+    url = _url(world, world.links.answer_link(call, "Approval", "a@example.com"))
+    world.take_right()
+    with capture_logs() as lines:
+        status, page = await _post(world, url, action="approve")
+    assert (status, "lacks a right" in page, "try again" in page) == (500, True, False)
+    assert [line["error"] for line in lines] == ["human-bridge may not patch taskruntoolcalls"]
+
+
+async def test_an_answer_without_a_word_is_not_said_to_have_changed_nothing(world: World) -> None:
+    call = world.add_call()
+    url = _url(world, world.links.answer_link(call, "Approval", "a@example.com"))
+    world.lose_word()
+    status, page = await _post(world, url, action="approve")
+    assert (status, "Nothing was changed" in page, "Try again soon" in page) == (503, False, True)
+    status, page = await _post(world, url, action="approve")
+    assert (status, "Approved by a@example.com at " in page) == (409, True)
 
 
 def test_a_link_is_good_until_its_end() -> None:

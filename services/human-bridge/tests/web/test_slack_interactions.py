@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from web_testbed import LINK_KEY, World
 
 from kubechain_common.messages import ObjectRef
@@ -238,6 +239,27 @@ async def test_while_the_cluster_is_away_the_person_is_told(world: World) -> Non
     assert "Nothing was changed" in world.slack.whispers[0]["text"]
     _, said = await _deliver(world, world.slack.build_submission(world.slack.forms[0], "no", "U1"))
     assert "Nothing was changed" in said
+
+
+async def test_a_right_that_is_missing_is_no_outage(world: World) -> None:
+    call = world.add_call()
+    message = await _ask(world, call)
+    await _deliver(world, world.slack.build_click(message, ACTION_REJECT, "U1"))
+    world.take_right()
+    with capture_logs() as lines:
+        await _deliver(world, world.slack.build_click(message, ACTION_APPROVE, "U1"))
+        _, said = await _deliver(world, world.slack.build_submission(world.slack.forms[0], "no", "U1"))
+    for told in (world.slack.whispers[0]["text"], said):
+        assert ("lacks a right" in told, "try again" in told) == (True, False)
+    assert [line["error"] for line in lines] == ["human-bridge may not patch taskruntoolcalls"] * 2
+
+
+async def test_an_answer_without_a_word_is_not_said_to_have_changed_nothing(world: World) -> None:
+    message = await _ask(world, world.add_call())
+    world.lose_word()
+    await _deliver(world, world.slack.build_click(message, ACTION_APPROVE, "U1"))
+    [whisper] = world.slack.whispers
+    assert ("Nothing was changed" in whisper["text"], "Try again soon" in whisper["text"]) == (False, True)
 
 
 async def test_other_interactions_are_acknowledged(world: World) -> None:

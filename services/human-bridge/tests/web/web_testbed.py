@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from kubechain_common.api.v1alpha1 import ContactChannel, TaskRunToolCall
 from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import KubeError, NotFoundError, UnavailableError
+from kubechain_common.kube.errors import ForbiddenError, KubeError, NotFoundError, UnavailableError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.messages import ObjectRef
@@ -36,12 +36,17 @@ LINK_KEY = "the key of the links"
 
 
 class Cluster(KubeClient):
-    """Calls and Tasks in memory; ``error`` is raised instead of every answer while it is set."""
+    """Calls and Tasks in memory; ``error`` is raised instead of every answer while it is set.
+
+    ``patch_error`` is raised for a write, which took place all the same if ``patched`` says so.
+    """
 
     def __init__(self) -> None:
         super().__init__("test")
         self.objects: dict[tuple[str, str, str], Resource] = {}
         self.error: KubeError | None = None
+        self.patch_error: KubeError | None = None
+        self.patched = False
         self.reads = 0
 
     def put(self, obj: Resource) -> None:
@@ -58,12 +63,16 @@ class Cluster(KubeClient):
 
     async def patch(self, kind: type[R], namespace: str, name: str, body: Mapping[str, Any]) -> R:
         obj = await self.get(kind, namespace, name)
+        if self.patch_error is not None and not self.patched:
+            raise self.patch_error
         raw = obj.to_wire()
         assert body["metadata"] == {"uid": obj.uid, "resourceVersion": obj.metadata.resource_version}
         raw["metadata"]["resourceVersion"] = str(int(obj.metadata.resource_version) + 1)
         raw["spec"] |= body["spec"]
         changed = kind.model_validate(raw)
         self.put(changed)
+        if self.patch_error is not None:
+            raise self.patch_error
         return changed
 
 
@@ -147,6 +156,14 @@ class World:
 
     def lose_cluster(self) -> None:
         self.cluster.error = UnavailableError("the API server is away")
+
+    def take_right(self) -> None:
+        self.cluster.patch_error = ForbiddenError("human-bridge may not patch taskruntoolcalls")
+
+    def lose_word(self) -> None:
+        """Of a write that takes place."""
+        self.cluster.patch_error = UnavailableError("no answer in time")
+        self.cluster.patched = True
 
 
 @asynccontextmanager

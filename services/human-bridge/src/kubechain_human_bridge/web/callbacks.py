@@ -25,7 +25,7 @@ from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError, SigningKeyError, read_key, verify
 from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_edited
-from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, status_of
+from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, log_trouble, status_of
 
 _ROAD = "webhook"
 _MAX_BY = 240
@@ -87,8 +87,9 @@ class WebhookCallbacks:
                 self._audit.refused_unknown(Refusal(_ROAD, "no_channel", "there is no such webhook channel"))
                 return _reply(404, "there is no webhook channel of this name that is ready")
             return await self._take(request, found, found.secrets["signingSecretFrom"])
-        except KubeError:
-            return _reply(503, "the cluster can not be reached: nothing was changed, try again", {"Retry-After": "5"})
+        except KubeError as error:
+            trouble = log_trouble(error, _ROAD)
+            return _reply(trouble.status, trouble.sentence, {"Retry-After": "5"} if trouble.passes else None)
 
     async def _take(self, request: web.Request, found: FoundChannel, secret: str) -> web.Response:
         body = await request.read()

@@ -24,7 +24,7 @@ from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_e
 from kubechain_human_bridge.signed_links import ExpiredLinkError, Grant, LinkError, SignedLinks
 from kubechain_human_bridge.web.answer_page import HEADERS, build_message_page, build_request_page
 from kubechain_human_bridge.web.request_view import RequestView, read_request
-from kubechain_human_bridge.web.roads import AuditedAnswers, status_of
+from kubechain_human_bridge.web.roads import AuditedAnswers, log_trouble, status_of
 
 _ROAD = "link"
 _MAX_FIELDS = 10
@@ -70,8 +70,9 @@ class LinkPages:
             return _message(403, "This link is not valid", str(error))
         try:
             return await handle(request, grant)
-        except KubeError:
-            return _message(503, "Not now", "The cluster can not be reached. Nothing was changed: try again soon.")
+        except KubeError as error:
+            trouble = log_trouble(error, _ROAD)
+            return _message(trouble.status, "Not now" if trouble.passes else "This does not work", trouble.sentence)
 
     async def _show(self, request: web.Request, grant: Grant) -> web.Response:
         view = await read_request(self._kube, grant.call)

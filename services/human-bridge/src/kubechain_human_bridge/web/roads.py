@@ -1,4 +1,6 @@
-"""What the roads over HTTP have in common: the channel they belong to, and answers that are accounted for."""
+"""What the roads over HTTP have in common: the channel they belong to, answers that are accounted for, and what is said
+when the API server fails them.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,10 @@ from typing import Protocol
 
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
-from kubechain_common.kube.errors import UnavailableError
+from kubechain_common.kube.errors import ForbiddenError, KubeError, UnavailableError
 from kubechain_common.messages import ObjectRef
-from kubechain_human_bridge.answers import Answers, Outcome, Verdict
+from kubechain_common.telemetry.logging import get_logger
+from kubechain_human_bridge.answers import Answers, Outcome, UncertainAnswerError, Verdict
 from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.channel_access import ChannelAccess
 from kubechain_human_bridge.channel_secrets import ChannelSecrets
@@ -22,6 +25,12 @@ _STATUS = {
     Outcome.NOT_ASKED: 409,
     Outcome.INVALID: 422,
 }
+_NOT_NOW = "The cluster can not be reached. Nothing was changed: try again soon."
+_UNCERTAIN = "The cluster does not tell whether it took the answer. Try again soon: one answer counts, the first."
+_NO_RIGHT = "KubeChain itself lacks a right that this takes. Its log says which."
+_REFUSED = "The cluster refuses what KubeChain asks of it, and trying again does not help. KubeChain's log says why."
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class AuditedAnswers:
         self._audit = audit
 
     async def give(self, call: ObjectRef, answer: Decision | HumanResponse, road: str) -> Verdict:
-        """Raises KubeError that is retryable."""
+        """Raises KubeError: see ``answers``."""
         if isinstance(answer, Decision):
             verdict = await self._answers.decide(call, answer)
         else:
@@ -81,6 +90,35 @@ class AuditedAnswers:
             else:
                 self._audit.refused_call(call, refusal)
         return verdict
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What is said in place of an answer's verdict; ``passes``: trying again may help."""
+
+    sentence: str
+    passes: bool
+
+    @property
+    def status(self) -> int:
+        return 503 if self.passes else 500
+
+
+def describe_trouble(error: KubeError) -> Trouble:
+    """What the person is told of it. Pure."""
+    if isinstance(error, UncertainAnswerError):
+        return Trouble(_UNCERTAIN, passes=True)
+    if error.retryable:
+        return Trouble(_NOT_NOW, passes=True)
+    return Trouble(_NO_RIGHT if isinstance(error, ForbiddenError) else _REFUSED, passes=False)
+
+
+def log_trouble(error: KubeError, road: str) -> Trouble:
+    """What the person is told; the log has the words of the API server."""
+    trouble = describe_trouble(error)
+    log = _log.warning if trouble.passes else _log.error
+    log("the api server failed an answer", road=road, error=str(error))
+    return trouble
 
 
 def status_of(verdict: Verdict) -> int:

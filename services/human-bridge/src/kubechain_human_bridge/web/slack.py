@@ -40,7 +40,7 @@ from kubechain_human_bridge.channels.slack_blocks import (
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError
 from kubechain_human_bridge.web.callbacks import belongs
 from kubechain_human_bridge.web.request_view import read_request
-from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel
+from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, log_trouble
 from kubechain_human_bridge.web.slack_interaction import (
     Click,
     Form,
@@ -54,7 +54,6 @@ from kubechain_human_bridge.web.slack_interaction import (
 _ROAD = "slack"
 _PATIENCE = 2.0
 _NOT_YOU = "You may not answer this request: ask somebody who is in the channel's allowedResponderIDs."
-_NOT_NOW = "The cluster can not be reached. Nothing was changed: try again soon."
 
 _log = get_logger(__name__)
 
@@ -89,8 +88,9 @@ class SlackInteractions:
         """One interaction."""
         try:
             found = await self._channels.find_channel(request.match_info["namespace"], request.match_info["channel"])
-        except KubeError:
-            return web.json_response({"message": _NOT_NOW}, status=503)
+        except KubeError as error:
+            trouble = log_trouble(error, _ROAD)
+            return web.json_response({"message": trouble.sentence}, status=trouble.status)
         if found is None or found.channel.spec.slack is None or not found.secrets.get("signingSecretFrom"):
             self._audit.refused_unknown(Refusal(_ROAD, "no_channel", "there is no such Slack channel"))
             return web.json_response({"message": "there is no Slack channel of this name that is ready"}, status=404)
@@ -120,8 +120,8 @@ class SlackInteractions:
                 await self._open_form(click, found, token)
         except InteractionRefusedError as error:
             await self._whisper(click, found, str(error))
-        except KubeError:
-            await self._whisper(click, found, _NOT_NOW)
+        except KubeError as error:
+            await self._whisper(click, found, log_trouble(error, _ROAD).sentence)
         return web.Response()
 
     async def _approve(self, click: Click, found: FoundChannel, call: ObjectRef) -> None:
@@ -137,8 +137,8 @@ class SlackInteractions:
             await self._show(found, form.place, token.call, verdict)
         except InteractionRefusedError as error:
             return web.json_response(build_form_error(str(error)))
-        except KubeError:
-            return web.json_response(build_form_error(_NOT_NOW))
+        except KubeError as error:
+            return web.json_response(build_form_error(log_trouble(error, _ROAD).sentence))
         return web.Response() if verdict.accepted else web.json_response(build_form_error(verdict.sentence))
 
     def _admit(self, interaction: Click | Form, found: FoundChannel) -> CallToken:
