@@ -123,7 +123,7 @@ async def test_all_replicas_share_one_key_and_deleting_it_revokes_every_link(
     ref = ObjectRef(namespace=namespace, name="a-call", uid="uid")
     path = f"/api/v1/namespaces/{namespace}/secrets/{SECRET_NAME}"
     async with _running(*(watcher.run for watcher in watchers), *(key.run for key in keys)):
-        await eventually(lambda: all(key.current for key in keys))
+        await eventually(lambda: all(key.known and key.current for key in keys))
         assert len({key.current for key in keys}) == 1
         first = keys[0].current
         assert (await kube.get_secret(namespace, SECRET_NAME))[SECRET_KEY] == first

@@ -63,16 +63,16 @@ class World:
     port: int = field(default_factory=unused_port)
 
     @asynccontextmanager
-    async def bridge(self, *, drained: bool = True) -> AsyncIterator[None]:
-        """A bridge; at the end it is asked to stop, or breaks off as in a crash."""
+    async def bridge(self, *, drained: bool = True) -> AsyncIterator[Health]:
+        """A bridge, as its checks tell of it; at the end it is asked to stop, or breaks off as in a crash."""
         settings = ServiceSettings(watch_namespace=self.namespace, namespace=self.namespace, drain_seconds=5)
-        recorder, stopping = EventRecorder(self.kube, "human-bridge"), asyncio.Event()
-        context = ServiceContext(settings, self.kube, self.bus, recorder, Health(), stopping, settings.identity())
+        recorder, stopping, health = EventRecorder(self.kube, "human-bridge"), asyncio.Event(), Health()
+        context = ServiceContext(settings, self.kube, self.bus, recorder, health, stopping, settings.identity())
         bridge = Bridge(context, BridgeSettings(host="127.0.0.1", port=self.port, humanlayer_url=self.humanlayer_url))
         async with asyncio.TaskGroup() as group:
             recording = group.create_task(recorder.run())
             running = group.create_task(bridge.run())
-            yield
+            yield health
             if drained:
                 stopping.set()
                 await running
@@ -263,6 +263,16 @@ async def world(
 ) -> AsyncIterator[World]:
     async with Bus.connect(server.url, "human-bridge-test") as bus:
         yield World(kube, bus, namespace, *humanlayer, eventually)
+
+
+async def test_is_ready_once_channels_calls_and_the_key_of_the_links_are_known(world: World) -> None:
+    async with world.bridge() as health:
+        assert await health.failing() == ["channel-informer", "call-informer", "link-key"]
+
+        async def is_ready() -> bool:
+            return not await health.failing()
+
+        await world.eventually(is_ready)
 
 
 async def test_a_channel_heals_with_its_secret(world: World) -> None:

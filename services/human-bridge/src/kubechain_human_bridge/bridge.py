@@ -108,6 +108,8 @@ class Bridge:
         ctx.bus.on_reconnect(self._schedule.look_again)
         ctx.health.add_check("channel-informer", self._channels.has_synced.is_set)
         ctx.health.add_check("call-informer", self._waiting.informer.has_synced.is_set)
+        # Known, not there: a key that somebody deletes comes back by itself.
+        ctx.health.add_check("link-key", lambda: self._roads.key.known)
 
     async def run(self) -> None:
         """Serve until the context says stop; requests under way end first."""

@@ -1,7 +1,7 @@
 """The key that signs links: one Secret beside the service, made by whichever replica comes first.
 
 All replicas read the same one by watching it, and it outlives them. Whoever deletes it revokes every link at once; a
-new key follows by itself.
+new key follows by itself. Until the watch has told whether there is one, nothing that it signed is good or bad.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import MERGE_PATCH, KubeClient
-from kubechain_common.kube.errors import AlreadyExistsError, KubeError
+from kubechain_common.kube.errors import AlreadyExistsError, KubeError, UnavailableError
 from kubechain_common.kube.paths import core_path
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.telemetry.logging import get_logger
@@ -24,6 +24,10 @@ _OWNER = "link-key"
 _BYTES = 32
 
 _log = get_logger(__name__)
+
+
+class KeyUnknownError(UnavailableError):
+    """Whether there is a key is not known yet, so nobody is turned away for want of it."""
 
 
 class LinkKey:
@@ -39,8 +43,15 @@ class LinkKey:
         watched.set_references(_OWNER, {(namespace, SECRET_NAME)})
 
     @property
+    def known(self) -> bool:
+        """Whether the watch has told yet if there is a key."""
+        return self._watched.is_known(self._namespace, SECRET_NAME)
+
+    @property
     def current(self) -> str:
-        """The key; empty while there is none, and then no link is made and none is good."""
+        """The key; empty while there is none, and then no link is made and none is good. Raises KeyUnknownError."""
+        if not self.known:
+            raise KeyUnknownError(f'it is not known yet whether Secret "{SECRET_NAME}" of human-bridge exists')
         return (self._watched.get(self._namespace, SECRET_NAME) or {}).get(SECRET_KEY, "")
 
     async def wait(self, seconds: float) -> bool:
@@ -48,7 +59,7 @@ class LinkKey:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._there.wait()
-        return bool(self.current)
+        return self.known and bool(self.current)
 
     async def run(self) -> None:
         """Make the key whenever it is missing, until cancelled. The watcher has to run."""

@@ -20,7 +20,7 @@ from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.addresses import ANSWER_PATH, build_page_link
 from kubechain_human_bridge.channels.base import Kind
 from kubechain_human_bridge.channels.errors import ChannelUnavailableError
-from kubechain_human_bridge.link_key import SECRET_NAME, LinkKey
+from kubechain_human_bridge.link_key import SECRET_NAME, KeyUnknownError, LinkKey
 
 LIFETIME = timedelta(days=7)
 
@@ -80,7 +80,10 @@ class SignedLinks:
 
     def answer_link(self, call: ObjectRef, kind: Kind, by: str, expires_at: datetime | None = None) -> str:
         """Takes one answer from ``by``, for a week or until ``expires_at``. Raises ChannelUnavailableError."""
-        key = self._key.current
+        try:
+            key = self._key.current
+        except KeyUnknownError as error:
+            raise ChannelUnavailableError(str(error)) from None
         if not key:
             raise ChannelUnavailableError(
                 f'the key of the links, in Secret "{SECRET_NAME}" of human-bridge, is missing'
@@ -93,7 +96,7 @@ class SignedLinks:
         return build_page_link(self._base_url, call)
 
     def read(self, token: str) -> Grant:
-        """What the token allows now. Raises LinkError."""
+        """What the token allows now. Raises LinkError, KeyUnknownError."""
         return read_grant(self._key.current, token, now())
 
 

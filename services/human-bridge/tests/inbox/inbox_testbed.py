@@ -16,6 +16,7 @@ from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.builders import build_call
 from kubechain_human_bridge.answers import Answers
 from kubechain_human_bridge.audit import Refusal
+from kubechain_human_bridge.link_key import KeyUnknownError
 from kubechain_human_bridge.web.app import build_app
 from kubechain_human_bridge.web.inbox.page import InboxPage
 
@@ -138,12 +139,18 @@ class Testbed:
         self.kube = FakeKube()
         self.calls = FakeCalls(*calls)
         self.audit = FakeAudit()
+        self.key_known = True
         for call in calls:
             self.kube.add(call)
         for name in ("alice", "viewer"):
             self.kube.tokens[name] = {"username": name, "groups": ["system:authenticated"]}
             self.kube.rights |= {(name, verb, "default") for verb in ("list", "get")}
         self.kube.rights.add(("alice", "decide", "default"))
+
+    def _read_key(self) -> bytes:
+        if not self.key_known:
+            raise KeyUnknownError("not known yet")
+        return KEY
 
     @asynccontextmanager
     async def serve(self, public_url: str = "http://127.0.0.1") -> AsyncIterator[TestClient[Any, Any]]:
@@ -152,7 +159,7 @@ class Testbed:
             calls=self.calls,
             answers=Answers(self.kube),
             audit=self.audit,
-            signing_key=lambda: KEY,
+            signing_key=self._read_key,
             public_url=public_url,
         )
         async with TestClient(TestServer(build_app(page.routes()))) as client:

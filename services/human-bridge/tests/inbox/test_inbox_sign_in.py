@@ -146,6 +146,19 @@ async def test_a_wrong_header_is_refused_even_beside_a_session(header: str) -> N
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
+async def test_until_the_key_is_known_no_session_is_over() -> None:
+    bed = Testbed(waiting_call())
+    async with bed.serve() as client:
+        await client.post("/api/v1/session", json={"token": "alice"}, headers=PAGE)
+        bed.key_known = False
+        answer = await client.get("/api/v1/requests")
+        assert (answer.status, "Try again" in (await answer.json())["error"]) == (503, True)
+        assert (await client.post("/api/v1/session", json={"token": "alice"}, headers=PAGE)).status == 503
+        assert (await client.get("/api/v1/requests", headers=bearer())).status == 200
+        bed.key_known = True
+        assert (await client.get("/api/v1/requests")).status == 200
+
+
 async def test_an_api_server_that_is_away_is_no_refusal() -> None:
     bed = Testbed()
     bed.kube.away = True

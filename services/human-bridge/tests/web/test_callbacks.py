@@ -200,6 +200,17 @@ async def test_while_the_cluster_is_away_the_program_is_asked_to_try_again(world
     assert (await _call_back(world, {"token": _token(call), "approved": True}))[0] == 503
 
 
+async def test_until_the_key_is_known_nobody_is_turned_away(world: World) -> None:
+    call = world.add_call()
+    body = {"token": _token(call), "approved": True}
+    world.secrets.known = False
+    status, said = await _call_back(world, body)
+    assert (status, "try again" in said) == (503, True)
+    assert world.recorder.events == []
+    world.secrets.known = True
+    assert (await _call_back(world, body))[0] == 200
+
+
 async def test_a_right_that_is_missing_is_no_outage(world: World) -> None:
     call = world.add_call()
     world.take_right()

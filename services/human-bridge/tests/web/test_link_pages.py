@@ -175,6 +175,19 @@ async def test_deleting_the_key_revokes_every_link(world: World) -> None:
     assert not world.answered(call)
 
 
+async def test_until_the_key_is_known_nobody_is_turned_away(world: World) -> None:
+    call = world.add_call()
+    url = _url(world, world.links.answer_link(call, "Approval", "a@example.com"))
+    world.secrets.known = False
+    with pytest.raises(ChannelUnavailableError, match="not known yet"):
+        world.links.answer_link(call, "Approval", "a@example.com")
+    for status, page in (await _get(world, url), await _post(world, url, action="approve")):
+        assert (status, "try again" in page) == (503, True)
+    assert world.recorder.events == []
+    world.secrets.known = True
+    assert (await _post(world, url, action="approve"))[0] == 200
+
+
 async def test_a_claim_about_a_call_with_another_uid_is_not_told_of(world: World) -> None:
     call = world.add_call()
     claimed = ObjectRef(namespace=call.namespace, name=call.name, uid="guessed")

@@ -241,6 +241,18 @@ async def test_while_the_cluster_is_away_the_person_is_told(world: World) -> Non
     assert "Nothing was changed" in said
 
 
+async def test_until_the_key_is_known_nobody_is_turned_away(world: World) -> None:
+    call = world.add_call()
+    click = world.slack.build_click(await _ask(world, call), ACTION_APPROVE, "U1")
+    world.secrets.known = False
+    await _deliver(world, click)
+    assert "try again" in world.slack.whispers[0]["text"]
+    assert world.recorder.events == []
+    world.secrets.known = True
+    await _deliver(world, click)
+    assert world.answered(call)
+
+
 async def test_a_right_that_is_missing_is_no_outage(world: World) -> None:
     call = world.add_call()
     message = await _ask(world, call)

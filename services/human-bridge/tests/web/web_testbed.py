@@ -97,9 +97,13 @@ class Secrets(SecretWatcher):
     def __init__(self, kube: KubeClient) -> None:
         super().__init__(kube)
         self.key = LINK_KEY
+        self.known = True
+
+    def is_known(self, namespace: str, name: str) -> bool:
+        return self.known
 
     def get(self, namespace: str, name: str) -> dict[str, str] | None:
-        return {SECRET_KEY: self.key} if self.key else None
+        return {SECRET_KEY: self.key} if self.key and self.known else None
 
 
 class Channels:
@@ -170,8 +174,9 @@ class World:
 async def open_world() -> AsyncIterator[World]:
     cluster, recorder, channels, slack = Cluster(), Recorder(), Channels(), SlackServer()
     secrets = Secrets(cluster)
-    links = SignedLinks(LinkKey(cluster, secrets, "default"), "https://people.example.com/")
-    tokens = CallTokens(lambda: secrets.key)
+    key = LinkKey(cluster, secrets, "default")
+    links = SignedLinks(key, "https://people.example.com/")
+    tokens = CallTokens(lambda: key.current)
     audit = Audit(cluster, recorder)
     answers = AuditedAnswers(Answers(cluster), audit)
     async with (

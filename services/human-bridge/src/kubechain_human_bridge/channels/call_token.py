@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.channels.base import Kind
 from kubechain_human_bridge.channels.errors import ChannelUnavailableError
+from kubechain_human_bridge.link_key import KeyUnknownError
 
 _MAX = 2000
 
@@ -36,20 +37,23 @@ class CallToken:
 
 
 class CallTokens:
-    """Writes and reads them. ``key`` is asked each time: empty while there is none."""
+    """Writes and reads them. ``key`` is asked each time: empty while there is none; may raise KeyUnknownError."""
 
     def __init__(self, key: Callable[[], str]) -> None:
         self._key = key
 
     def write(self, token: CallToken) -> str:
         """A text fit for a URL or a button. Raises ChannelUnavailableError."""
-        key = self._key()
+        try:
+            key = self._key()
+        except KeyUnknownError as error:
+            raise ChannelUnavailableError(str(error)) from None
         if not key:
             raise ChannelUnavailableError("the key that signs what comes back with an answer is missing")
         return write_call_token(key, token)
 
     def read(self, text: str) -> CallToken:
-        """What ``write`` was given. Raises CallTokenError for anything else."""
+        """What ``write`` was given. Raises CallTokenError for anything else, and KeyUnknownError."""
         return read_call_token(self._key(), text)
 
 

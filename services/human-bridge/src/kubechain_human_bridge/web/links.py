@@ -59,7 +59,7 @@ class LinkPages:
 
     async def _with_grant(self, request: web.Request, handle: _Handler) -> web.Response:
         try:
-            grant = self._links.read(request.query.get("token", ""))
+            return await handle(request, self._links.read(request.query.get("token", "")))
         except ExpiredLinkError as error:
             refusal = Refusal(_ROAD, error.reason, "the link has expired", error.grant.by)
             self._audit.refused_call(error.grant.call, refusal)
@@ -68,8 +68,6 @@ class LinkPages:
             refusal = Refusal(_ROAD, error.reason, f"the link is {error.reason}")
             await self._audit.refused_claim(error.claimed, refusal)
             return _message(403, "This link is not valid", str(error))
-        try:
-            return await handle(request, grant)
         except KubeError as error:
             trouble = log_trouble(error, _ROAD)
             return _message(trouble.status, "Not now" if trouble.passes else "This does not work", trouble.sentence)

@@ -37,7 +37,7 @@ _log = get_logger(__name__)
 
 
 class InboxPage:
-    """``signing_key`` gives the key that all replicas share, empty while there is none.
+    """``signing_key`` gives the key that all replicas share, empty while there is none; see ``Sessions``.
 
     ``public_url`` tells whether people come by https.
     """

@@ -39,11 +39,14 @@ class Session:
 
 
 class NoKeyError(Exception):
-    """The signing key is not here yet."""
+    """There is no signing key."""
 
 
 class Sessions:
-    """Writes and reads the cookie's value. ``key`` is asked each time: empty while there is none."""
+    """Writes and reads the cookie's value. ``key`` is asked each time: empty while there is none.
+
+    It raises KubeError while nobody knows whether there is one: then a session is not over, and goes on later.
+    """
 
     def __init__(self, key: Callable[[], bytes]) -> None:
         self._key = key
