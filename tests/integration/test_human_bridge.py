@@ -37,7 +37,7 @@ from kubechain_common.runtime.health import Health
 from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.runtime.settings import ServiceSettings
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
-from kubechain_human_bridge.bridge import Bridge
+from kubechain_human_bridge.bridge import ASKS_AT_ONCE, Bridge
 from kubechain_human_bridge.channels.standard_webhooks import read_key, sign
 from kubechain_human_bridge.settings import BridgeSettings
 
@@ -402,6 +402,21 @@ async def test_nobody_is_asked_twice_though_the_claims_were_lost(world: World, s
         await world.ask(call, channel, requested_at=requested_at)
         assert (await world.wait_result(call, within=20.0)).outcome == "Sent"
     assert len(world.humanlayer.posts()) == 1
+
+
+async def test_requests_that_are_refused_keep_no_later_one_from_being_sent(world: World) -> None:
+    await world.create_secret(HUMANLAYER_API_KEY=API_KEY)
+    channel = await world.create_channel()
+    refused = ASKS_AT_ONCE + 1
+    world.humanlayer.fail(*[Failure(403, method="POST")] * refused)
+    async with world.bridge():
+        await world.wait_ready()
+        for n in range(refused):
+            await world.ask(await world.create_waiting_call(f"refused-{n}"), channel)
+        await world.eventually(lambda: len(world.humanlayer.posts()) == refused)
+        call = await world.create_waiting_call("call")
+        await world.ask(call, channel)
+        assert (await world.wait_result(call)).outcome == "Sent"
 
 
 async def test_the_answer_is_found_though_the_checks_were_lost(world: World) -> None:

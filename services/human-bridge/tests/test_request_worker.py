@@ -56,6 +56,10 @@ class OwnRoad(OwnChannel):
 
     async def send(self, ask: Ask) -> str:
         self.world.asks.append(ask)
+        self.world.at_once += 1
+        self.world.most_at_once = max(self.world.most_at_once, self.world.at_once)
+        await self.world.gate.wait()
+        self.world.at_once -= 1
         if self.world.trouble is not None:
             raise self.world.trouble
         return "sent"
@@ -95,10 +99,16 @@ class World:
     asks: list[Ask] = field(default_factory=list)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     bus_down: bool = False
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(32))
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nobody is reached before it is set."""
+    at_once: int = 0
+    most_at_once: int = 0
 
     def __post_init__(self) -> None:
         if self.call is None:
             self.call = build_call(status=WAITING)
+        self.gate.set()
         self.access = ChannelAccess(_Channels(self), self, self.build)
         self.worker = RequestWorker(self, self, self, self.access, PlainLinks(), self.stopping)
 
@@ -146,7 +156,7 @@ class World:
             requested_at=NOW,
         )
         subject = human_request_subject("channel-uid", "default", request.call.uid)
-        await self.worker.handle_request(Delivery(request, attempt, None, subject, NOW, 1))
+        await self.worker.handle_request(Delivery(request, attempt, None, subject, NOW, 1), self.turns)
 
     @property
     def results(self) -> list[HumanResult]:
@@ -320,6 +330,49 @@ async def test_a_stop_gives_the_request_back_at_once() -> None:
     with pytest.raises(RetryLater):
         await task
     assert [result.outcome for result in world.results] == ["Retrying"]
+
+
+async def test_what_waits_for_its_next_attempt_keeps_nobody_from_being_asked() -> None:
+    world = World(trouble=ChannelRefusedError("no such address"), turns=asyncio.Semaphore(1))
+    waiting = await handle_until_it_waits(world)
+    assert not waiting.done()
+    world.trouble = None
+    async with asyncio.timeout(5):
+        await world.handle()
+    assert [result.outcome for result in world.results] == ["Retrying", "Sent"]
+    world.access.notify_changed()
+    with pytest.raises(RetryLater):
+        await waiting
+
+
+async def test_only_so_many_are_asked_at_a_time() -> None:
+    world = World(turns=asyncio.Semaphore(2))
+    world.gate.clear()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(world.handle())
+        while len(world.asks) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        world.gate.set()
+    assert (len(world.asks), world.most_at_once) == (5, 2)
+
+
+async def test_a_stop_gives_back_what_waits_for_its_turn() -> None:
+    world = World(turns=asyncio.Semaphore(1))
+    world.gate.clear()
+
+    async def wait_in_vain() -> None:
+        with pytest.raises(RetryLater):
+            await world.handle()
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(world.handle())
+        group.create_task(wait_in_vain())
+        while not world.asks:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        world.stopping.set()
+        world.gate.set()
+    assert [result.outcome for result in world.results] == ["Sent"]
 
 
 async def test_a_defect_of_a_channel_is_told_without_its_words() -> None:

@@ -23,7 +23,7 @@ from kubechain_common.kube.lease import LeaderElector
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.messages.human import AnswerCheck, HumanRequest
-from kubechain_common.messages.topology import HUMAN_MAX_IN_FLIGHT, answer_check_consumer, human_consumer
+from kubechain_common.messages.topology import answer_check_consumer, human_consumer
 from kubechain_common.messaging.consumer import Consumer
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
@@ -50,6 +50,15 @@ from kubechain_human_bridge.web.inbox.page import InboxPage
 
 LEASE = "kubechain-human-bridge"
 CHECKS_AT_ONCE = 8
+ASKS_AT_ONCE = 32
+"""Requests to one channel that are being sent at a time."""
+REQUESTS_IN_HAND = 1024
+"""Requests to one channel that are sent or wait here, for their turn or for their next attempt.
+
+One that is refused waits for minutes, so it takes many of them to keep others from being sent. But each costs some 10
+KiB and a heartbeat every three seconds; it asks the API server again with each attempt, once a minute where a channel
+is away; and the consumer remembers eight times as many that were dealt with, in 2 MB.
+"""
 
 _DRAIN_MARGIN = 2.0
 """Seconds of the drain that are left to hand the lease over and flush events."""
@@ -197,12 +206,13 @@ class Bridge:
 
     async def _consume_requests(self, uid: str, stopping: asyncio.Event) -> None:
         """Takes the requests to one channel; its client goes with it."""
+        turns = asyncio.Semaphore(ASKS_AT_ONCE)
         consumer = Consumer(
             self._ctx.bus,
             human_consumer(uid),
             HumanRequest,
-            self._worker.handle_request,
-            concurrency=HUMAN_MAX_IN_FLIGHT,
+            lambda delivery: self._worker.handle_request(delivery, turns),
+            concurrency=REQUESTS_IN_HAND,
             on_poison=self._worker.handle_poison,
             confirm_ack=True,
             grace=self._grace,

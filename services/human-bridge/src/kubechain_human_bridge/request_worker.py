@@ -6,7 +6,8 @@ calls tells whether an earlier attempt may have reached the person; the channel 
 bucket may be lost with the broker: of a request that is older than it, an earlier attempt is taken for granted.
 
 The report is published before the request is acknowledged. Trouble is told in a notice, once as long as its words stay
-the same, and the next attempt waits for its time or for a change of any channel or Secret, whichever comes first.
+the same, and the next attempt waits for its time or for a change of any channel or Secret, whichever comes first. Only
+asking takes one of the channel's turns, so that those who wait keep nobody from being asked.
 """
 
 from __future__ import annotations
@@ -125,8 +126,8 @@ class RequestWorker:
         self._stopping = stopping
         self._told: OrderedDict[str, str] = OrderedDict()
 
-    async def handle_request(self, delivery: _Delivery) -> None:
-        """Returns when the request is dealt with.
+    async def handle_request(self, delivery: _Delivery, turns: asyncio.Semaphore) -> None:
+        """Returns when the request is dealt with; ``turns`` are those of its channel.
 
         Raises:
             RetryLater: it is to be delivered again.
@@ -136,7 +137,7 @@ class RequestWorker:
         with bound(namespace=request.call.namespace, call=request.call.name, channel=request.channel.name):
             changed = self._access.changed  # taken before the look, so that no change falls in between
             try:
-                report = await self._ask(delivery)
+                report = await self._ask_in_turn(delivery, turns)
             except ChannelError as error:
                 await self._handle_trouble(delivery, error, changed)
             except KubeError as error:
@@ -153,6 +154,13 @@ class RequestWorker:
         if notice is not None:
             subject = human_notice_subject(notice.call.namespace, notice.call.uid, notice.attempt)
             await self._bus.publish(subject, notice, msg_id=None, trace=poison.trace)
+
+    async def _ask_in_turn(self, delivery: _Delivery, turns: asyncio.Semaphore) -> HumanResult | None:
+        waits = turns.locked()
+        async with turns:
+            if waits and self._stopping.is_set():
+                raise RetryLater(0)  # its turn comes sooner elsewhere
+            return await self._ask(delivery)
 
     async def _ask(self, delivery: _Delivery) -> HumanResult | None:
         """The report to publish; None when there is, or was, one already. Raises ChannelError and KubeError."""

@@ -89,8 +89,8 @@ ANY = "*"
 LLM_MAX_IN_FLIGHT = 256
 """Requests to one LLM under way at a time, over all replicas, unless its maxConcurrency says otherwise."""
 RESULTS_MAX_IN_FLIGHT = 1024
-HUMAN_MAX_IN_FLIGHT = 32
-"""Requests to one channel under way at a time, over all replicas."""
+HUMAN_REQUESTS_MAX_PENDING = 100_000
+"""A request that waits for its next attempt counts as delivered; each replica bounds what it asks at a time."""
 ANSWER_CHECKS_MAX_PENDING = 100_000
 """A check that waits for its time counts as delivered."""
 
@@ -215,7 +215,10 @@ def mcp_consumer(server_uid: str, max_concurrency: int) -> ConsumerSpec:
 def human_consumer(channel_uid: str) -> ConsumerSpec:
     """Shared by all bridge replicas, so that one slow mail server never holds up another channel."""
     return ConsumerSpec(
-        HUMAN_REQUESTS.name, f"human-{channel_uid}", f"kubechain.human.request.{channel_uid}.>", HUMAN_MAX_IN_FLIGHT
+        HUMAN_REQUESTS.name,
+        f"human-{channel_uid}",
+        f"kubechain.human.request.{channel_uid}.>",
+        HUMAN_REQUESTS_MAX_PENDING,
     )
 
 
