@@ -125,6 +125,22 @@ def test_arguments_are_a_json_object() -> None:
             read_arguments(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"n": NaN}', "not JSON: NaN is no JSON"),
+        ('{"n": [-Infinity]}', "not JSON: -Infinity is no JSON"),
+        ('{"n": 1e999}', "not JSON: 1e999 is out of range"),
+        ('{"n": "\\ud800"}', "half a surrogate pair"),
+        ('{"n": ' + "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_arguments_that_no_tool_could_be_given_do_not_use_up_the_answer(text: str, why: str) -> None:
+    with pytest.raises(BadAnswerError, match=f"--arguments .*{why}"):
+        read_arguments(text)
+    assert read_arguments('{"n": 1.5}') == '{"n": 1.5}'
+
+
 def test_an_unknown_call_is_told_with_what_waits() -> None:
     assert "Did you mean a-tc-01?" in describe_unknown("a-tc-1", "ns", ["a-tc-01", "b"])
     many = describe_unknown("zzz", "ns", [f"c{i}" for i in range(12)])

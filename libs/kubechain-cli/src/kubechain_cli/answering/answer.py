@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,11 +107,31 @@ async def sign(kube: KubeClient) -> dict[str, str]:
 
 
 def read_arguments(text: str) -> str:
-    """Arguments for the tool as JSON text. Raises BadAnswerError unless they are an object."""
+    """Arguments for the tool as JSON text. Raises BadAnswerError unless they are an object that mcp-host can read.
+
+    What can not be run must not use up the one answer that counts.
+    """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_read_finite)
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise BadAnswerError("--arguments is nested too deeply.") from None
+    except UnicodeEncodeError:
+        raise BadAnswerError("--arguments holds half a surrogate pair, which is no character.") from None
     except ValueError as error:
         raise BadAnswerError(f"--arguments is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadAnswerError('--arguments has to be a JSON object, like {"url": "https://example.com"}')
     return text
+
+
+def _refuse_constant(name: str) -> None:
+    # Python's parser lets NaN and Infinity pass.
+    raise ValueError(f"{name} is no JSON")
+
+
+def _read_finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is out of range")
+    return number
