@@ -11,7 +11,7 @@ from kubechain_cli.answering.waiting import Waiting, build_waiting, waits
 from kubechain_cli.taskrun.watching import Deleted, watch_objects
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import ForbiddenError, InvalidError, NotFoundError
+from kubechain_common.kube.errors import ForbiddenError, InvalidError, KubeError, NotFoundError
 from kubechain_common.kube.paths import resource_path
 
 _UNREADABLE = (ForbiddenError, InvalidError, NotFoundError)
@@ -39,9 +39,24 @@ class Finder:
         """The call with what its Task and its channel add. Raises KubeError."""
         return build_waiting(call, await self._agent_of(call), await self._channel_of(call))
 
+    async def look_up_if_possible(self, call: TaskRunToolCall) -> Waiting:
+        """The same while the API server has a bad moment: then the call alone, which can be answered all the same.
+
+        Raises a KubeError that waiting would not mend.
+        """
+        try:
+            return await self.look_up(call)
+        except KubeError as error:
+            if not error.retryable:
+                raise
+            return Waiting(call)
+
     async def watch(self) -> AsyncIterator[TaskRunToolCall | Deleted]:
-        """Every call, as it is now and whenever it changes. Raises KubeError and RunError."""
-        async for sight in watch_objects(self._kube, TaskRunToolCall, self._namespace, {}, ""):
+        """Every call that this version can read, as it is now and whenever it changes.
+
+        Raises a KubeError that waiting would not mend.
+        """
+        async for sight in watch_objects(self._kube, TaskRunToolCall, self._namespace, {}, "", skip_unreadable=True):
             yield sight
 
     async def _list_calls(self) -> AsyncIterator[TaskRunToolCall]:

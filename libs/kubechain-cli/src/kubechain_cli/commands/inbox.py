@@ -51,12 +51,12 @@ def show(waiting: list[Waiting], output: Output) -> None:
 
 
 async def follow(finder: Finder, output: Output) -> None:
-    """Each call as it arrives, and how it ended; one JSON object a line for scripts. Raises KubeError, RunError."""
+    """Each call as it arrives, and how it ended; one JSON object a line for scripts. Raises KubeError."""
     told = Inbox()
     async for sight in finder.watch():
         change = told.notice(sight)
         if isinstance(change, Arrived):
-            item = await finder.look_up(change.call)
+            item = await finder.look_up_if_possible(change.call)
             if output is Output.JSON:
                 write(json.dumps({"type": "Waiting", "call": item.to_json()}))
             else:

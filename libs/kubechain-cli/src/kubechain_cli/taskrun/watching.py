@@ -31,11 +31,18 @@ class Deleted:
 
 
 async def watch_objects(
-    kube: KubeClient, kind: type[R], namespace: str, selector: dict[str, str], version: str
+    kube: KubeClient,
+    kind: type[R],
+    namespace: str,
+    selector: dict[str, str],
+    version: str,
+    *,
+    skip_unreadable: bool = False,
 ) -> AsyncIterator[R | Deleted]:
     """All objects that are selected, as they are and as they change, from this resourceVersion on (empty: from now).
 
-    Raises a `KubeError` that waiting would not mend, and `RunError` for an object of another version of KubeChain.
+    Raises a `KubeError` that waiting would not mend, and `RunError` for an object of another version of KubeChain
+    unless those are to be skipped.
     """
     path, backoff = resource_path(kind, namespace), Backoff(0.05, 2.0)
     while True:
@@ -44,7 +51,8 @@ async def watch_objects(
                 answer = await kube.request("GET", path, params=selector)
                 version = answer["metadata"]["resourceVersion"]
                 for item in answer["items"]:
-                    yield _parse(kind, item)
+                    if sight := _parse(kind, item, skip_unreadable):
+                        yield sight
                 if not answer["items"] and "fieldSelector" in selector:
                     yield Deleted(namespace, "")
             async with kube.watch(path, {**selector, "resourceVersion": version}) as events:
@@ -54,8 +62,8 @@ async def watch_objects(
                     if event.type == "DELETED":
                         meta = event.object["metadata"]
                         yield Deleted(meta["namespace"], meta["name"])
-                    elif event.type != "BOOKMARK":
-                        yield _parse(kind, event.object)
+                    elif event.type != "BOOKMARK" and (sight := _parse(kind, event.object, skip_unreadable)):
+                        yield sight
         except GoneError:
             version = ""
         except KubeError as error:
@@ -64,10 +72,12 @@ async def watch_objects(
             await asyncio.sleep(backoff.next())
 
 
-def _parse(kind: type[R], item: dict[str, Any]) -> R:
+def _parse(kind: type[R], item: dict[str, Any], skip_unreadable: bool) -> R | None:
     try:
         return kind.model_validate(item)
     except ValidationError as error:
+        if skip_unreadable:
+            return None
         raise RunError(
             f"This version of the command cannot read the {kind.crd.kind} {item['metadata']['name']!r}."
         ) from error
