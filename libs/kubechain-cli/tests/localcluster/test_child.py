@@ -15,6 +15,7 @@ import pytest
 
 from kubechain_cli.localcluster.backoff import RestartBackoff
 from kubechain_cli.localcluster.child import Child
+from kubechain_cli.localcluster.identity import is_alive
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 from kubechain_common.testing.eventually import eventually
 
@@ -78,6 +79,7 @@ async def test_a_killed_child_is_started_again(tmp_path: Path) -> None:
         await watched.until(lambda child: child.ready)
         first = watched.child.pid
         assert first is not None
+        assert is_alive(first, watched.child.started_at)
         os.kill(first, signal.SIGKILL)
         await watched.until(lambda child: child.ready and child.pid != first)
         assert (watched.child.restarts, watched.child.last_exit) == (1, -signal.SIGKILL)
@@ -123,6 +125,7 @@ def test_a_child_dies_with_a_killed_supervisor(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib
 from kubechain_cli.localcluster.child import Child
+from kubechain_cli.localcluster.identity import is_alive
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 spec = ProcessSpec("c", ("sleep", "60"), pathlib.Path({str(tmp_path)!r}) / "log", StopStage.SERVICE)
 asyncio.run(Child(spec, lambda child: child.pid and print(child.pid, flush=True)).run())

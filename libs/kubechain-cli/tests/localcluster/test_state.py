@@ -7,6 +7,8 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,13 +17,13 @@ import pytest
 from kubechain_cli.localcluster.cleanup import delete_data, purge_state
 from kubechain_cli.localcluster.errors import AlreadyRunningError
 from kubechain_cli.localcluster.files import tail, write_atomic
+from kubechain_cli.localcluster.identity import StartMark, read_start
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.leftovers import end_leftovers
 from kubechain_cli.localcluster.lock import hold_lock
 from kubechain_cli.localcluster.state import (
     ClusterState,
     ProcessState,
-    is_alive,
     read_running_state,
     read_state,
     write_state,
@@ -29,13 +31,12 @@ from kubechain_cli.localcluster.state import (
 
 
 def make_state(layout: Layout, *processes: ProcessState, complete: bool = True) -> ClusterState:
-    me = psutil.Process()
     return ClusterState(
         kubeconfig=str(layout.kubeconfig),
         nats_url="nats://127.0.0.1:1",
         state_dir=str(layout.root),
-        supervisor_pid=me.pid,
-        supervisor_started_at=me.create_time(),
+        supervisor_pid=os.getpid(),
+        supervisor_started_at=read_start(os.getpid()),
         complete=complete,
         processes=processes,
     )
@@ -79,21 +80,32 @@ def test_ready_means_complete_and_every_process(tmp_path: Path) -> None:
     assert not make_state(layout, NATS, ProcessState("x", None, None, False, 0, "/x")).ready
 
 
-def test_a_pid_that_went_to_someone_else_is_not_ours() -> None:
-    me = psutil.Process()
-    assert is_alive(me.pid, me.create_time())
-    assert not is_alive(me.pid, me.create_time() - 100)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel keeps the time of creation as it was")
+def test_a_step_of_the_clock_does_not_hide_a_running_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(tmp_path)
+    write_state(layout.state, state := make_state(layout, NATS))
+    created = psutil.Process().create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda _: created + 3600)
+    assert read_running_state(layout) == state
 
 
-def test_leftovers_end_only_when_pid_and_start_time_fit(tmp_path: Path) -> None:
+def test_a_running_cluster_of_the_version_that_noted_times_is_found(tmp_path: Path) -> None:
+    layout, created = Layout(tmp_path), psutil.Process().create_time()
+    write_state(layout.state, state := replace(make_state(layout), supervisor_started_at=created))
+    assert read_running_state(layout) == state
+    write_state(layout.state, replace(state, supervisor_started_at=created - 100))
+    assert read_running_state(layout) is None
+
+
+@pytest.mark.parametrize("read", [read_start, lambda pid: psutil.Process(pid).create_time()])
+def test_leftovers_end_only_when_pid_and_start_fit(tmp_path: Path, read: Callable[[int], StartMark | None]) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(command, start_new_session=True) as process:
-        stranger = ProcessState("stranger", process.pid, None, True, 0, "/l", started_at=time.time() - 1000)
+        other = read_start(os.getpid()) if read is read_start else time.time() - 1000
+        stranger = ProcessState("stranger", process.pid, None, True, 0, "/l", started_at=other)
         assert end_leftovers(make_state(Layout(tmp_path), stranger)) == []
         assert process.poll() is None
-        ours = ProcessState(
-            "ours", process.pid, None, True, 0, "/l", started_at=psutil.Process(process.pid).create_time()
-        )
+        ours = ProcessState("ours", process.pid, None, True, 0, "/l", started_at=read(process.pid))
         assert end_leftovers(make_state(Layout(tmp_path), ours, NATS)) == ["ours"]
         assert process.wait(5) == -9
 

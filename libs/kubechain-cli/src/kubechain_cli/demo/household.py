@@ -20,8 +20,8 @@ import psutil
 
 from kubechain_cli.demo.errors import SetupError
 from kubechain_cli.localcluster.files import tail, write_atomic
+from kubechain_cli.localcluster.identity import StartMark, is_alive, read_start
 from kubechain_cli.localcluster.layout import Layout, default_state_dir
-from kubechain_cli.localcluster.state import is_alive
 
 STOP_SECONDS = 5.0
 # The demo's keys reach the services through a Secret alone; what is in the environment must not help.
@@ -107,11 +107,11 @@ class Household:
         return subprocess.run([sys.executable, "-m", "kubechain_cli", *arguments], env=env, check=False).returncode
 
     def _note_server(self, pid: int) -> None:
-        noted = [*self._read_servers(), (pid, psutil.Process(pid).create_time())]
+        noted = [*self._read_servers(), (pid, read_start(pid))]
         write_atomic(self._servers_file, json.dumps(noted))
 
-    def _read_servers(self) -> list[tuple[int, float]]:
-        """Pid and start time of each server: a pid that went to somebody else must not be taken for ours."""
+    def _read_servers(self) -> list[tuple[int, StartMark | None]]:
+        """Pid and mark of the start of each server: a pid that went to somebody else must not be taken for ours."""
         try:
             return [(pid, started_at) for pid, started_at in json.loads(self._servers_file.read_text())]
         except FileNotFoundError:

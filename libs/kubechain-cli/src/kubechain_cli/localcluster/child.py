@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from kubechain_cli.localcluster.identity import StartMark, read_start
 from kubechain_cli.localcluster.parent_death import die_with_parent
 from kubechain_cli.localcluster.probes import is_ready
 from kubechain_cli.localcluster.processes import ProcessSpec
@@ -26,7 +27,7 @@ class Child:
     def __init__(self, spec: ProcessSpec, on_change: Callable[[Child], None]) -> None:
         self.spec = spec
         self.pid: int | None = None
-        self.started_at: float | None = None
+        self.started_at: StartMark | None = None
         self.ready = False
         self.restarts = 0
         self.deaths_in_a_row = 0
@@ -92,7 +93,7 @@ class Child:
                 preexec_fn=die_with_parent(),
             )
         self._process, self._ready_since = process, None
-        self.pid, self.started_at = process.pid, time.time()
+        self.pid, self.started_at = process.pid, read_start(process.pid)
         self._on_change(self)
         return process
 

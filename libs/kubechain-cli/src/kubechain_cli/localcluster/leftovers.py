@@ -1,4 +1,4 @@
-"""Ending processes that are provably ours, by pid and start time: a supervisor, or what a killed one left behind."""
+"""Ending processes that are provably ours, by pid and mark of start: a supervisor, or what a killed one left behind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import signal
 import time
 
-from kubechain_cli.localcluster.state import ClusterState, is_alive
+from kubechain_cli.localcluster.identity import StartMark, is_alive
+from kubechain_cli.localcluster.state import ClusterState
 
 _POLL_INTERVAL = 0.02
 
 
-def wait_gone(pid: int, started_at: float, timeout: float) -> bool:
+def wait_gone(pid: int, started_at: StartMark | None, timeout: float) -> bool:
     """Wait up to `timeout` seconds until the process has ended; False when it still runs then.
 
     One that only waits to be reaped has ended: its parent may be an init that takes its time.
@@ -41,10 +42,10 @@ def end_supervisor(state: ClusterState, timeout: float) -> bool:
 
 def end_leftovers(state: ClusterState) -> list[str]:
     """SIGKILL the groups of recorded processes that still run; returns their names once they are gone."""
-    ended: dict[str, tuple[int, float]] = {}
+    ended: dict[str, tuple[int, StartMark | None]] = {}
     for process in state.processes:
         pid, started_at = process.pid, process.started_at
-        if pid is None or started_at is None or not is_alive(pid, started_at):
+        if pid is None or not is_alive(pid, started_at):
             continue
         try:
             os.killpg(pid, signal.SIGKILL)

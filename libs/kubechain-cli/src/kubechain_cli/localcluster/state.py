@@ -1,7 +1,7 @@
 """state.json: the supervisor's word on the cluster, and whether that supervisor is still alive.
 
-`status` shows a subset of it (`to_status`), which is the contract for scripts. Start times stand beside the pids so
-that a number that the system gave to someone else is never mistaken for one of ours.
+`status` shows a subset of it (`to_status`), which is the contract for scripts. Marks of their start stand beside the
+pids so that a number that the system gave to someone else is never mistaken for one of ours.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from kubechain_cli.localcluster.files import write_atomic
+from kubechain_cli.localcluster.identity import StartMark, is_alive
 from kubechain_cli.localcluster.layout import Layout
-
-# Start times come from two clocks (ours and the kernel's ticks since boot).
-START_TIME_TOLERANCE = 2.0
 
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One process; `pid` is None while it is down, `started_at` is in seconds since the epoch."""
+    """One process; `pid` is None while it is down, `started_at` tells it from others of that pid."""
 
     name: str
     pid: int | None
@@ -28,7 +26,7 @@ class ProcessState:
     ready: bool
     restarts: int
     log_file: str
-    started_at: float | None = None
+    started_at: StartMark | None = None
 
     def to_status(self) -> dict[str, Any]:
         return {
@@ -52,7 +50,7 @@ class ClusterState:
     nats_url: str
     state_dir: str
     supervisor_pid: int
-    supervisor_started_at: float
+    supervisor_started_at: StartMark | None
     complete: bool
     processes: tuple[ProcessState, ...]
     page_url: str | None = None
@@ -95,16 +93,3 @@ def read_running_state(layout: Layout) -> ClusterState | None:
     if state is None or not is_alive(state.supervisor_pid, state.supervisor_started_at):
         return None
     return state
-
-
-def is_alive(pid: int, started_at: float) -> bool:
-    """Whether the process that had this pid at that time still runs."""
-    import psutil  # 60 ms, and `--help` needs none of it
-
-    try:
-        process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - started_at) <= START_TIME_TOLERANCE and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except psutil.NoSuchProcess:
-        return False

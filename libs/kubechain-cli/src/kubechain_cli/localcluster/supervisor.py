@@ -26,6 +26,7 @@ from kubechain_cli.localcluster import crds, policies, rights
 from kubechain_cli.localcluster.child import Child
 from kubechain_cli.localcluster.errors import LocalClusterError, ProcessFailedError
 from kubechain_cli.localcluster.files import tail
+from kubechain_cli.localcluster.identity import read_start
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.lock import hold_lock
 from kubechain_cli.localcluster.pki import Pki
@@ -193,7 +194,7 @@ class Supervisor:
             nats_url=self._plan.nats_url,
             state_dir=str(self._layout.root),
             supervisor_pid=os.getpid(),
-            supervisor_started_at=_own_start_time(),
+            supervisor_started_at=read_start(os.getpid()),
             complete=self._complete,
             processes=tuple(_process_state(child) for child in self._children.values()),
             page_url=self._plan.page_url,
@@ -210,12 +211,6 @@ def _process_state(child: Child) -> ProcessState:
         log_file=str(child.spec.log_file),
         started_at=child.started_at,
     )
-
-
-def _own_start_time() -> float:
-    import psutil
-
-    return float(psutil.Process().create_time())
 
 
 async def supervise(layout: Layout, report: Report) -> None:
