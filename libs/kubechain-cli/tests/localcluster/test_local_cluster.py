@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,20 @@ def test_up_on_a_context_of_the_user_starts_nats_only(cluster: Cluster, tmp_path
     with started(tmp_path / "state", "--context", "kubechain", env=env) as beside:
         assert [process["name"] for process in beside.status()["processes"]] == ["nats"]
         assert beside.kubectl("get", "--raw", "/readyz") == "ok"
+
+
+def test_two_at_the_same_time_make_one_cluster(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "state")
+    try:
+        with ThreadPoolExecutor() as pool:
+            first, second = pool.map(lambda _: cluster.up(), range(2))
+        assert first["supervisorPid"] == second["supervisorPid"] == cluster.status()["supervisorPid"]
+        eventually(lambda: cluster.run("status").returncode == 0, 60)
+        assert [process["restarts"] for process in cluster.status()["processes"]] == [0] * len(NAMES)
+        assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
+    finally:
+        cluster.run("down", "--purge")
+    assert cluster.living() == []
 
 
 def test_an_unknown_context_is_said(cluster: Cluster, tmp_path: Path) -> None:

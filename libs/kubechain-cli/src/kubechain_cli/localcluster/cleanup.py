@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.lock import hold_lock
@@ -15,15 +16,24 @@ def delete_data(layout: Layout) -> None:
     if not layout.root.is_dir():
         return
     with hold_lock(layout.lock):
-        for directory in (layout.data, layout.logs):
-            shutil.rmtree(directory, ignore_errors=True)
+        _delete_directories(layout.data, layout.logs)
 
 
 def purge_state(layout: Layout) -> None:
-    """Delete everything of the cluster, and the directory itself if nothing else is in it."""
-    delete_data(layout)
-    shutil.rmtree(layout.pki, ignore_errors=True)
-    for file in (layout.kubeconfig, layout.ports, layout.plan, layout.state, nats_config(layout), layout.lock):
-        file.unlink(missing_ok=True)
+    """Delete everything of the cluster, and the directory itself if nothing else is in it.
+
+    Raises AlreadyRunningError when the cluster runs.
+    """
+    if not layout.root.is_dir():
+        return
+    with hold_lock(layout.lock):
+        _delete_directories(layout.data, layout.logs, layout.pki)
+        for file in (layout.kubeconfig, layout.ports, layout.plan, layout.state, nats_config(layout), layout.lock):
+            file.unlink(missing_ok=True)
     with suppress(OSError):
         layout.root.rmdir()
+
+
+def _delete_directories(*directories: Path) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)

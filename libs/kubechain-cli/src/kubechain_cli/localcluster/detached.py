@@ -15,20 +15,21 @@ from kubechain_cli.localcluster.errors import ProcessFailedError
 from kubechain_cli.localcluster.files import tail
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.leftovers import end_leftovers, end_supervisor
+from kubechain_cli.localcluster.lock import hold_lock
 from kubechain_cli.localcluster.state import ClusterState, read_state
 
 
-def start_supervisor(layout: Layout) -> int:
-    """Start the supervisor in a session of its own; returns the read end of its notify pipe."""
+def start_supervisor(layout: Layout, lock: int) -> int:
+    """Start the supervisor in a session of its own, and hand it the lock; returns the read end of its notify pipe."""
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "kubechain_cli.localcluster.supervisor", "--state-dir", str(layout.root)]
     with layout.supervisor_log.open("ab") as log:
         subprocess.Popen(
-            [*command, "--notify-fd", str(write_end)],
+            [*command, "--lock-fd", str(lock), "--notify-fd", str(write_end)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=[write_end],
+            pass_fds=[lock, write_end],
             start_new_session=True,
         )
     os.close(write_end)
@@ -59,11 +60,15 @@ def follow(read_end: int, layout: Layout, timeout: float) -> Iterator[dict[str, 
 
 
 def stop_cluster(layout: Layout, *, timeout: float = 40.0) -> ClusterState | None:
-    """Stop the supervisor and whatever it may have left; returns the state it had, or None when nothing ran."""
+    """Stop the supervisor and whatever it may have left; returns the state it had, or None when nothing ran.
+
+    Raises AlreadyRunningError when another `up` has begun since: what the state names then is not left but its own.
+    """
     state = read_state(layout)
     if state is None:
         return None
     was_running = end_supervisor(state, timeout)
-    left = end_leftovers(read_state(layout) or state)
-    layout.state.unlink(missing_ok=True)
+    with hold_lock(layout.lock):
+        left = end_leftovers(read_state(layout) or state)
+        layout.state.unlink(missing_ok=True)
     return state if was_running or left else None

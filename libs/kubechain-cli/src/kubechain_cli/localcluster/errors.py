@@ -5,7 +5,7 @@ LocalClusterError
 │   ├── DownloadError         the official download failed (retryable)
 │   └── BuildError            the Go build failed
 ├── ProcessFailedError        a process died or never got ready while the cluster came up
-├── AlreadyRunningError       another supervisor holds the state directory
+├── AlreadyRunningError       another command or supervisor holds the state directory
 └── ClusterApiError           the API server refused what we sent it
 """
 
@@ -37,7 +37,7 @@ class ProcessFailedError(LocalClusterError):
 
 
 class AlreadyRunningError(LocalClusterError):
-    """Another supervisor holds the state directory."""
+    """Another command or supervisor holds the state directory."""
 
 
 class ClusterApiError(LocalClusterError):

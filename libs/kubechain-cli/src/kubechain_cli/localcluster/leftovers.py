@@ -41,7 +41,10 @@ def end_supervisor(state: ClusterState, timeout: float) -> bool:
 
 
 def end_leftovers(state: ClusterState) -> list[str]:
-    """SIGKILL the groups of recorded processes that still run; returns their names once they are gone."""
+    """SIGKILL the groups of recorded processes that still run; returns their names once they are gone.
+
+    For who holds the lock of the directory: without it they may be the children of a supervisor that runs.
+    """
     ended: dict[str, tuple[int, StartMark | None]] = {}
     for process in state.processes:
         pid, started_at = process.pid, process.started_at

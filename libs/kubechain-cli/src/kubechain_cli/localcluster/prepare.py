@@ -32,7 +32,8 @@ from kubechain_cli.localcluster.tokens import ensure_tokens
 def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, ...], context: str | None) -> Plan:
     """Write all that the plan's processes read, then the plan itself.
 
-    Raises LocalClusterError when a service is not installed, no port is free or the context cannot be read.
+    The caller holds the lock of the directory. Raises LocalClusterError when a service is not installed, no port is
+    free or the context cannot be read.
     """
     for name in services:
         service_script(name)

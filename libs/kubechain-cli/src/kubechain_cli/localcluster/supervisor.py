@@ -1,6 +1,6 @@
 """The supervisor: starts every process of a plan in dependency order, keeps it alive, stops all at the end.
 
-    python -m kubechain_cli.localcluster.supervisor --state-dir DIR [--notify-fd N]
+    python -m kubechain_cli.localcluster.supervisor --state-dir DIR --lock-fd N [--notify-fd N]
 
 Every process and step is a task that first waits for those it names; what does not depend on each other comes up side
 by side. Any change is written to state.json at once. Progress goes to `report` (and over the notify pipe to
@@ -28,7 +28,7 @@ from kubechain_cli.localcluster.errors import LocalClusterError, ProcessFailedEr
 from kubechain_cli.localcluster.files import tail
 from kubechain_cli.localcluster.identity import read_start
 from kubechain_cli.localcluster.layout import Layout
-from kubechain_cli.localcluster.lock import hold_lock
+from kubechain_cli.localcluster.lock import keep_lock
 from kubechain_cli.localcluster.pki import Pki
 from kubechain_cli.localcluster.plan import ADMIN, Plan, build_processes, read_plan
 from kubechain_cli.localcluster.processes import StopStage
@@ -214,27 +214,28 @@ def _process_state(child: Child) -> ProcessState:
 
 
 async def supervise(layout: Layout, report: Report) -> None:
-    """Run the plan stored in the state directory until SIGTERM or SIGINT.
+    """Run the plan stored in the state directory, whose lock this process holds, until SIGTERM or SIGINT.
 
-    Raises AlreadyRunningError when another supervisor holds the directory, LocalClusterError when the start failed.
+    Raises LocalClusterError when the start failed.
     """
-    with hold_lock(layout.lock):
-        supervisor = Supervisor(layout, read_plan(layout), report)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, supervisor.request_stop)
-        await supervisor.run()
+    supervisor = Supervisor(layout, read_plan(layout), report)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, supervisor.request_stop)
+    await supervisor.run()
 
 
 def main() -> int:
     """Entry point of the detached supervisor; exit code 1 and a last {"failed"} line when the start failed."""
     parser = argparse.ArgumentParser(prog="kubechain-supervisor")
     parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--lock-fd", type=int, required=True)
     parser.add_argument("--notify-fd", type=int)
     arguments = parser.parse_args()
     report = _reporter(arguments.notify_fd)
     try:
-        asyncio.run(supervise(Layout.at(arguments.state_dir), report))
+        with keep_lock(arguments.lock_fd):
+            asyncio.run(supervise(Layout.at(arguments.state_dir), report))
     except LocalClusterError as error:
         report({"failed": str(error)})
         return 1
