@@ -34,6 +34,7 @@ GOOD = {"city": "Oslo", "days": 2}
         ({**GOOD, "days": 0}, '"days" must have minimum 1, and is 0'),
         ({**GOOD, "unit": "K"}, '"unit" must be one of ["C", "F"], not "K"'),
         ({**GOOD, "at": {"points": [1, "x"]}}, '"at.points[1]" must be of type number, not "x"'),
+        ({**GOOD, "days": "\ud83d"}, '"days" must be of type integer, not "\N{REPLACEMENT CHARACTER}"'),
         ({**GOOD, "note": 3}, '"note" fits none of what is allowed there: 3'),
         ({**GOOD, "town": "x"}, '"town" not known in the arguments (known: city, days, unit, at, note)'),
         ({"city": 1, "days": "x"}, '"city" must be of type string, not 1; "days" must be of type integer, not "x"'),

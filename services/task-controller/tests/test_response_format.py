@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -118,10 +119,21 @@ def test_an_agent_whose_schema_can_not_be_used_is_an_error_with_a_sentence() -> 
         ('{"city": NaN}', "it is not valid JSON (NaN is no JSON)"),
         ("[" * 100_000, "it is not valid JSON (it is nested too deeply)"),
         ("", "it is not valid JSON (Expecting value: line 1 column 1 (char 0))"),
+        (r'{"city": ["\ud83d"]}', '"city" must be of type string, not ["\N{REPLACEMENT CHARACTER}"]'),
+        (
+            r'{"city": "x", "\ude00": 1}',
+            '"\N{REPLACEMENT CHARACTER}" not known in the answer (known: city, pattern)',
+        ),
     ],
 )
 def test_what_is_wrong_with_an_answer(answer: str, problem: str) -> None:
     assert find_answer_problem(CITY, answer) == problem
+
+
+def test_an_answer_that_is_nested_almost_too_deeply_to_be_read_is_told_of() -> None:
+    """Between what can be read and what can be quoted lie a few levels."""
+    for depth in range(sys.getrecursionlimit() - 100, sys.getrecursionlimit()):
+        assert find_answer_problem(CITY, "[" * depth + "]" * depth)
 
 
 def test_only_the_first_problems_are_told() -> None:
@@ -247,6 +259,15 @@ def test_where_no_turn_is_left_the_answer_is_not_sent_back(spec: Any, why: str) 
     assert conditions(plan) == [("Failed", "True", "ResponseFormatViolated")]
     assert plan.status.error == f"The answer does not fit the Agent's responseFormat{why}: {WRONG}"
     assert (plan.status.output, plan.send) == (BAD, False)
+
+
+def test_half_a_character_in_an_answer_that_does_not_fit_stops_nobody() -> None:
+    """``json`` makes a lone surrogate of an escape, which neither a message nor a condition can hold."""
+    plan = decide(started(), result=say(r'{"town": "\ud83d", "city": ["\ud83d"]}'))
+    assert plan.status is not None
+    assert plan.status.turn == 2
+    assert plan.status.context_window[-1].content.encode()
+    assert plan.status.conditions[-1].message.encode()
 
 
 def test_what_cut_the_answer_off_is_told_with_what_is_wrong() -> None:

@@ -51,10 +51,10 @@ class ArgumentCheck:
             return ""
         self._followed.count = 0
         try:
-            errors = list(islice(self._validator.iter_errors(arguments), _MAX_ERRORS))
+            errors = islice(self._validator.iter_errors(arguments), _MAX_ERRORS)
+            problems = list(dict.fromkeys(describe_problem(error, "the arguments") for error in errors))
         except Exception:  # a reference that leads nowhere, a schema that contains itself: the server knows better
             return ""
-        problems = list(dict.fromkeys(describe_problem(error, "the arguments") for error in errors))
         return "; ".join(problems[:MAX_PROBLEMS]) + ("; and more" if len(problems) > MAX_PROBLEMS else "")
 
 

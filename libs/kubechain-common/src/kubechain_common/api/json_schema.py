@@ -9,6 +9,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kubechain_common.api.v1alpha1.status import mend
+
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
@@ -41,8 +43,13 @@ class WorkCounter:
 def describe_problem(error: ValidationError, whole: str) -> str:
     """One problem in words that name the field; jsonschema's own repeat the whole value, however large.
 
-    ``whole`` names what is checked: "the arguments".
+    ``whole`` names what is checked: "the arguments". What is quoted of it may hold half characters: JSON in plain ASCII
+    can spell them, but nobody can be sent them.
     """
+    return mend(_describe(error, whole))
+
+
+def _describe(error: ValidationError, whole: str) -> str:
     where, limit, value = _path(error, whole), error.validator_value, error.instance
     match error.validator:
         case "required":

@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kubechain_common.api.v1alpha1.status import shorten
+from kubechain_common.api.v1alpha1.status import mend, shorten
 
 _MAX_MESSAGE = 2000
 _RETRYABLE_4XX = frozenset({408, 409, 425, 429})
@@ -93,11 +93,6 @@ def over_our_limits(error: ValidationError) -> UnusableReplyError:
 def scrub(text: str, secret: str | None) -> str:
     """The text without the secret."""
     return text.replace(secret, "***") if secret else text
-
-
-def mend(text: str) -> str:
-    """The text with half characters (lone surrogates, of a text cut in UTF-16) replaced: no encoder takes them."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def build_status_error(

@@ -71,12 +71,12 @@ def find_answer_problem(schema: Mapping[str, Any], answer: str) -> str:
     validator, work = _build_validator(json.dumps(schema))
     work.count = 0
     try:
-        errors = list(islice(validator.iter_errors(value), _MAX_ERRORS))
+        errors = islice(validator.iter_errors(value), _MAX_ERRORS)
+        problems = list(dict.fromkeys(describe_problem(error, "the answer") for error in errors))
     except (TooMuchWorkError, RecursionError):
         return TOO_MUCH
     except Exception as error:  # what jsonschema makes of a schema is not ours to foresee
         return f"it can not be checked ({type(error).__name__})"
-    problems = list(dict.fromkeys(describe_problem(error, "the answer") for error in errors))
     return "; ".join(problems[:_MAX_PROBLEMS]) + ("; and more" if len(problems) > _MAX_PROBLEMS else "")
 
 
