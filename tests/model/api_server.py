@@ -38,6 +38,14 @@ class Write:
     by: str
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What etcd held at a moment."""
+
+    objects: Mapping[Key, Wire]
+    version: int
+
+
 class ApiServer:
     """All objects, and what happened to them."""
 
@@ -125,6 +133,15 @@ class ApiServer:
         self.history.setdefault(key[0], []).append(WatchEvent("DELETED", last))
         self._tell(Write(key[0], old, None, by))
         return {}
+
+    def save(self) -> Snapshot:
+        return Snapshot(dict(self.objects), self._version)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """All objects, versions and history are what they were then; whoever watches now is to be gone."""
+        self.objects, self._version = dict(snapshot.objects), snapshot.version
+        for events in self.history.values():
+            events[:] = [e for e in events if int(e.object["metadata"]["resourceVersion"]) <= snapshot.version]
 
     def garbage(self) -> list[Key]:
         """What the garbage collector would delete now."""

@@ -72,6 +72,11 @@ class Invariants:
             trace = "\n  ".join(self._world.effects.trace)
             raise Violation("\n".join(self._violations) + "\nafter\n  " + trace)
 
+    def allow_turns_again(self) -> None:
+        """etcd went back: the model is asked again for what came after the snapshot."""
+        self._answered.clear()
+        self._taken.clear()
+
     def unfinished(self) -> list[str]:
         """The names of all Tasks and calls that have not ended."""
         tasks = [t["metadata"]["name"] for t in self._world.server.all("tasks") if _phase(t) not in TERMINAL]

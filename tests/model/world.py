@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.model.api_server import ApiServer, ModelKube, ModelWatch
+from tests.model.api_server import ApiServer, ModelKube, ModelWatch, Snapshot
 from tests.model.effects import PROCESS, Effect, Effects, Fate, Process
 from tests.model.invariants import Invariants
 from tests.model.jetstream import JetStream, Message, ModelClient, ModelPull
@@ -286,6 +286,17 @@ class World:
         """JetStream comes back without the last acknowledgements."""
         self.nats.forget_acknowledgements()
         self._disconnect_all()
+
+    def restore_api_server(self, snapshot: Snapshot, after: float) -> None:
+        """As docs/operations.md says: the services are stopped, and started when etcd is back; JetStream stays."""
+        for process in self.living():
+            self.crash(process)
+        self.advance_time(after)
+        self.server.restore(snapshot)
+        self.invariants.allow_turns_again()
+        for service in SERVICES:
+            self.start(service)
+        self.after_step()
 
     def _disconnect_all(self) -> None:
         for client in list(self.clients):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
 
 from kubechain_common.api.names import turn_key
+from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.kube.controller import Result
+from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messaging.errors import BusUnavailableError
 from kubechain_common.runtime.inbox import Inbox
@@ -32,11 +36,25 @@ class Dispatcher:
         self.withdrawn.append(unit)
 
 
-def build_reconciler(dispatcher: Dispatcher) -> TaskReconciler:
+class ApiServer:
+    """Has one Task, or none."""
+
+    def __init__(self, live: Task | None) -> None:
+        self.live = live
+
+    async def get(self, kind: type[Task], namespace: str, name: str) -> Task:
+        if self.live is None:
+            raise NotFoundError("gone")
+        return self.live
+
+
+def build_reconciler(
+    dispatcher: Dispatcher, kube: ApiServer | None = None, inbox: Inbox[LLMResult] | None = None
+) -> TaskReconciler:
     watched = Watched.build(cast("Any", None), "")
-    inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda ref: False)
+    inbox = inbox or Inbox(lambda result: result.task, lambda ref: False)
     unused = cast("Any", None)
-    return TaskReconciler(unused, watched, cast("Any", dispatcher), unused, inbox, unused, unused)
+    return TaskReconciler(cast("Any", kube), watched, cast("Any", dispatcher), unused, inbox, unused, unused)
 
 
 async def test_a_deletion_that_is_heard_of_while_another_is_dealt_with_is_not_lost() -> None:
@@ -62,6 +80,36 @@ async def test_a_deletion_is_kept_until_its_request_was_taken_back() -> None:
     for _ in range(2):
         await reconciler.reconcile(deleted.key)
     assert dispatcher.withdrawn == [turn_key(deleted.uid, 0)]
+
+
+def at_turn(turn: int, version: int) -> Task:
+    status = {"phase": "SendContextWindowToLLM", "turn": turn}
+    return build_task(status=status, metadata={"resourceVersion": str(version)})
+
+
+@pytest.mark.parametrize(
+    ("live", "kept", "known"),
+    [(at_turn(5, 20), True, 5), (at_turn(4, 20), False, 4), (at_turn(3, 10), False, 3), (None, False, 3)],
+    ids=["our copy is behind", "nobody asked for it", "nor did we miss anything", "the Task is gone"],
+)
+async def test_a_result_of_a_later_turn_is_kept_only_if_the_live_task_has_begun_it(
+    live: Task | None, kept: bool, known: int
+) -> None:
+    inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda ref: True)
+    reconciler = build_reconciler(Dispatcher(), ApiServer(live), inbox)
+    ours = at_turn(3, 10)
+    reconciler._watched.tasks.observe(ours)
+    result = LLMResult(task=ObjectRef.of(ours), turn=5, outcome="Message")
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(inbox.take(result))
+        await asyncio.sleep(0)
+        assert await reconciler.reconcile(ours.key) == Result(requeue_after=0.0)
+        parked = inbox.first(ours.uid)
+        handling.cancel()
+    assert (parked is not None) is kept
+    task = reconciler._watched.tasks.get(*ours.key)
+    assert task is not None
+    assert task.status.turn == known
 
 
 def test_an_answer_is_priced_by_whoever_gave_it() -> None:

@@ -41,6 +41,7 @@ from kubechain_common.runtime.bus_trouble import BusTrouble
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox, Parked
+from kubechain_common.telemetry.logging import get_logger
 from kubechain_common.telemetry.tracing import emit_span, new_span_context
 from kubechain_task_controller.budget_book import BudgetBook
 from kubechain_task_controller.core.overflow import build_request_window
@@ -56,6 +57,8 @@ from kubechain_task_controller.delegation_tree import DelegationTree
 from kubechain_task_controller.metrics import count_end, count_turn
 from kubechain_task_controller.span_attributes import build_agent_attributes
 from kubechain_task_controller.watched import Watched
+
+log = get_logger(__name__)
 
 _TEXTS_AT_HAND = 256 * 1024
 """Bytes of texts that a request carries along; beyond that the gateway reads them itself, well below max_payload."""
@@ -105,6 +108,9 @@ class TaskReconciler:
         if task is None:
             return None
         parked = self._inbox.first(task.uid)
+        if parked is not None and parked.message.turn > task.status.turn:
+            await self._look_at_later_turn(task, parked)
+            return Result(requeue_after=0.0)
         snapshot = await self._take_snapshot(task, parked.message if parked else None)
         plan = decide_task(snapshot)
         try:
@@ -123,6 +129,20 @@ class TaskReconciler:
             raise
         self._trouble.clear(task.uid)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
+
+    async def _look_at_later_turn(self, task: Task, parked: Parked[LLMResult]) -> None:
+        """A result of a turn that the Task has not begun: our copy is behind, or etcd went back to an older snapshot.
+
+        A turn is begun in the API server before it is asked for. So where the live Task has not begun it either, it did
+        so in a future that is lost, and the result would answer another conversation.
+        """
+        live = await self._find_live(task)
+        if live is not None:
+            self._watched.tasks.observe(live)
+        if live is None or (live.uid == task.uid and live.status.turn < parked.message.turn):
+            where = {"namespace": task.namespace, "task": task.name, "turn": parked.message.turn}
+            log.warning("dropping a result of a turn that the task has not begun", **where)
+            self._inbox.settle(task.uid, parked)
 
     async def _show_trouble(self, task: Task, error: MessagingError) -> None:
         trouble = self._trouble.note(task.uid, error)
@@ -210,11 +230,15 @@ class TaskReconciler:
             return Source(source, lost=str(error)) if await self._is_there(source) else None
 
     async def _is_there(self, task: Task) -> bool:
+        live = await self._find_live(task)
+        return live is not None and live.uid == task.uid and not live.metadata.deleting
+
+    async def _find_live(self, task: Task) -> Task | None:
+        """What the API server has under the Task's name now."""
         try:
-            live = await self._kube.get(Task, task.namespace, task.name)
+            return await self._kube.get(Task, task.namespace, task.name)
         except NotFoundError:
-            return False
-        return live.uid == task.uid and not live.metadata.deleting
+            return None
 
     async def _carry_out(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
         """True when the Task should be looked at again at once."""

@@ -108,7 +108,7 @@ def _decide_turn(snapshot: TaskSnapshot) -> TaskPlan:
     if result.turn < snapshot.task.status.turn:
         return TaskPlan(consumed=True)  # a turn that is already in the window
     if result.turn > snapshot.task.status.turn:
-        return NOTHING  # our copy of the Task is behind; the watch brings the one that this belongs to
+        return NOTHING  # our copy of the Task is behind; the shell gets the one that this belongs to
     match result.outcome:
         case "Retrying":
             return _show_retry(snapshot, result)

@@ -1,0 +1,59 @@
+"""etcd goes back to an older snapshot while JetStream keeps what came after it: each Task ends all the same.
+
+The services are stopped at the moment when JetStream holds a message of a turn that the restored Task has not begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.model.jetstream import Message
+from tests.model.outside import ONCE, READ, Turn
+from tests.model.world import World
+
+from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS
+
+SCRIPT = (Turn((READ,)), Turn((ONCE,)), Turn((READ,), failures=1), Turn())
+LATER = 600.0
+"""Seconds that a restore takes; longer than JetStream remembers what was published."""
+MAX_STEPS = 2000
+
+
+def go_on_until(world: World, reached: Callable[[], bool]) -> None:
+    for _ in range(MAX_STEPS):
+        if reached():
+            return
+        if not world.step(0):
+            world.advance_time(1.0)
+    raise AssertionError("never got there:\n" + "\n".join(world.effects.trace))
+
+
+def turn_of(world: World, name: str) -> int:
+    task = world.server.find("tasks", name)
+    turn: int = (task or {}).get("status", {}).get("turn", 0)
+    return turn
+
+
+def messages_of(world: World, stream: str) -> list[Message]:
+    return list(world.nats.streams[stream].messages.values())
+
+
+@pytest.mark.parametrize("turn", [0, 2])
+@pytest.mark.parametrize(
+    ("stream", "ending"),
+    [(LLM_RESULTS.name, ".3"), (LLM_RESULTS.name, ".3.retry.1"), (LLM_RESULTS.name, ".4"), (LLM_REQUESTS.name, ".3")],
+    ids=["answer", "notice", "answer of the last turn", "request"],
+)
+def test_a_message_of_a_lost_future_blocks_nobody(turn: int, stream: str, ending: str) -> None:
+    with World.opened() as world:
+        name = world.create_task(SCRIPT)
+        go_on_until(world, lambda: turn_of(world, name) == turn)
+        snapshot = world.server.save()
+        go_on_until(world, lambda: any(m.subject.endswith(ending) for m in messages_of(world, stream)))
+        world.restore_api_server(snapshot, LATER)
+        world.settle()
+        world.invariants.check_settled()
+        task = world.server.find("tasks", name)
+        assert task is not None
+        assert (task["status"]["phase"], task["status"]["turn"]) == ("FinalAnswer", 4)
