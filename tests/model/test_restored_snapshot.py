@@ -15,8 +15,8 @@ from tests.model.world import World
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS
 
 SCRIPT = (Turn((READ,)), Turn((ONCE,)), Turn((READ,), failures=1), Turn())
-LATER = 600.0
-"""Seconds that a restore takes; longer than JetStream remembers what was published."""
+AT_ONCE, LATER = 0.0, 600.0
+"""Seconds that a restore takes: JetStream still remembers what was published, or does not."""
 MAX_STEPS = 2000
 
 
@@ -40,18 +40,19 @@ def messages_of(world: World, stream: str) -> list[Message]:
 
 
 @pytest.mark.parametrize("turn", [0, 2])
+@pytest.mark.parametrize("after", [AT_ONCE, LATER], ids=["at once", "later"])
 @pytest.mark.parametrize(
     ("stream", "ending"),
     [(LLM_RESULTS.name, ".3"), (LLM_RESULTS.name, ".3.retry.1"), (LLM_RESULTS.name, ".4"), (LLM_REQUESTS.name, ".3")],
     ids=["answer", "notice", "answer of the last turn", "request"],
 )
-def test_a_message_of_a_lost_future_blocks_nobody(turn: int, stream: str, ending: str) -> None:
+def test_a_message_of_a_lost_future_blocks_nobody(turn: int, stream: str, ending: str, after: float) -> None:
     with World.opened() as world:
         name = world.create_task(SCRIPT)
         go_on_until(world, lambda: turn_of(world, name) == turn)
         snapshot = world.server.save()
         go_on_until(world, lambda: any(m.subject.endswith(ending) for m in messages_of(world, stream)))
-        world.restore_api_server(snapshot, LATER)
+        world.restore_api_server(snapshot, after)
         world.settle()
         world.invariants.check_settled()
         task = world.server.find("tasks", name)

@@ -9,7 +9,7 @@ import pytest
 
 from kubechain_common.messages import Envelope
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS
-from kubechain_common.messaging.bus import Bus
+from kubechain_common.messaging.bus import Bus, PublishOutcome
 from kubechain_common.messaging.dispatcher import Dispatcher
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -23,6 +23,7 @@ class FakeBus:
         self.asked: list[str] = []
         self.withdrawn: list[str] = []
         self.published: list[tuple[str, str | None]] = []
+        self.known_ids: set[str] = set()
 
     async def has_message(self, stream: str, subject: str) -> bool:
         self.asked.append(f"{stream}:{subject}")
@@ -37,9 +38,12 @@ class FakeBus:
 
     async def publish(
         self, subject: str, message: Envelope, *, msg_id: str | None, trace: Any, new_since: datetime | None
-    ) -> None:
+    ) -> PublishOutcome:
         assert (new_since is None) is (msg_id is None)
+        if msg_id in self.known_ids:
+            return PublishOutcome.ALREADY_THERE
         self.published.append((subject, msg_id))
+        return PublishOutcome.STORED
 
 
 def dispatcher(bus: FakeBus, *, leads: bool = True) -> Dispatcher:
@@ -63,6 +67,19 @@ async def test_a_fresh_unit_is_published_without_a_question() -> None:
     await publish(dispatcher(bus), fresh=True)
     assert bus.published == [("req", "req")]
     assert bus.asked == []
+
+
+@pytest.mark.parametrize(("present", "published"), [(set(), [("req", None)]), ({"req"}, []), ({"res"}, [])])
+async def test_a_fresh_unit_whose_id_the_server_knows_is_looked_for(
+    present: set[str], published: list[tuple[str, str | None]]
+) -> None:
+    """etcd went back in time, and the server remembers what the unit's object does not."""
+    bus = FakeBus(present)
+    bus.known_ids = {"req"}
+    unit = dispatcher(bus)
+    await publish(unit, fresh=True)
+    assert bus.published == published
+    assert unit.subject_of("u.1") == "req"
 
 
 async def test_what_is_on_its_way_is_not_published_again() -> None:

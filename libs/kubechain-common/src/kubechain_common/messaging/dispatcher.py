@@ -9,6 +9,10 @@ published (or the broker's storage was lost), and then it is published again. No
 A look can be out of date when the publish arrives: a worker that outlived the storage may have answered meanwhile. So
 only a first publish says that it is one (``new_since``), and workers look once more before they begin anything else.
 They do so too when it took a while to arrive: its sender may have been frozen, and no leader any more.
+
+A first publish that the server takes for a duplicate is one of a unit that went back in time with its object: etcd was
+restored, and the server still knows the id of the request that was answered in the lost future. So it is looked for,
+too, instead of being waited for in vain.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from datetime import datetime
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages import Envelope
 from kubechain_common.messages.topology import StreamSpec
-from kubechain_common.messaging.bus import Bus
+from kubechain_common.messaging.bus import Bus, PublishOutcome
 
 
 class Dispatcher:
@@ -80,11 +84,16 @@ class Dispatcher:
         if known == subject:
             return
         since = new_since if known is None and self._leads() else None
-        if since is not None or not await self._is_there(subject, result_subject, anywhere):
-            # The id names the subject too: the server would take the unit's request elsewhere for its duplicate.
-            msg_id = subject if since is not None else None
-            await self._bus.publish(subject, message, msg_id=msg_id, trace=trace, new_since=since)
+        stored = since is not None and await self._publish_new(subject, message, trace, since)
+        if not stored and not await self._is_there(subject, result_subject, anywhere):
+            await self._bus.publish(subject, message, msg_id=None, trace=trace, new_since=None)
         self._on_its_way[unit] = subject
+
+    async def _publish_new(self, subject: str, message: Envelope, trace: SpanContext | None, since: datetime) -> bool:
+        """False when the server knows such a request, or knew one: it may have gone, and has to be looked for."""
+        # The id names the subject too: the server would take the unit's request elsewhere for its duplicate.
+        outcome = await self._bus.publish(subject, message, msg_id=subject, trace=trace, new_since=since)
+        return outcome is PublishOutcome.STORED
 
     async def _is_there(self, subject: str, result_subject: str, anywhere: str | None) -> bool:
         # The order matters: a result appears before its request goes.
