@@ -11,7 +11,9 @@ from typing import Any, cast
 import pytest
 
 from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.kube import event_recorder
 from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.write_activity import WriteActivity
 
@@ -123,3 +125,29 @@ def test_flush_waits_for_no_moment(run_virtual: RunVirtual) -> None:
             assert asyncio.get_running_loop().time() < 0.5
 
     run_virtual(scenario())
+
+
+def test_an_event_that_is_forgotten_here_and_by_the_api_server_at_once_is_written_anew(
+    run_virtual: RunVirtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_recorder, "_MAX_KNOWN", 1)
+
+    async def scenario() -> list[str]:
+        async with running() as (recorder, client):
+            take = client.request
+
+            async def crowd_out(method: str, path: str, *, body: dict[str, Any], **options: Any) -> dict[str, Any]:
+                written = await take(method, path, body=body, **options)
+                if method == "PATCH":
+                    recorder._writer._remember(client.writes[0][2])  # as the other worker does with its own
+                    raise NotFoundError("an hour has passed")
+                return written
+
+            client.request = crowd_out  # type: ignore[method-assign]
+            for count, name in enumerate(("other", "a", "a"), start=1):
+                recorder.event(build_task(name), "Normal", "Waiting", "no agent")
+                await client.wait_for(count)
+                assert await recorder.flush(1.0)
+        return [method for _, method, _ in client.writes]
+
+    assert run_virtual(scenario()) == ["POST", "POST", "PATCH", "POST"]

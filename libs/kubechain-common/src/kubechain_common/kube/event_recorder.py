@@ -195,7 +195,7 @@ class EventWriter:
         try:
             await self._bump(event, known)
         except NotFoundError:  # the API server forgets Events after an hour
-            del self._known[event.identity]
+            self._known.pop(event.identity, None)  # unless it was crowded out meanwhile
             await self._create(event)
 
     def _may_be_known(self, event: PendingEvent) -> bool:
