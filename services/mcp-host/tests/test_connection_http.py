@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
-from mcp_testbed import RemoteServer, connect, eventually, http_server
+from mcp_testbed import PATIENCE, RemoteServer, connect, eventually, http_server
 
 from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError
@@ -82,9 +83,19 @@ class SessionServer:
     def __init__(self) -> None:
         self.sessions: set[str] = set()
         self.calls = 0
+        self.answers = asyncio.Event()
+        """Cleared, it takes requests and answers none."""
+        self.answers.set()
+        self.asked_to_end = 0
+
+    async def handle_delete(self, request: web.Request) -> web.Response:
+        self.asked_to_end += 1
+        await self.answers.wait()
+        return web.Response()
 
     async def handle(self, request: web.Request) -> web.Response:
         message = await request.json()
+        await self.answers.wait()
         method, session = message["method"], request.headers.get("mcp-session-id")
         if method == "initialize":
             session = f"session-{len(self.sessions)}"
@@ -114,7 +125,9 @@ async def session_server() -> AsyncIterator[tuple[SessionServer, str]]:
     server = SessionServer()
     app = web.Application()
     app.router.add_post("/mcp", server.handle)
-    runner = web.AppRunner(app)
+    app.router.add_delete("/mcp", server.handle_delete)
+    # What hangs at the end of a test is not waited for.
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -144,4 +157,63 @@ async def test_a_quiet_servers_lost_session_is_noticed(session_server: tuple[Ses
         await harness.connected()
         server.sessions.clear()
         await eventually(lambda: harness.state.lost)
+        await harness.connected()
+
+
+async def test_a_server_that_hangs_can_not_hold_up_the_end_of_its_connection(
+    session_server: tuple[SessionServer, str],
+) -> None:
+    """It is asked to end its session, and does not answer that either."""
+    server, url = session_server
+    async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=0.2)) as harness:
+        session = await harness.connection.wait_session(PATIENCE)
+        server.answers.clear()
+        for _ in range(3):
+            session.mark_unanswered()
+        assert (await harness.failed()).error == "the server did not answer 3 calls in a row in time."
+        assert server.asked_to_end == 1
+        server.answers.set()
+        assert await harness.call("count") == "1"
+
+
+async def test_a_list_without_an_answer_is_the_reason_after_a_slow_end_too(
+    session_server: tuple[SessionServer, str],
+) -> None:
+    server, url = session_server
+    timing = Timing(first_retry=0.05, refresh=0.1, listing=0.1, closing=0.2)
+    async with connect(http_server(url), timing=timing) as harness:
+        await harness.connected()
+        server.answers.clear()
+        assert (await harness.failed()).error == "the server no longer answers."
+        assert harness.state.lost
+
+
+async def test_an_edit_is_followed_while_a_connection_is_closed(session_server: tuple[SessionServer, str]) -> None:
+    server, url = session_server
+    async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=600.0)) as harness:
+        session = await harness.connection.wait_session(PATIENCE)
+        server.answers.clear()
+        for _ in range(3):
+            session.mark_unanswered()
+        await eventually(lambda: server.asked_to_end)
+        server.answers = asyncio.Event()
+        server.answers.set()
+        edited = http_server(url + "?edited")
+        edited.metadata.generation = 2
+        harness.connection.update(edited)
+        await eventually(lambda: harness.state.phase is Phase.CONNECTED and harness.state.generation == 2)
+        assert not any(state.phase is Phase.FAILED for state in harness.states)
+
+
+async def test_an_edit_of_a_server_that_hangs_is_followed(session_server: tuple[SessionServer, str]) -> None:
+    server, url = session_server
+    async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=0.2)) as harness:
+        await harness.connected()
+        server.answers.clear()
+        edited = http_server(url + "?edited")
+        edited.metadata.generation = 2
+        harness.connection.update(edited)
+        await eventually(lambda: harness.state.generation == 2)
+        assert server.asked_to_end == 1
+        server.answers.set()
         await harness.connected()

@@ -3,7 +3,8 @@
 ONE task owns the connection: it enters and leaves the SDK's client (which demands that of a task); everything else
 sets flags and wakes it. Each life is wrapped in a cancel scope, so that an attempt that hangs (a slow download, a
 dead host) is given up at once when the spec changes or the server is deleted. Its end is a chain of closed contexts,
-at whose bottom the guard ends every process.
+at whose bottom the guard ends every process; a server that hangs can not hold it up for long, because the end has a
+deadline too.
 """
 
 from __future__ import annotations
@@ -200,19 +201,31 @@ class ServerConnection:
                 self._scope = scope
                 async with AsyncExitStack() as stack:
                     client = await attempt.open(stack)
-                    cause = ConnectFailedError(
-                        f"the server did not list its tools within {self._timing.listing:g} seconds."
-                    )
-                    scope.deadline = anyio.current_time() + self._timing.listing
-                    tools = await list_tools(client)
-                    session = ToolSession(client, attempt.watch, attempt.scrubber, tools, on_doubt=self._want_relist)
-                    scope.deadline = float("inf")
-                    opened_at = time.monotonic()
-                    await self._serve(client, session, attempt)
+                    try:
+                        cause = ConnectFailedError(
+                            f"the server did not list its tools within {self._timing.listing:g} seconds."
+                        )
+                        scope.deadline = anyio.current_time() + self._timing.listing
+                        tools = await list_tools(client)
+                        session = ToolSession(
+                            client, attempt.watch, attempt.scrubber, tools, on_doubt=self._want_relist
+                        )
+                        cause = ConnectionLostError(session.why_lost)
+                        scope.deadline = float("inf")
+                        opened_at = time.monotonic()
+                        await self._serve(client, session, attempt)
+                    except Exception as error:
+                        # When closing runs out of time, the scope swallows what went before.
+                        cause = error
+                        raise
+                    finally:
+                        # Without a session a new spec ends the closing at once.
+                        self._session = None
+                        scope.deadline = anyio.current_time() + self._timing.closing
         except Exception as error:
             cause = error
         finally:
-            self._scope = self._session = None
+            self._scope = None
         if not (self._stopped or self._start_over):
             CONNECTION_FAILURES.inc()
             self._set(
