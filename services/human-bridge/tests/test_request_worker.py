@@ -21,6 +21,7 @@ from kubechain_common.testing.builders import NOW, build_call, build_task
 from kubechain_human_bridge.channel_access import ChannelAccess
 from kubechain_human_bridge.channels.base import Ask, Channel, Given, Kind, OwnChannel
 from kubechain_human_bridge.channels.errors import ChannelRefusedError, ChannelUnavailableError
+from kubechain_human_bridge.link_key import KeyUnknownError
 from kubechain_human_bridge.request_worker import RequestWorker, ask_key
 
 R = TypeVar("R", bound=Resource)
@@ -320,6 +321,14 @@ async def test_a_missing_secret_is_told_and_waited_for() -> None:
         await task
     await world.handle(attempt=2)
     assert not world.asks[0].again
+
+
+async def test_until_the_key_that_signs_is_known_nobody_is_asked() -> None:
+    world = World(trouble=KeyUnknownError("it is not known yet whether there is a key"))
+    with pytest.raises(RetryLater) as caught:
+        await world.handle()
+    assert 0 < caught.value.delay <= 10
+    assert world.results == []
 
 
 async def test_a_stop_gives_the_request_back_at_once() -> None:

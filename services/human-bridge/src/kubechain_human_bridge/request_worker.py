@@ -199,6 +199,8 @@ class RequestWorker:
             except ChannelError as error:
                 _REQUESTS.labels(road, "unavailable" if error.retryable else "refused").inc()
                 raise
+            except KubeError:  # the key that signs what comes back is not known yet
+                raise
             except Exception as error:
                 _REQUESTS.labels(road, "error").inc()
                 log.exception("asking failed unexpectedly")

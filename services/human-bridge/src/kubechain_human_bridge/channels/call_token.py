@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.channels.base import Kind
 from kubechain_human_bridge.channels.errors import ChannelUnavailableError
-from kubechain_human_bridge.link_key import KeyUnknownError
 
 _MAX = 2000
 
@@ -37,23 +36,20 @@ class CallToken:
 
 
 class CallTokens:
-    """Writes and reads them. ``key`` is asked each time: empty while there is none; may raise KeyUnknownError."""
+    """Writes and reads them. ``key`` is asked each time: empty while there is none, and what it raises goes through."""
 
     def __init__(self, key: Callable[[], str]) -> None:
         self._key = key
 
     def write(self, token: CallToken) -> str:
         """A text fit for a URL or a button. Raises ChannelUnavailableError."""
-        try:
-            key = self._key()
-        except KeyUnknownError as error:
-            raise ChannelUnavailableError(str(error)) from None
+        key = self._key()
         if not key:
             raise ChannelUnavailableError("the key that signs what comes back with an answer is missing")
         return write_call_token(key, token)
 
     def read(self, text: str) -> CallToken:
-        """What ``write`` was given. Raises CallTokenError for anything else, and KeyUnknownError."""
+        """What ``write`` was given. Raises CallTokenError for anything else."""
         return read_call_token(self._key(), text)
 
 
