@@ -6,7 +6,8 @@ const state = {
   user: null,
   tab: "waiting",
   waiting: [],
-  total: 0,
+  total: 0, // of those that wait: the list has the oldest
+  left: new Set(), // uids of those that were taken off the total since it was read
   decisions: [],
   open: null, // {namespace, name} of the request shown
   request: null, // the request shown, whole
@@ -188,7 +189,7 @@ function show(view) {
 function showSignIn(reason = "") {
   disconnect();
   if (reason) keepDraft();
-  Object.assign(state, { user: null, waiting: [], total: 0, decisions: [], request: null, open: openFromAddress() });
+  Object.assign(state, { user: null, waiting: [], total: 0, left: new Set(), decisions: [], request: null, open: openFromAddress() });
   $("list").replaceChildren();
   $("notes").replaceChildren();
   $("detail").replaceChildren();
@@ -245,14 +246,22 @@ function followAddress() {
 
 // --- live ---
 
+const AGAIN = 5000; // milliseconds after which a list that could not be read is read again
+const SOON = 2000; // milliseconds in which changes are gathered before the list is read anew
+
 let source = null;
 let retry = 0;
+let planned = 0; // the timer of the next reading
+let readings = 0;
+let changes = 0; // those told live, to see that one came while the list was read
+let unread = ""; // why the list could not be read
 
 function connect() {
   disconnect();
   source = new EventSource("/api/v1/events");
   source.addEventListener("hello", () => {
     setLive(true);
+    banner("");
     reload();
   });
   source.addEventListener("arrived", (event) => arrive(JSON.parse(event.data)));
@@ -273,6 +282,9 @@ function connect() {
 
 function disconnect() {
   clearTimeout(retry);
+  clearTimeout(planned);
+  planned = 0;
+  readings += 1; // what is being read comes too late
   if (source) source.close();
   source = null;
 }
@@ -282,30 +294,49 @@ function setLive(live) {
   $("live-text").textContent = live ? "Live" : "Reconnecting";
 }
 
+function reloadIn(milliseconds) {
+  if (!planned && source) planned = setTimeout(reload, milliseconds);
+}
+
 async function reload() {
+  clearTimeout(planned);
+  planned = 0;
+  readings += 1;
+  const [reading, before] = [readings, changes];
+  let answer;
   try {
-    const answer = await api("requests");
-    state.waiting = answer.requests;
-    state.total = answer.total;
-    banner("");
+    answer = await api("requests");
   } catch (error) {
+    if (reading !== readings) return;
+    unread = error.message;
     handleTrouble(error);
+    reloadIn(AGAIN);
     return;
   }
+  if (reading !== readings) return;
+  state.waiting = answer.requests;
+  state.total = answer.total;
+  state.left.clear();
+  if (unread && $("banner").textContent === unread) banner("");
+  unread = "";
+  if (changes !== before) reloadIn(SOON); // it may be older than what was told meanwhile
   if (state.tab === "history") await loadHistory();
   renderList();
   const request = state.request;
   if (request && request.waiting && !state.waiting.some((other) => sameCall(other, request))) refreshOpen();
+  else if (request && !request.waiting && state.waiting.length && !$("next")) renderDetail();
   else if (!state.open && !isPhone() && state.tab === "waiting" && state.waiting.length) {
     openRequest(state.waiting[0], { focus: false });
   }
 }
 
 function arrive(request) {
+  changes += 1;
+  state.left.delete(request.uid);
   const known = state.waiting.findIndex((other) => sameCall(other, request));
   if (known >= 0) state.waiting[known] = request;
   else {
-    state.waiting.push(request);
+    if (!hiddenOnes()) state.waiting.push(request); // behind hidden ones it is hidden as well
     state.total += 1;
   }
   request.fresh = true;
@@ -315,10 +346,18 @@ function arrive(request) {
   if (!state.open && !isPhone() && state.tab === "waiting") openRequest(request, { focus: false });
 }
 
-function leave(request) {
-  const known = state.waiting.length;
+// Takes it off the list, or off those beyond its end: once, whoever tells of it first.
+function drop(request) {
+  const listed = state.waiting.some((other) => sameCall(other, request));
+  if (listed || (hiddenOnes() > 0 && !state.left.has(request.uid))) state.total -= 1;
   state.waiting = state.waiting.filter((other) => !sameCall(other, request));
-  state.total = Math.max(state.waiting.length, state.total - (known - state.waiting.length));
+  state.left.add(request.uid);
+  if (hiddenOnes() > 0) reloadIn(SOON); // nothing tells of what comes into the list from beyond its end
+}
+
+function leave(request) {
+  changes += 1;
+  drop(request);
   renderList();
   if (state.tab === "history") loadHistory().then(renderList);
   if (sameCall(state.open, request) && !state.busy) refreshOpen();
@@ -342,6 +381,7 @@ async function refreshOpen() {
   try {
     const request = await api(pathOf(open));
     if (!sameCall(open, state.open)) return;
+    if (request.waiting) return; // nothing became of it, and an answer may be being written
     state.request = request;
   } catch (error) {
     if (error.status === 401) return handleTrouble(error);
@@ -368,6 +408,9 @@ function settledText(request) {
 
 // --- the list ---
 
+// How many wait beyond the end of the list.
+const hiddenOnes = () => state.total - state.waiting.length;
+
 const isPhone = () => matchMedia("(max-width: 760px)").matches;
 
 function renderList() {
@@ -378,10 +421,10 @@ function renderList() {
   if (held) [...$("list").querySelectorAll("button")].find((button) => button.dataset.key === held)?.focus();
   $("count").textContent = state.total;
   document.title = `${state.total ? `(${state.total}) ` : ""}Inbox · KubeChain`;
-  const hiddenOnes = history ? 0 : state.total - items.length;
-  $("more").hidden = hiddenOnes <= 0;
-  $("more").textContent = `and ${hiddenOnes} newer, shown once these are answered`;
-  $("empty").hidden = items.length > 0;
+  const hidden = history ? 0 : hiddenOnes();
+  $("more").hidden = hidden <= 0;
+  $("more").textContent = `and ${hidden} newer, shown once these are answered`;
+  $("empty").hidden = items.length > 0 || hidden > 0;
   $("empty-title").textContent = history ? "No decisions yet" : "Nothing waits for you";
   $("empty-text").textContent = history
     ? "What is decided here, or with kubectl, shows up here."
@@ -673,7 +716,8 @@ async function decide(request, path, body, problem) {
     state.busy = false;
   }
   state.edited = null;
-  state.waiting = state.waiting.filter((other) => !sameCall(other, request) || ((state.total -= 1), false));
+  changes += 1;
+  drop(request);
   renderList();
   if (!sameCall(state.open, request)) return;
   await refreshOpen();
