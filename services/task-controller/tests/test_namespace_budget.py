@@ -242,7 +242,14 @@ def test_a_line_is_read_as_it_was_written(tokens: int, cost: Decimal, other: str
 
 
 @pytest.mark.parametrize(
-    "line", ["[]", "{", '{"period": "p", "tokens": "x"}', '{"period": "p", "cost": {"USD": "NaN"}}']
+    "line",
+    [
+        "[]",
+        "{",
+        '{"period": "p", "tokens": "x"}',
+        '{"period": "p", "tokens": 1e999}',
+        '{"period": "p", "cost": {"USD": "NaN"}}',
+    ],
 )
 def test_a_line_that_somebody_spoiled_counts_as_nothing(line: str) -> None:
     assert parse_line(line, "p") == (Spent(), Spent())

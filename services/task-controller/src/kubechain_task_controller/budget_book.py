@@ -165,7 +165,7 @@ def parse_line(line: str, period: str) -> tuple[Spent, Spent]:
         if not isinstance(found, dict) or found.get("period") != period:
             return Spent(), Spent()
         return _parse(found, "tokens", "cost"), _parse(found, "tokensOfDeleted", "costOfDeleted")
-    except (ValueError, TypeError, AttributeError, InvalidOperation, RecursionError):
+    except (ValueError, TypeError, AttributeError, OverflowError, InvalidOperation, RecursionError):
         log.warning("a line of the budgets cannot be read", configmap=NAME)
         return Spent(), Spent()
 
