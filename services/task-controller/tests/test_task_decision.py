@@ -454,6 +454,16 @@ def test_after_a_crash_only_the_missing_children_are_made() -> None:
     assert plan.status is None
 
 
+def test_calls_that_waited_for_the_agent_are_told_of_when_they_are_made() -> None:
+    task = with_tool_calls("fetch__fetch")
+    away = decide_task(snapshot(task, agent=None, llm=None, catalog=build_catalog(AGENT, {}, {}, {})))
+    waiting = carried_out(task, away)
+    assert (waiting.status.status, waiting.status.status_detail) == ("Pending", "Waiting for Agent to exist")
+    plan = decide_task(snapshot(waiting))
+    assert [c.name for c in plan.children] == child_names(task, 1, 1)
+    assert plan.status == task.status
+
+
 def test_the_task_waits_until_every_child_has_ended() -> None:
     task = with_tool_calls("fetch__fetch", "fetch__head")
     first, second = child_names(task, 1, 2)

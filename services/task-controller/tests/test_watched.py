@@ -126,6 +126,32 @@ def test_what_is_not_validated_of_a_task_would_not_have_been_kept(phase: str | N
     assert ("contextWindow" in raw["status"]) is not whole.finished
 
 
+def test_who_goes_on_from_a_task_is_woken_when_it_comes_and_ends_and_goes() -> None:
+    watched = build_watched()
+    woken: list[tuple[str, str]] = []
+    waiting = {
+        "metadata": {"namespace": "ns", "name": "next", "uid": "next-uid", "resourceVersion": "1"},
+        "spec": {"agentRef": {"name": "agent"}, "contextWindowFrom": {"taskRef": {"name": "task"}}},
+    }
+    watched.tasks.observe(Task.model_validate(waiting))
+    watched.wake_tasks(woken.append)
+
+    def wakes() -> bool:
+        told = ("ns", "next") in woken
+        woken.clear()
+        return told
+
+    assert wakes()
+    watched.tasks.observe(build_task("Pending"))
+    assert wakes(), "it waits for the Task to finish now, no longer to exist"
+    watched.tasks.observe(build_task("ToolCallsPending", version=2))
+    assert not wakes()
+    watched.tasks.observe(build_task("FinalAnswer", version=3))
+    assert wakes()
+    watched.tasks._notify(watched.tasks._store.delete(("ns", "task"), 4))
+    assert wakes()
+
+
 def test_a_task_without_a_status_is_left_as_it_is() -> None:
     raw = {"spec": {"userMessage": "hello"}}
     strip_raw(raw)

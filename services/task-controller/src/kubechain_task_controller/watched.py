@@ -191,7 +191,7 @@ class Watched:
         def task_changed(change: Change[Task]) -> None:
             task = change.obj
             enqueue(task.key)
-            if task.finished or change.new is None:
+            if task.finished or change.kind == "added" or change.new is None:
                 _enqueue_all(enqueue, self.tasks.by_index(BY_SOURCE, _index_key(task.namespace, task.name)))
 
         def agent_changed(change: Change[Agent]) -> None:

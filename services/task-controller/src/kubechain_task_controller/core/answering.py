@@ -9,7 +9,7 @@ from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, TaskPhase
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_task_controller.core.budget import find_exceeded
-from kubechain_task_controller.core.calling import find_missing_children
+from kubechain_task_controller.core.calling import TOOLS_PENDING, find_missing_children
 from kubechain_task_controller.core.context_window import normalise_answer
 from kubechain_task_controller.core.ending import (
     end_failed,
@@ -151,8 +151,7 @@ def begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], updat
     exceeded = find_exceeded(snapshot, answered)
     if exceeded:  # nobody would read what its calls give
         return stop_at_budget(snapshot, exceeded, answered)
-    detail = "LLM response received, tool calls pending"
-    status = task.status.model_copy(update={**update, **in_flight(TaskPhase.TOOL_CALLS_PENDING, detail)})
+    status = task.status.model_copy(update={**update, **in_flight(TaskPhase.TOOL_CALLS_PENDING, TOOLS_PENDING)})
     children, events = find_missing_children(snapshot, calls, requested_at=snapshot.now)
-    pending = PlannedEvent("Normal", "ToolCallsPending", detail)
+    pending = PlannedEvent("Normal", "ToolCallsPending", TOOLS_PENDING)
     return TaskPlan(status, consumed=True, children=children, events=(pending, *events))

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
+from kubechain_common.api.v1alpha1.task import TaskPhase, TaskStatus
 from kubechain_task_controller.core.budget import find_exceeded
 from kubechain_task_controller.core.context_window import build_tool_message
 from kubechain_task_controller.core.next_turn import go_on
@@ -14,6 +15,7 @@ from kubechain_task_controller.core.offload import offload_results
 from kubechain_task_controller.core.overflow import count_before, policy_of
 from kubechain_task_controller.core.plan import PlannedEvent, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.steps import (
+    in_flight,
     keep_window,
     stop_at_budget,
     wait_in_flight,
@@ -21,6 +23,7 @@ from kubechain_task_controller.core.steps import (
 from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
 from kubechain_task_controller.core.window_size import estimate_messages
 
+TOOLS_PENDING = "LLM response received, tool calls pending"
 TOOLS_DONE = "All tool calls completed, ready to send tool results to LLM"
 
 
@@ -35,7 +38,7 @@ def decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
     # it must not look younger than that record.
     children, events = find_missing_children(snapshot, calls, requested_at=task.status.start_time or snapshot.now)
     if children:
-        return TaskPlan(consumed=consumed, children=children, events=events)
+        return TaskPlan(_end_wait(task.status), consumed=consumed, children=children, events=events)
     found = [snapshot.children.get(name) for name in names]
     if any(child is None and name not in snapshot.refused for child, name in zip(found, names, strict=True)):
         waiting = wait_in_flight(snapshot)  # a tool that the agent does not offer while it is unready
@@ -47,6 +50,13 @@ def decide_tool_calls(snapshot: TaskSnapshot) -> TaskPlan:
         for call, child, name in zip(calls, found, names, strict=True)
     ]
     return _next_turn(snapshot, messages, consumed)
+
+
+def _end_wait(status: TaskStatus) -> TaskStatus | None:
+    """The status of a Task whose calls waited for its Agent and are made now; None if it said nothing of the kind."""
+    if status.status != "Pending":
+        return None
+    return status.model_copy(update=in_flight(TaskPhase.TOOL_CALLS_PENDING, TOOLS_PENDING))
 
 
 def find_missing_children(
