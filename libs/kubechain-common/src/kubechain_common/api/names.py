@@ -6,6 +6,7 @@ Every name is a function of the owner's uid and the turn, so creating a child ag
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 from kubechain_common.api.v1alpha1.meta import GROUP
 
@@ -25,7 +26,7 @@ _MAX_NAME = 253
 
 
 def _digest(*parts: object, length: int = 7) -> str:
-    return hashlib.sha256("\x00".join(str(p) for p in parts).encode()).hexdigest()[:length]
+    return hashlib.sha256("\x00".join(map(str, parts)).encode()).hexdigest()[:length]
 
 
 def turn_key(task_uid: str, turn: int) -> str:
@@ -38,9 +39,28 @@ def tool_call_name(task_name: str, task_uid: str, turn: int, index: int) -> str:
 
     A long Task name is cut; the hash keeps it unique.
     """
-    suffix = f"-{_digest(task_uid, turn)}-tc-{index:02d}"
+    suffix = f"-{_turn_digest(task_uid, turn)}-tc-{index:02d}"
     stem = task_name[: _MAX_NAME - len(suffix)].rstrip("-.")
     return stem + suffix
+
+
+@lru_cache(maxsize=8192)
+def _turn_digest(task_uid: str, turn: int) -> str:
+    """Seven hex digits that no earlier turn of the Task has: else its finished call would be taken for the new one.
+
+    It is the turn's own digest, or, where that is taken, the first one with a salt that is not. The earlier turns are
+    counted anew for each one, which takes some 25 ms in the last that maxTurns allows; to remember them for all Tasks
+    would take far more memory than that is worth.
+    """
+    taken: set[str] = set()
+    digest = ""
+    for number in range(turn + 1):
+        digest, salt = _digest(task_uid, number), 0
+        while digest in taken:
+            salt += 1
+            digest = _digest(task_uid, number, salt)
+        taken.add(digest)
+    return digest
 
 
 def execution_key(namespace: str, call_name: str) -> str:
