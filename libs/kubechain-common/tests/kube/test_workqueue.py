@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from kubechain_common.kube.workqueue import MAX_DELAY, QueueShutDown, Workqueue
+from kubechain_common.kube.sleep_watch import SleepWatch
+from kubechain_common.kube.workqueue import LOOK_EVERY, MAX_DELAY, QueueShutDown, Workqueue
 
 RunVirtual = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -81,6 +82,78 @@ def test_delays_that_uvloop_takes_for_none() -> None:
             assert {await queue.get() for _ in range(3)} == {"a", "b", "c"}
 
     uvloop.run(scenario())
+
+
+class WallClock:
+    """How far it is ahead of the loop's clock."""
+
+    def __init__(self) -> None:
+        self.ahead = 1_000_000.0
+
+    def read(self) -> float:
+        return self.ahead
+
+
+def test_the_time_that_the_machine_sleeps_counts(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        clock = WallClock()
+        queue: Workqueue[str] = Workqueue(SleepWatch(clock.read))
+        queue.add_after("deadline", 3600)
+        queue.add_after("far", 10_000)
+        await asyncio.sleep(60)
+        assert queue.idle
+        clock.ahead += 8 * 3600  # a night; the loop's clock stood still
+        async with asyncio.timeout(60):
+            assert [await queue.get(), await queue.get()] == ["deadline", "far"]
+
+    run_virtual(scenario())
+
+
+def test_a_delay_that_begins_after_the_sleep_is_not_shortened(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        clock = WallClock()
+        queue: Workqueue[str] = Workqueue(SleepWatch(clock.read))
+        queue.add_after("deadline", 3600)
+        clock.ahead += 8 * 3600
+        queue.add_after("new", 100)
+        assert (await queue.get(), now()) == ("deadline", 0)
+        assert (await queue.get(), now()) == ("new", 100)
+
+    run_virtual(scenario())
+
+
+def test_a_wall_clock_that_is_set_back_or_kept_in_step_changes_nothing(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        clock = WallClock()
+        queue: Workqueue[str] = Workqueue(SleepWatch(clock.read))
+        queue.add_after("a", 100)
+        for change in (-3600.0, 0.4):
+            clock.ahead += change
+            await asyncio.sleep(40)
+        assert (await queue.get(), now()) == ("a", 100)
+
+    run_virtual(scenario())
+
+
+def test_many_keys_that_wait_for_long_cost_one_timer(run_virtual: RunVirtual) -> None:
+    looks = 0
+
+    def read_ahead() -> float:
+        nonlocal looks
+        looks += 1
+        return 0.0
+
+    async def scenario() -> None:
+        nonlocal looks
+        queue: Workqueue[int] = Workqueue(SleepWatch(read_ahead))
+        for key in range(1000):
+            queue.add_after(key, 86_400 + key)
+        looks = 0
+        await asyncio.sleep(3600)
+        assert queue.idle
+        assert looks == pytest.approx(3600 / LOOK_EVERY, abs=1)
+
+    run_virtual(scenario())
 
 
 def test_back_off_grows_per_key_until_it_is_forgotten(run_virtual: RunVirtual) -> None:

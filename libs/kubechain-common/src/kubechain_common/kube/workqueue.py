@@ -3,6 +3,9 @@
 A key is queued at most once and handed to at most one worker at a time: added again while it is being worked on, it
 comes back when that worker is done. Keys can be added later (``add_after``) or after a growing delay
 (``add_rate_limited``). Not thread-safe: it belongs to one event loop.
+
+What a delay waits for is mostly a moment by the wall clock, a deadline. So the time that the machine sleeps counts: the
+one timer never waits long before it looks at the clocks, however many keys there are and however late they are due.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from kubechain_common.kube.backoff import backoff_delay
+from kubechain_common.kube.sleep_watch import SleepWatch
 
 K = TypeVar("K", bound=Hashable)
 
 BASE_DELAY = 0.005
 MAX_DELAY = 60.0
+LOOK_EVERY = 30.0
+"""Seconds after which a queue with delayed keys looks whether the machine slept."""
 
 
 class QueueShutDown(Exception):
@@ -29,7 +35,9 @@ class QueueShutDown(Exception):
 class Workqueue(Generic[K]):
     """A deduplicating queue with delays and per-key back-off."""
 
-    def __init__(self) -> None:
+    def __init__(self, sleep_watch: SleepWatch | None = None) -> None:
+        self._sleep_watch = sleep_watch or SleepWatch()
+        self._slept = 0.0
         self._ready: deque[K] = deque()
         self._waiting: set[K] = set()
         self._processing: set[K] = set()
@@ -66,7 +74,7 @@ class Workqueue(Generic[K]):
         if seconds <= 0:
             self.add(key)
             return
-        due = asyncio.get_running_loop().time() + seconds
+        due = self._look_at_clocks() + seconds
         if self._shut_down or due >= self._due.get(key, float("inf")):
             return
         self._due[key] = due
@@ -139,20 +147,26 @@ class Workqueue(Generic[K]):
                 getter.set_result(None)
                 return
 
+    def _look_at_clocks(self) -> float:
+        """The time by which delays count."""
+        self._slept = self._sleep_watch.slept()
+        return asyncio.get_running_loop().time() + self._slept
+
     def _schedule(self) -> None:
-        """Keeps one timer, for the earliest delayed key."""
-        due = self._delayed[0][0]
+        """Keeps one timer, for the earliest delayed key or the next look at the clocks."""
+        loop = asyncio.get_running_loop()
+        due = min(self._delayed[0][0] - self._slept, loop.time() + LOOK_EVERY)
         if self._timer is not None:
             # Not asked of the timer: uvloop's has no when() if it is due within half a millisecond.
             if self._timer_due <= due:
                 return
             self._timer.cancel()
         self._timer_due = due
-        self._timer = asyncio.get_running_loop().call_at(due, self._release_due)
+        self._timer = loop.call_at(due, self._release_due)
 
     def _release_due(self) -> None:
         self._timer = None
-        now = asyncio.get_running_loop().time()
+        now = self._look_at_clocks()
         while self._delayed and self._delayed[0][0] <= now:
             due, _, key = heapq.heappop(self._delayed)
             # An entry that a shorter delay has overtaken is stale.
