@@ -24,7 +24,7 @@ from kubechain_mcp_host.isolation import Isolation, plan_isolation
 from kubechain_mcp_host.stdio_launch import StdioLauncher
 
 SERVERS = Path(__file__).parent / "mcp_servers"
-FAST = Timing(first_retry=0.05, last_retry=0.2, refresh=0.5, drain=2.0)
+FAST = Timing(first_retry=0.05, last_retry=0.2, refresh=0.5, spacing=0.1, drain=2.0)
 
 
 def plain_server(*arguments: str, **spec: Any) -> MCPServer:

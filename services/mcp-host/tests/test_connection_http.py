@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from mcp_testbed import PATIENCE, RemoteServer, connect, eventually, http_server
+from mcp import MCPError
+from mcp_testbed import PATIENCE, Harness, RemoteServer, connect, eventually, http_server
 
 from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError
@@ -87,6 +88,12 @@ class SessionServer:
         """Cleared, it takes requests and answers none."""
         self.answers.set()
         self.asked_to_end = 0
+        self.tools = ["count", "hold", "unavailable"]
+        self.lists = 0
+        self.lists_fail = False
+        self.holds = 0
+        self.let_go = asyncio.Event()
+        """What the tool ``hold`` waits for."""
 
     async def handle_delete(self, request: web.Request) -> web.Response:
         self.asked_to_end += 1
@@ -112,7 +119,16 @@ class SessionServer:
         elif "id" not in message:
             return web.Response(status=202)
         elif method == "tools/list":
-            result = {"tools": [{"name": "count", "inputSchema": {"type": "object"}}]}
+            self.lists += 1
+            if self.lists_fail:
+                return web.Response(status=502)
+            result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]}
+        elif message["params"]["name"] == "unavailable":
+            return web.Response(status=503)
+        elif message["params"]["name"] == "hold":
+            self.holds += 1
+            await self.let_go.wait()
+            result = {"content": [{"type": "text", "text": "held"}]}
         else:
             self.calls += 1
             result = {"content": [{"type": "text", "text": str(self.calls)}]}
@@ -217,3 +233,61 @@ async def test_an_edit_of_a_server_that_hangs_is_followed(session_server: tuple[
         assert server.asked_to_end == 1
         server.answers.set()
         await harness.connected()
+
+
+def _has_failed(harness: Harness) -> bool:
+    return any(state.phase is Phase.FAILED for state in harness.states)
+
+
+async def test_a_server_that_is_busy_with_a_call_is_not_lost(session_server: tuple[SessionServer, str]) -> None:
+    """It answers nothing else meanwhile. A connection on which nothing runs is lost, and tells that time has passed."""
+    server, url = session_server
+    timing = Timing(http_connect=0.3, first_retry=0.05, last_retry=0.05, refresh=0.1, listing=0.3, closing=0.1)
+    async with connect(http_server(url), timing=timing) as busy, connect(http_server(url), timing=timing) as idle:
+        await busy.connected()
+        await idle.connected()
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(busy.call("hold"))
+            await eventually(lambda: server.holds)
+            busy.states.clear()
+            server.answers.clear()
+            await eventually(lambda: idle.state.failures >= 3)
+            server.answers.set()
+            server.let_go.set()
+        assert call.result() == "held"
+        assert not _has_failed(busy)
+
+
+async def test_a_list_that_fails_while_a_call_runs_is_made_up_for(session_server: tuple[SessionServer, str]) -> None:
+    server, url = session_server
+    async with connect(http_server(url), timing=Timing(spacing=0.05, refresh=0.1)) as harness:
+        await harness.connected()
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(harness.call("hold"))
+            await eventually(lambda: server.holds)
+            server.tools.append("new")
+            server.lists_fail, before = True, server.lists
+            with pytest.raises(MCPError, match="HTTP 503"):  # which leaves it open whether the server is there
+                await harness.call("unavailable")
+            await eventually(lambda: server.lists > before + 1)
+            server.lists_fail = False
+            await eventually(lambda: harness.state.tools[-1].name == "new")
+            server.let_go.set()
+        assert call.result() == "held"
+        assert not _has_failed(harness)
+
+
+async def test_a_lost_session_is_noticed_while_a_call_runs(session_server: tuple[SessionServer, str]) -> None:
+    server, url = session_server
+    async with connect(http_server(url)) as harness:
+        await harness.connected()
+
+        async def forget() -> None:
+            await eventually(lambda: server.holds)
+            server.sessions.clear()
+            harness.connection._want_relist()
+
+        held = asyncio.wait_for(harness.call("hold"), PATIENCE)
+        outcome, _ = await asyncio.gather(held, forget(), return_exceptions=True)
+        assert isinstance(outcome, ConnectionLostError)
+        assert (await harness.failed()).error == "the server no longer answers."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from mcp_testbed import FAST, connect, eventually, is_alive, plain_server, sdk_server
+from mcp_testbed import FAST, PATIENCE, connect, eventually, is_alive, plain_server, sdk_server
 
 from kubechain_common.testing.builders import build_mcp_server
-from kubechain_mcp_host.connection_state import Phase
+from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
 
 pytestmark = pytest.mark.integration
@@ -45,6 +46,19 @@ async def test_tells_the_older_protocols_news_of_tools() -> None:
 
 async def test_tells_the_newer_protocols_news_of_tools() -> None:
     async with connect(sdk_server()) as harness:
+        assert await harness.call("grow") == "grown"
+        await eventually(lambda: harness.state.tools[-1].name == "new")
+
+
+async def test_a_notice_with_every_list_is_no_reason_to_list_without_a_pause() -> None:
+    async with connect(plain_server("--restless"), timing=Timing(spacing=0.3)) as harness:
+        listed: list[float] = []
+        async with asyncio.timeout(PATIENCE):
+            while len(listed) < 5:
+                listed = json.loads(await harness.call("listed"))
+        first, *again = listed
+        assert all(later - earlier >= 0.3 for earlier, later in pairwise(again))
+        assert first < again[0]
         assert await harness.call("grow") == "grown"
         await eventually(lambda: harness.state.tools[-1].name == "new")
 

@@ -33,8 +33,9 @@ from kubechain_mcp_host.errors import (
     ServerUnavailableError,
 )
 from kubechain_mcp_host.metrics import CONNECTION_FAILURES
+from kubechain_mcp_host.relisting import Relisting
 from kubechain_mcp_host.stdio_launch import StdioLauncher
-from kubechain_mcp_host.tool_session import ToolSession, list_tools
+from kubechain_mcp_host.tool_session import ToolSession, ends_connection, list_tools
 
 log = get_logger(__name__)
 
@@ -70,7 +71,7 @@ class ServerConnection:
         self._scope: anyio.CancelScope | None = None
         self._stopped = False
         self._start_over = False
-        self._relist = False
+        self._relisting: Relisting | None = None
         self._poked = asyncio.Event()
         self._wake = asyncio.Event()
         self._changed = asyncio.Event()
@@ -193,6 +194,7 @@ class ServerConnection:
         if failures == 0 and not self.state.lost:
             self._set(Phase.CONNECTING)
         limit = self._timing.stdio_connect if spec.transport == "stdio" else self._timing.http_connect
+        self._relisting = self._build_relisting(spec)
         attempt = Attempt(spec, self._launcher, on_close=self._wake.set, on_tools_changed=self._want_relist)
         opened_at: float | None = None
         cause: Exception = ConnectFailedError(f"the server did not answer within {limit:g} seconds.")
@@ -213,7 +215,7 @@ class ServerConnection:
                         cause = ConnectionLostError(session.why_lost)
                         scope.deadline = float("inf")
                         opened_at = time.monotonic()
-                        await self._serve(client, session, attempt)
+                        await self._serve(client, session, attempt, self._relisting)
                     except Exception as error:
                         # When closing runs out of time, the scope swallows what went before.
                         cause = error
@@ -240,46 +242,57 @@ class ServerConnection:
 
     # An open connection.
 
-    async def _serve(self, client: Client, session: ToolSession, attempt: Attempt) -> None:
+    async def _serve(self, client: Client, session: ToolSession, attempt: Attempt, relisting: Relisting) -> None:
         """Until the server hangs up (ConnectionLostError) or the spec asks for another connection."""
         self._session = session
         self.lives += 1
         self._set(Phase.CONNECTED, tools=session.tools, protocol_version=session.protocol_version)
-        refresh = self._timing.refresh if attempt.spec.transport == "http" else None
         async with anyio.create_task_group() as group:
             group.start_soon(self._listen, client)
             while not (self._start_over or session.stuck):
                 if attempt.watch.closed:
                     raise ConnectionLostError(session.why_lost)
-                quiet = not await self._woken(refresh)
+                await self._woken(relisting.seconds_left(anyio.current_time()))
                 if attempt.watch.closed or self._start_over or session.stuck:
                     continue
-                if quiet or self._relist:
-                    self._relist = False
-                    await self._list_again(client, session)
+                if relisting.take(anyio.current_time(), busy=session.busy):
+                    await self._list_again(client, session, relisting)
             with anyio.move_on_after(self._timing.drain):
                 await session.wait_idle()
             group.cancel_scope.cancel()
         if session.stuck:
             raise ConnectionLostError(session.why_lost)
 
-    async def _woken(self, seconds: float | None) -> bool:
+    async def _woken(self, seconds: float) -> None:
         with anyio.move_on_after(seconds):
             await self._wake.wait()
             self._wake.clear()
-            return True
-        return False
+
+    def _build_relisting(self, spec: ConnectionSpec) -> Relisting:
+        return Relisting(
+            anyio.current_time(),
+            spacing=self._timing.spacing,
+            refresh=self._timing.refresh,
+            refreshes=spec.transport == "http",
+        )
 
     def _want_relist(self) -> None:
-        self._relist = True
+        if self._relisting is not None:
+            self._relisting.want()
         self._wake.set()
 
-    async def _list_again(self, client: Client, session: ToolSession) -> None:
+    async def _list_again(self, client: Client, session: ToolSession, relisting: Relisting) -> None:
+        busy = session.busy
         try:
             with anyio.fail_after(self._timing.listing):
                 tools = await list_tools(client)
         except (MCPError, TimeoutError) as error:
-            raise ConnectionLostError("the server no longer answers.") from error
+            # The calls that run may be why: whether the server hangs is for their deadlines to tell.
+            if ends_connection(error) or not (busy or session.busy):
+                raise ConnectionLostError("the server no longer answers.") from error
+            relisting.note_failure(anyio.current_time())
+            return
+        relisting.note_answer(anyio.current_time())
         if tools != session.tools:
             session.tools = tools
             self._publish(replace(self.state, tools=tools))

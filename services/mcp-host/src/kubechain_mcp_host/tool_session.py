@@ -99,6 +99,11 @@ class ToolSession:
     def find(self, tool: str) -> MCPTool | None:
         return next((t for t in self.tools if t.name == tool), None)
 
+    @property
+    def busy(self) -> bool:
+        """Whether calls run."""
+        return self._running > 0
+
     async def wait_idle(self) -> None:
         await self._idle.wait()
 
@@ -114,13 +119,12 @@ class ToolSession:
         try:
             result = await self._client.call_tool(tool, arguments, meta=cast("RequestParamsMeta", dict(meta)))
         except MCPError as error:
-            session_gone = error.code == INVALID_REQUEST and error.message == _SESSION_GONE
-            if not session_gone and error.code != CONNECTION_CLOSED:
+            if not ends_connection(error):
                 self._unanswered = 0
                 raise self._explain(error) from error
             self._watch.mark_closed()
             # A server that no longer knows our session has refused the call with that.
-            raise ConnectionLostError(self.why_lost, may_have_run=not session_gone) from error
+            raise ConnectionLostError(self.why_lost, may_have_run=not _is_session_gone(error)) from error
         else:
             self._unanswered = 0
             return result
@@ -135,6 +139,15 @@ class ToolSession:
         self._on_doubt()
         status = f" (HTTP {self._watch.http_status})" if self._watch.http_status else ""
         return MCPError(error.code, f"{_HTTP_FAILED}{status}. It may or may not have taken effect.")
+
+
+def ends_connection(error: Exception) -> bool:
+    """Whether it says that the connection, or the server's session with us, has gone."""
+    return isinstance(error, MCPError) and (_is_session_gone(error) or error.code == CONNECTION_CLOSED)
+
+
+def _is_session_gone(error: MCPError) -> bool:
+    return error.code == INVALID_REQUEST and error.message == _SESSION_GONE
 
 
 async def list_tools(client: Client) -> tuple[MCPTool, ...]:

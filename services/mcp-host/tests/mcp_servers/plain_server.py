@@ -18,10 +18,12 @@ parser.add_argument("--mute", action="store_true", help="never answer")
 parser.add_argument("--no-list", action="store_true", help="never answer tools/list")
 parser.add_argument("--noise", action="store_true", help="print without an end before answering anything")
 parser.add_argument("--stubborn", action="store_true", help="stay when stdin closes and when told to leave")
+parser.add_argument("--restless", action="store_true", help="say that the tools are others whenever they are listed")
 parser.add_argument("--offspring", help="start two children that outlive their parent; write all pids to this file")
 options = parser.parse_args()
 
 SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+listed_at: list[float] = []
 tools = ["echo", "env", "pid", "die", "slow", "grow", "fail", "flood", "odd"]
 lock = threading.Lock()
 
@@ -56,6 +58,8 @@ def run_tool(name: str, arguments: dict[str, Any], meta: Any) -> tuple[str, bool
         tools.append("new")
         send({"method": "notifications/tools/list_changed"})
         return "grown", False
+    if name == "listed":
+        return json.dumps(listed_at), False
     if name == "flood":
         return "x" * arguments["bytes"], False
     if name == "fail":
@@ -90,13 +94,18 @@ def handle(message: dict[str, Any]) -> None:
     elif method == "tools/list" and options.no_list:
         return
     elif method == "tools/list":
+        listed_at.append(time.monotonic())
         send({"id": message["id"], "result": {"tools": [describe(t) for t in tools]}})
+        if options.restless:
+            send({"method": "notifications/tools/list_changed"})
     elif method == "tools/call":
         threading.Thread(target=call, args=(message,), daemon=True).start()
     else:
         send({"id": message["id"], "error": {"code": -32601, "message": f"no method {method}"}})
 
 
+if options.restless:
+    tools.append("listed")
 if options.say:
     print(options.say, file=sys.stderr, flush=True)
 if options.exit is not None:
