@@ -12,7 +12,7 @@ from mcp import MCPError
 from mcp_testbed import PATIENCE, Harness, RemoteServer, connect, eventually, http_server
 
 from kubechain_mcp_host.connection_state import Phase, Timing
-from kubechain_mcp_host.errors import ConnectionLostError
+from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
 
 pytestmark = pytest.mark.integration
 
@@ -88,9 +88,11 @@ class SessionServer:
         """Cleared, it takes requests and answers none."""
         self.answers.set()
         self.asked_to_end = 0
-        self.tools = ["count", "hold", "unavailable"]
+        self.tools = ["count", "hold", "cut", "unavailable"]
         self.lists = 0
         self.lists_fail = False
+        self.lists_answer = asyncio.Event()
+        self.lists_answer.set()
         self.holds = 0
         self.let_go = asyncio.Event()
         """What the tool ``hold`` waits for."""
@@ -120,11 +122,14 @@ class SessionServer:
             return web.Response(status=202)
         elif method == "tools/list":
             self.lists += 1
+            await self.lists_answer.wait()
             if self.lists_fail:
                 return web.Response(status=502)
             result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]}
         elif message["params"]["name"] == "unavailable":
             return web.Response(status=503)
+        elif message["params"]["name"] == "cut":
+            return web.Response(text=": the answer is about to come\n\n", content_type="text/event-stream")
         elif message["params"]["name"] == "hold":
             self.holds += 1
             await self.let_go.wait()
@@ -291,3 +296,36 @@ async def test_a_lost_session_is_noticed_while_a_call_runs(session_server: tuple
         outcome, _ = await asyncio.gather(held, forget(), return_exceptions=True)
         assert isinstance(outcome, ConnectionLostError)
         assert (await harness.failed()).error == "the server no longer answers."
+
+
+async def test_an_answer_whose_stream_is_cut_off_ends_one_call_alone(session_server: tuple[SessionServer, str]) -> None:
+    server, url = session_server
+    async with connect(http_server(url)) as harness:
+        await harness.connected()
+        async with asyncio.TaskGroup() as group:
+            call = group.create_task(harness.call("hold"))
+            await eventually(lambda: server.holds)
+            with pytest.raises(ConnectionLostError) as cut:
+                await harness.call("cut")
+            assert cut.value.may_have_run
+            assert await harness.call("count") == "1"
+            server.let_go.set()
+        assert call.result() == "held"
+        assert not _has_failed(harness)
+
+
+async def test_no_call_begins_before_a_server_that_cut_an_answer_off_is_seen_to_be_there(
+    session_server: tuple[SessionServer, str],
+) -> None:
+    """It may have ended, and a call that it can not take would have an unknown outcome."""
+    server, url = session_server
+    async with connect(http_server(url)) as harness:
+        await harness.connected()
+        server.lists_answer.clear()
+        with pytest.raises(ConnectionLostError):
+            await harness.call("cut")
+        with pytest.raises(ServerUnavailableError):
+            await harness.connection.wait_session(0.1)
+        server.lists_answer.set()
+        assert await harness.call("count") == "1"
+        assert not _has_failed(harness)

@@ -102,7 +102,7 @@ class ServerConnection:
                         raise ServerUnavailableError(f'MCPServer "{self.server.name}" was deleted.')
                     session = self._session
                     # A session that has just broken stays in place for as long as its process takes to end.
-                    if session is not None and session.open and not self._start_over:
+                    if session is not None and session.open and not (session.in_doubt or self._start_over):
                         return session
                     await self._changed.wait()
         except TimeoutError:
@@ -282,7 +282,7 @@ class ServerConnection:
         self._wake.set()
 
     async def _list_again(self, client: Client, session: ToolSession, relisting: Relisting) -> None:
-        busy = session.busy
+        busy, in_doubt = session.busy, session.in_doubt
         try:
             with anyio.fail_after(self._timing.listing):
                 tools = await list_tools(client)
@@ -291,11 +291,14 @@ class ServerConnection:
             if ends_connection(error) or not (busy or session.busy):
                 raise ConnectionLostError("the server no longer answers.") from error
             relisting.note_failure(anyio.current_time())
-            return
-        relisting.note_answer(anyio.current_time())
-        if tools != session.tools:
-            session.tools = tools
-            self._publish(replace(self.state, tools=tools))
+        else:
+            relisting.note_answer(anyio.current_time())
+            if tools != session.tools:
+                session.tools = tools
+                self._publish(replace(self.state, tools=tools))
+        if in_doubt:  # and not since the list began: another one follows then
+            session.in_doubt = False
+            self._tell()
 
     async def _listen(self, client: Client) -> None:
         """Change notices of servers of the newer protocol; older ones send theirs unasked."""

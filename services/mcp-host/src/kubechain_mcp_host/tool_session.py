@@ -27,6 +27,11 @@ _SESSION_GONE = "Session terminated"
 _HTTP_FAILED = "Server returned an error response"
 """The SDK's words for every other HTTP error; a proxy's says nothing about the server behind it."""
 
+_STREAM_ENDED = "SSE stream "
+"""How the SDK's words begin when the stream of one request's answer was cut off, often by a proxy. They have the code
+of a closed connection, whose words are others; every other request has a stream of its own.
+"""
+
 
 class ToolSession:
     """Valid until its connection breaks; ``call`` may be used by many tasks at once."""
@@ -39,7 +44,7 @@ class ToolSession:
         tools: tuple[MCPTool, ...],
         on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
-        """``on_doubt`` is called when an answer leaves it open whether the server is still there."""
+        """``on_doubt`` is called when an answer, or its lack, leaves it open whether the server is still there."""
         self._on_doubt = on_doubt
         self._client = client
         self._watch = watch
@@ -47,6 +52,8 @@ class ToolSession:
         self._idle = asyncio.Event()
         self._idle.set()
         self._unanswered = 0
+        self.in_doubt = False
+        """The stream of an answer was cut off: whether the server is still there has to be seen before calls begin."""
         self._checks: dict[str, ArgumentCheck] = {}
         self.scrubber = scrubber
         self._tools = tools
@@ -119,6 +126,10 @@ class ToolSession:
         try:
             result = await self._client.call_tool(tool, arguments, meta=cast("RequestParamsMeta", dict(meta)))
         except MCPError as error:
+            if _is_stream_ended(error):
+                self.in_doubt = True
+                self._on_doubt()
+                raise ConnectionLostError("the stream of the answer ended before it came.") from error
             if not ends_connection(error):
                 self._unanswered = 0
                 raise self._explain(error) from error
@@ -143,7 +154,13 @@ class ToolSession:
 
 def ends_connection(error: Exception) -> bool:
     """Whether it says that the connection, or the server's session with us, has gone."""
-    return isinstance(error, MCPError) and (_is_session_gone(error) or error.code == CONNECTION_CLOSED)
+    if not isinstance(error, MCPError) or _is_stream_ended(error):
+        return False
+    return error.code == CONNECTION_CLOSED or _is_session_gone(error)
+
+
+def _is_stream_ended(error: MCPError) -> bool:
+    return error.code == CONNECTION_CLOSED and error.message.startswith(_STREAM_ENDED)
 
 
 def _is_session_gone(error: MCPError) -> bool:
