@@ -59,4 +59,4 @@ class CallLedger:
 
 
 def _size(result: ToolResult) -> int:
-    return len(result.content) + len(result.error)
+    return len(result.content) + len(result.error) + sum(len(image.data) for image in result.images)
