@@ -341,7 +341,7 @@ def test_programs_send_their_token_with_each_request(inbox: Inbox, token: str, c
         ]
         path = f"{inbox.url}/api/v1/requests/{inbox.namespace}/by-program"
         wrong = page.request.post(f"{path}/decision", data={"approved": True, "arguments": "[1]"}, headers=bearer)
-        assert (wrong.status, wrong.json()["error"]) == (422, "The arguments have to be a JSON object.")
+        assert (wrong.status, wrong.json()["error"]) == (422, "The arguments have to be a JSON object, not an array.")
         assert page.request.post(f"{path}/response", data={"message": "Yes"}, headers=bearer).status == 409
         assert page.request.post(f"{path}/decision", data={"approved": True}, headers=bearer).status == 200
         late = page.request.post(f"{path}/decision", data={"approved": False}, headers=bearer)

@@ -121,22 +121,22 @@ def test_each_kind_takes_its_own_answer() -> None:
 def test_arguments_are_a_json_object() -> None:
     assert read_arguments('{"a": 1}') == '{"a": 1}'
     for text in ("", "{", "1", '"x"'):
-        with pytest.raises(BadAnswerError, match="--arguments"):
+        with pytest.raises(BadAnswerError, match="--arguments: The arguments"):
             read_arguments(text)
 
 
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"n": NaN}', "not JSON: NaN is no JSON"),
-        ('{"n": [-Infinity]}', "not JSON: -Infinity is no JSON"),
-        ('{"n": 1e999}', "not JSON: 1e999 is out of range"),
+        ('{"n": NaN}', "not valid JSON: NaN is not a JSON value"),
+        ('{"n": [-Infinity]}', "not valid JSON: -Infinity is not a JSON value"),
+        ('{"n": 1e999}', "not valid JSON: 1e999 is out of range"),
         ('{"n": "\\ud800"}', "half a surrogate pair"),
-        ('{"n": ' + "[" * 100_000, "nested too deeply"),
+        ('{"n": ' + "[" * 100_000, "maximum recursion depth"),
     ],
 )
 def test_arguments_that_no_tool_could_be_given_do_not_use_up_the_answer(text: str, why: str) -> None:
-    with pytest.raises(BadAnswerError, match=f"--arguments .*{why}"):
+    with pytest.raises(BadAnswerError, match=f"--arguments: .*{why}"):
         read_arguments(text)
     assert read_arguments('{"n": 1.5}') == '{"n": 1.5}'
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_common.messaging import Claim
 from kubechain_mcp_host.execution_decision import (
     Execution,
-    InvalidArgumentsError,
     decide_execution,
     may_run_again,
     parse_arguments,

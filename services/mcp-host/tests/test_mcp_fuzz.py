@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import CallToolResult, TextContent
 
+from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.topology import tool_request_subject, tool_result_subject
@@ -25,7 +26,7 @@ from kubechain_mcp_host.call_handler import CallHandler
 from kubechain_mcp_host.connection_spec import ConnectionSpec, resolve_connection
 from kubechain_mcp_host.connection_state import ConnectionState, Phase
 from kubechain_mcp_host.errors import ConnectionSpecError
-from kubechain_mcp_host.execution_decision import InvalidArgumentsError, parse_arguments
+from kubechain_mcp_host.execution_decision import parse_arguments
 from kubechain_mcp_host.mcpserver_decision import decide_status
 from kubechain_mcp_host.tool_result import MAX_BYTES, cap, render_result
 

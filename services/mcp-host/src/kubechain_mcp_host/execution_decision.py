@@ -8,12 +8,11 @@ may be lost with the broker: its silence counts only for calls that are younger 
 
 from __future__ import annotations
 
-import json
-import math
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
+from kubechain_common.api.tool_arguments import read_arguments
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool
 from kubechain_common.messaging import Claim
 
@@ -28,10 +27,6 @@ class Execution(StrEnum):
     RUN_AGAIN = "RunAgain"
     OUTCOME_UNKNOWN = "OutcomeUnknown"
     CANCELLED = "Cancelled"
-
-
-class InvalidArgumentsError(ValueError):
-    """The model's arguments are no JSON object; the message says where."""
 
 
 def unknown_after_lost_connection(why: str) -> str:
@@ -65,32 +60,4 @@ def decide_execution(
 
 def parse_arguments(text: str) -> dict[str, Any]:
     """The arguments of a call; models write nothing at all for a tool that takes none. Raises InvalidArgumentsError."""
-    if not text.strip():
-        return {}
-    try:
-        arguments = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
-        json.dumps(arguments, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise InvalidArgumentsError("The arguments hold half a surrogate pair, which is no character.") from None
-    except (ValueError, RecursionError) as error:
-        raise InvalidArgumentsError(f"The arguments are not valid JSON: {error}") from None
-    if not isinstance(arguments, dict):
-        raise InvalidArgumentsError(f"The arguments have to be a JSON object, not {_json_type(arguments)}.")
-    return arguments
-
-
-def _refuse_constant(name: str) -> Any:
-    # Python's parser lets these pass, and no server could read them.
-    raise ValueError(f"{name} is not a JSON value")
-
-
-def _parse_float(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text} is out of range")
-    return number
-
-
-def _json_type(value: Any) -> str:
-    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
+    return read_arguments(text) if text.strip() else {}

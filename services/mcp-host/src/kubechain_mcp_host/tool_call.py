@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from mcp import MCPError
 
+from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import DEFAULT_REQUEST_TIMEOUT_SECONDS, MCPTool
 from kubechain_common.messages import ToolRequest, ToolResult
@@ -32,7 +33,6 @@ from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableErro
 from kubechain_mcp_host.execution_decision import (
     UNKNOWN_AFTER_HOST_DEATH,
     Execution,
-    InvalidArgumentsError,
     decide_execution,
     may_run_again,
     parse_arguments,

@@ -7,14 +7,14 @@ call of the same name, the resourceVersion against whatever happened since we lo
 from __future__ import annotations
 
 import difflib
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from kubechain_cli.answering.errors import AnswerError, BadAnswerError, UnknownCallError
 from kubechain_cli.answering.finding import Finder
 from kubechain_cli.answering.rendering import describe_answer
+from kubechain_common.api.tool_arguments import InvalidArgumentsError
+from kubechain_common.api.tool_arguments import read_arguments as read_tool_arguments
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError
@@ -112,26 +112,7 @@ def read_arguments(text: str) -> str:
     What can not be run must not use up the one answer that counts.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_read_finite)
-        json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        raise BadAnswerError("--arguments is nested too deeply.") from None
-    except UnicodeEncodeError:
-        raise BadAnswerError("--arguments holds half a surrogate pair, which is no character.") from None
-    except ValueError as error:
-        raise BadAnswerError(f"--arguments is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise BadAnswerError('--arguments has to be a JSON object, like {"url": "https://example.com"}')
+        read_tool_arguments(text)
+    except InvalidArgumentsError as error:
+        raise BadAnswerError(f"--arguments: {error}") from None
     return text
-
-
-def _refuse_constant(name: str) -> None:
-    # Python's parser lets NaN and Infinity pass.
-    raise ValueError(f"{name} is no JSON")
-
-
-def _read_finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text} is out of range")
-    return number

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 from pydantic import Field, ValidationError
 
+from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT
 from kubechain_common.api.v1alpha1.meta import KubeModel
@@ -24,7 +25,7 @@ from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError, SigningKeyError, read_key, verify
-from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_edited
+from kubechain_human_bridge.edited_arguments import read_edited
 from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, log_trouble, status_of
 
 _ROAD = "webhook"
@@ -63,7 +64,7 @@ class Callback(KubeModel):
     def _read_arguments(self) -> str | None:
         try:
             return None if self.arguments is None else read_edited(self.arguments)
-        except EditedArgumentsError as error:
+        except InvalidArgumentsError as error:
             raise CallbackError(str(error)) from None
 
 

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from pydantic import ValidationError
 
+from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import KubeError
@@ -20,7 +21,7 @@ from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.addresses import ANSWER_PATH
 from kubechain_human_bridge.answers import Outcome, check
 from kubechain_human_bridge.audit import Audit, Refusal
-from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_edited
+from kubechain_human_bridge.edited_arguments import read_edited
 from kubechain_human_bridge.signed_links import ExpiredLinkError, Grant, LinkError, SignedLinks
 from kubechain_human_bridge.web.answer_page import HEADERS, build_message_page, build_request_page
 from kubechain_human_bridge.web.request_view import RequestView, read_request
@@ -127,7 +128,7 @@ def read_change(text: str, arguments: str) -> str | None:
         return None
     try:
         return read_edited(text)
-    except EditedArgumentsError as error:
+    except InvalidArgumentsError as error:
         raise FormError(f"{error} Correct them and approve again.") from None
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
@@ -20,7 +21,7 @@ from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import ObjectRef
 from kubechain_human_bridge.answers import Answers, Verdict
 from kubechain_human_bridge.audit import Refusal as RefusedAnswer
-from kubechain_human_bridge.edited_arguments import EditedArgumentsError, read_edited
+from kubechain_human_bridge.edited_arguments import read_edited
 from kubechain_human_bridge.web.inbox.board import Board
 from kubechain_human_bridge.web.inbox.conversation import Conversations, missing
 from kubechain_human_bridge.web.inbox.entries import (
@@ -204,7 +205,7 @@ def check_arguments(given: str | dict[str, Any]) -> str:
     """The JSON text of edited arguments. Raises Refusal."""
     try:
         return read_edited(given)
-    except EditedArgumentsError as error:
+    except InvalidArgumentsError as error:
         raise Refusal(422, str(error)) from None
 
 
