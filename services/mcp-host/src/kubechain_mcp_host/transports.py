@@ -15,7 +15,6 @@ from typing import Self
 
 import httpx2
 from mcp.client._transport import ReadStream, TransportStreams
-from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
@@ -23,6 +22,7 @@ from kubechain_mcp_host.bounded_body import bound_body
 from kubechain_mcp_host.connection_spec import ConnectionSpec
 from kubechain_mcp_host.guard_report import GuardReport
 from kubechain_mcp_host.message_reader import MAX_BYTES
+from kubechain_mcp_host.sse_client import run_sse_client
 from kubechain_mcp_host.stderr_tail import StderrTail
 from kubechain_mcp_host.stdio_launch import StdioLauncher
 from kubechain_mcp_host.stdio_process import run_stdio_server
@@ -155,14 +155,10 @@ async def streamable_http_transport(spec: ConnectionSpec, watch: Watch) -> Async
 
 @asynccontextmanager
 async def sse_transport(spec: ConnectionSpec, watch: Watch) -> AsyncIterator[TransportStreams]:
-    def build_client(
-        headers: dict[str, str] | None = None, timeout: httpx2.Timeout | None = None, auth: httpx2.Auth | None = None
-    ) -> httpx2.AsyncClient:
-        return _http_client(headers or {}, watch)
-
-    async with _watched(
-        sse_client(spec.url, headers=dict(spec.headers), httpx_client_factory=build_client), watch
-    ) as streams:
+    async with (
+        _http_client(dict(spec.headers), watch) as client,
+        _watched(run_sse_client(client, spec.url, watch.note_flood), watch) as streams,
+    ):
         yield streams
 
 
