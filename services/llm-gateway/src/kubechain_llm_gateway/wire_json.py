@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import orjson
 
+from kubechain_common.api.unicode_text import mend
+
 UNPARSABLE = "_unparsable_arguments"
 """The field that carries a tool call's argument text when it is no JSON object."""
 
@@ -49,7 +51,7 @@ def join_halves(value: Any) -> Any:
 def _repair(value: Any) -> Any:
     match value:
         case str():
-            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+            return mend(value)
         case list():
             return [_repair(item) for item in value]
         case dict():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from mcp_types import JSONRPCMessage, jsonrpc_message_adapter
 
-from kubechain_mcp_host.unicode_text import without_surrogates
+from kubechain_common.api.unicode_text import mend
 
 MAX_BYTES = 16 * 1024 * 1024
 """Far more than the part of a result that a model gets to read: pictures, which are only named, take most of it."""
@@ -65,6 +65,6 @@ def _repair(line: bytes) -> JSONRPCMessage | None:
     """A message whose text is not all Unicode (a stray byte, half a surrogate pair) is still somebody's answer."""
     try:
         text = json.dumps(json.loads(line.decode(errors="replace")), ensure_ascii=False)
-        return jsonrpc_message_adapter.validate_json(without_surrogates(text), by_name=False)
+        return jsonrpc_message_adapter.validate_json(mend(text), by_name=False)
     except (ValueError, RecursionError):
         return None

@@ -23,9 +23,9 @@ from mcp_types import (
     TextContent,
 )
 
+from kubechain_common.api.unicode_text import mend
 from kubechain_common.api.v1alpha1.conversation import MAX_IMAGE_DATA, MAX_IMAGES, ImageType
 from kubechain_common.messages.tool import ToolImage
-from kubechain_mcp_host.unicode_text import without_surrogates
 
 MAX_BYTES = 256 * 1024
 MAX_ERROR_CHARACTERS = 16 * 1024
@@ -39,7 +39,7 @@ def render_result(result: CallToolResult) -> str:
     parts = list(_render_blocks(result))
     if result.structured_content is not None and not any(_is_text(block) for block in result.content):
         parts.append(json.dumps(result.structured_content, ensure_ascii=False))
-    return without_surrogates("\n".join(parts)) or NO_CONTENT
+    return mend("\n".join(parts)) or NO_CONTENT
 
 
 def find_images(result: CallToolResult) -> list[ToolImage]:

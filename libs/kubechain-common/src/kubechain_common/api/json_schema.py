@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kubechain_common.api.v1alpha1.status import mend
+from kubechain_common.api.unicode_text import mend
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError

@@ -23,7 +23,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kubechain_common.api.v1alpha1.status import mend, shorten
+from kubechain_common.api.unicode_text import mend
+from kubechain_common.api.v1alpha1.status import shorten
 
 _MAX_MESSAGE = 2000
 _RETRYABLE_4XX = frozenset({408, 409, 425, 429})

@@ -42,11 +42,6 @@ def shorten(text: str, limit: int = MAX_DETAIL) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def mend(text: str) -> str:
-    """The text with half characters (lone surrogates, of a text cut in UTF-16) replaced: no encoder takes them."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def set_condition(conditions: list[Condition], new: Condition) -> list[Condition]:
     """The conditions with ``new`` in place of the one of its type.
 
