@@ -9,12 +9,14 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from docker.errors import APIError
 from docker.models.containers import Container
 from docker.types import EndpointConfig, Mount
 from testcontainers.core.container import DockerContainer
 from tests.containers.place import Place
 
 HTTP_SECONDS = 3.0
+FREEZE_ATTEMPTS = 5
 _INTERVAL = 0.05
 
 
@@ -93,8 +95,18 @@ class Box:
         return time.monotonic() - began
 
     def pause(self) -> None:
-        """Frozen: its connections stay open, and nothing answers."""
-        self._wrapped.pause()
+        """Frozen: its connections stay open, and nothing answers.
+
+        On a busy machine the engine may fail to catch all processes at once; it lets them go on then.
+        """
+        for attempt in range(1, FREEZE_ATTEMPTS + 1):
+            try:
+                self._wrapped.pause()
+            except APIError as error:
+                if attempt == FREEZE_ATTEMPTS or "unable to freeze" not in str(error):
+                    raise
+            else:
+                return
 
     def unpause(self) -> None:
         self._wrapped.unpause()

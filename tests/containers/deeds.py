@@ -48,8 +48,8 @@ class Deed:
         box = await asyncio.to_thread(self.choose, product)
         target = "nats" if box in product.nats else box.name
         note = journal.note_death(target) if self.kind == KILLED else journal.note_outage(target, self.kind)
+        await asyncio.to_thread(self.act, box)
         try:
-            await asyncio.to_thread(self.act, box)
             await asyncio.sleep(self.seconds)
             if self.others_go_on:
                 moved = await until(partial(has_moved, history, time.time()), BACK_SECONDS)
