@@ -13,6 +13,7 @@ from socket import socket
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.testing.builders import build_mcp_server
@@ -42,6 +43,18 @@ def sdk_server(**spec: Any) -> MCPServer:
 
 def http_server(url: str, **spec: Any) -> MCPServer:
     return build_mcp_server("remote", connected=False, transport="http", command=None, args=None, url=url, **spec)
+
+
+@asynccontextmanager
+async def serving(app: web.Application) -> AsyncIterator[str]:
+    """The address of a server of this process; what it still answers at the end is not waited for."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 PATIENCE = 20.0

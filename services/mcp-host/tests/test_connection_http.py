@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from mcp import MCPError
-from mcp_testbed import PATIENCE, Harness, RemoteServer, connect, eventually, http_server
+from mcp_testbed import PATIENCE, Harness, RemoteServer, connect, eventually, http_server, serving
 
 from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
@@ -147,13 +147,8 @@ async def session_server() -> AsyncIterator[tuple[SessionServer, str]]:
     app = web.Application()
     app.router.add_post("/mcp", server.handle)
     app.router.add_delete("/mcp", server.handle_delete)
-    # What hangs at the end of a test is not waited for.
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield server, f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
-    await runner.cleanup()
+    async with serving(app) as base_url:
+        yield server, f"{base_url}/mcp"
 
 
 async def test_a_call_that_a_restarted_server_refuses_never_ran(session_server: tuple[SessionServer, str]) -> None:
@@ -181,16 +176,21 @@ async def test_a_quiet_servers_lost_session_is_noticed(session_server: tuple[Ses
         await harness.connected()
 
 
+async def leave_unanswered(harness: Harness, server: SessionServer) -> None:
+    """The server hangs from now on, and so many calls in a row have told that it does."""
+    session = await harness.connection.wait_session(PATIENCE)
+    server.answers.clear()
+    for _ in range(3):
+        session.mark_unanswered()
+
+
 async def test_a_server_that_hangs_can_not_hold_up_the_end_of_its_connection(
     session_server: tuple[SessionServer, str],
 ) -> None:
     """It is asked to end its session, and does not answer that either."""
     server, url = session_server
     async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=0.2)) as harness:
-        session = await harness.connection.wait_session(PATIENCE)
-        server.answers.clear()
-        for _ in range(3):
-            session.mark_unanswered()
+        await leave_unanswered(harness, server)
         assert (await harness.failed()).error == "the server did not answer 3 calls in a row in time."
         assert server.asked_to_end == 1
         server.answers.set()
@@ -212,10 +212,7 @@ async def test_a_list_without_an_answer_is_the_reason_after_a_slow_end_too(
 async def test_an_edit_is_followed_while_a_connection_is_closed(session_server: tuple[SessionServer, str]) -> None:
     server, url = session_server
     async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=600.0)) as harness:
-        session = await harness.connection.wait_session(PATIENCE)
-        server.answers.clear()
-        for _ in range(3):
-            session.mark_unanswered()
+        await leave_unanswered(harness, server)
         await eventually(lambda: server.asked_to_end)
         server.answers = asyncio.Event()
         server.answers.set()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from mcp_testbed import PATIENCE, connect, eventually, http_server
+from mcp_testbed import PATIENCE, connect, eventually, http_server, serving
 
 from kubechain_mcp_host.connection_state import Phase
 from kubechain_mcp_host.errors import ConnectionLostError
@@ -66,13 +66,8 @@ async def sse_server() -> AsyncIterator[tuple[SSEServer, str]]:
     app = web.Application()
     app.router.add_get("/sse", server.stream)
     app.router.add_post("/message", server.take)
-    # The stream of events never ends by itself.
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield server, f"http://127.0.0.1:{runner.addresses[0][1]}/sse"
-    await runner.cleanup()
+    async with serving(app) as base_url:
+        yield server, f"{base_url}/sse"
 
 
 async def test_a_result_may_be_as_large_as_over_other_transports(sse_server: tuple[SSEServer, str]) -> None:

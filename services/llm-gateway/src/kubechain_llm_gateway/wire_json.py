@@ -7,10 +7,11 @@ them.
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
+from kubechain_common.api.tool_arguments import load_json
 from kubechain_common.api.unicode_text import mend
 
 UNPARSABLE = "_unparsable_arguments"
@@ -65,18 +66,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = load_json(text)
     except (ValueError, RecursionError):
         return {UNPARSABLE: text}
     return value if isinstance(value, dict) else {UNPARSABLE: text}
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{text} is out of range")
-    return value

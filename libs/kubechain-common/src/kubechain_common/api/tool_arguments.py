@@ -18,7 +18,7 @@ class InvalidArgumentsError(ValueError):
 def read_arguments(text: str) -> dict[str, Any]:
     """The arguments in a JSON text. Raises InvalidArgumentsError."""
     try:
-        arguments = json.loads(text, parse_constant=_refuse_constant, parse_float=_read_finite)
+        arguments = load_json(text)
         json.dumps(arguments, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise InvalidArgumentsError("The arguments hold half a surrogate pair, which is no character.") from None
@@ -27,6 +27,14 @@ def read_arguments(text: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise InvalidArgumentsError(f"The arguments have to be a JSON object, not {_json_type(arguments)}.")
     return arguments
+
+
+def load_json(text: str) -> Any:
+    """The value of a JSON text that holds no constant or number which is none in JSON.
+
+    Raises ValueError, or RecursionError where it is nested too deeply.
+    """
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_read_finite)
 
 
 def _refuse_constant(name: str) -> Any:
