@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -182,6 +183,15 @@ def test_a_source_that_lost_a_text_fails_with_a_sentence_that_names_it() -> None
     status = decide_task(snapshot(going_on(), source=source)).status
     assert status is not None
     assert status.error == 'The conversation of Task "hello" is not complete: TaskRunToolCall "x" is gone'
+
+
+def test_provider_data_that_no_provider_could_be_sent_is_refused_with_a_sentence() -> None:
+    deep = json.loads("[" * 70 + "]" * 70)
+    said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "providerData": {"x": deep}}]
+    status = decide_task(snapshot(build_task(userMessage=None, contextWindow=said))).status
+    assert status is not None
+    assert status.phase == "Failed"
+    assert status.error == "contextWindow[1].providerData is nested more than 64 levels deep"
 
 
 def test_a_long_question_is_stored_before_the_status_that_points_at_it() -> None:

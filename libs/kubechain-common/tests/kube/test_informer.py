@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.client import KubeClient, ListPage
+from kubechain_common.kube.deep_json import load
 from kubechain_common.kube.errors import GoneError, UnavailableError
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.watch import WatchEvent
@@ -56,12 +58,17 @@ class ScriptedApi:
 
 
 def follow(
-    run_virtual: RunVirtual, api: ScriptedApi, *, seconds: float = 60, labels: str = ""
+    run_virtual: RunVirtual,
+    api: ScriptedApi,
+    *,
+    seconds: float = 60,
+    labels: str = "",
+    pack_after: float | None = None,
 ) -> tuple[Informer[Task], list[str]]:
     seen: list[str] = []
 
     async def scenario() -> Informer[Task]:
-        informer = Informer(cast("KubeClient", api), Task, label_selector=labels)
+        informer = Informer(cast("KubeClient", api), Task, label_selector=labels, pack_after=pack_after)
         informer.add_handler(lambda change: seen.append(f"{change.kind} {change.obj.name}"))
         async with asyncio.TaskGroup() as group:
             run = group.create_task(informer.run())
@@ -78,6 +85,20 @@ def test_pages_are_put_together(run_virtual: RunVirtual) -> None:
     _, seen = follow(run_virtual, api)
     assert [what for what, _ in api.asked] == ["list", "list t1", "watch 9"]
     assert seen == ["added a", "added b"]
+
+
+def test_an_object_that_is_nested_too_deeply_does_not_keep_the_others_away(run_virtual: RunVirtual) -> None:
+    """The API server takes ten times as many levels as a parser, and a list or watch that ends at one never ends."""
+    deep = raw("deep", 2)
+    deep["spec"]["contextWindow"] = [{"role": "user", "content": "x", "providerData": {"x": None}}]
+    text = json.dumps(deep).replace('"x": null', f'"x": {"[" * 1100}{"]" * 1100}')
+    api = ScriptedApi(
+        [ListPage(load(f"[{json.dumps(raw('a', 1))}, {text}, {json.dumps(raw('b', 3))}]".encode()), "4", "")],
+        [[WatchEvent("DELETED", load(text.replace('"resourceVersion": "2"', '"resourceVersion": "5"').encode()))]],
+    )
+    informer, seen = follow(run_virtual, api, pack_after=1)
+    assert seen == ["added a", "added deep", "added b", "deleted deep"]
+    assert [task.name for task in informer.list()] == ["a", "b"]
 
 
 def test_lists_and_watches_ask_for_the_labels(run_virtual: RunVirtual) -> None:

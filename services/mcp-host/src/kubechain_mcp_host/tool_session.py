@@ -13,6 +13,7 @@ from typing import Any, cast
 from mcp import Client, MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST, CallToolResult, RequestParamsMeta, Tool
 
+from kubechain_common.api.nesting import is_deep
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_mcp_host.argument_check import ArgumentCheck
 from kubechain_mcp_host.errors import ConnectionLostError
@@ -175,11 +176,15 @@ async def list_tools(client: Client) -> tuple[MCPTool, ...]:
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
         page = await client.list_tools(cursor=cursor)
-        found |= {tool.name: _to_api(tool) for tool in page.tools if 0 < len(tool.name) <= _MAX_TOOL_NAME}
+        found |= {tool.name: _to_api(tool) for tool in page.tools if _fits(tool)}
         cursor = page.next_cursor
         if not cursor:
             break
     return tuple(found.values())
+
+
+def _fits(tool: Tool) -> bool:
+    return 0 < len(tool.name) <= _MAX_TOOL_NAME and not is_deep(tool.input_schema)
 
 
 def _to_api(tool: Tool) -> MCPTool:

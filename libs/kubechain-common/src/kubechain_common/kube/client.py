@@ -25,6 +25,7 @@ from yarl import URL
 from kubechain_common.api.v1alpha1.meta import API_VERSION, Resource
 from kubechain_common.kube.access import ClusterAccess
 from kubechain_common.kube.backoff import Backoff
+from kubechain_common.kube.deep_json import load
 from kubechain_common.kube.errors import (
     ConflictError,
     InvalidError,
@@ -173,7 +174,7 @@ class KubeClient:
         response = await self._send(self._session, method, path, params, body, content_type)
         async with response:
             try:
-                answer = orjson.loads(await response.read())
+                answer = load(await response.read())
             except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
                 raise _unavailable(method, path, error) from error
         return answer if isinstance(answer, dict) else {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeAlias, TypeVar
 
@@ -113,11 +114,12 @@ class Store(Generic[R]):
             self._objects[key] = obj
 
     def pack(self, key: Key, version: int) -> None:
-        """Keeps the object as its compressed JSON, if this is still its version."""
+        """Keeps the object as its compressed JSON, if this is still its version and can be written as JSON."""
         kept = self._objects.get(key)
         if isinstance(kept, Resource) and self._versions[key] == version:
-            text = kept.model_dump_json(by_alias=True, exclude_unset=True)
-            self._objects[key] = zlib.compress(text.encode(), _QUICKLY)
+            with suppress(ValueError):
+                text = kept.model_dump_json(by_alias=True, exclude_unset=True)
+                self._objects[key] = zlib.compress(text.encode(), _QUICKLY)
 
     def delete(self, key: Key, version: int) -> Changes[R]:
         """Removes the object unless it was created anew after ``version``."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from kubechain_common.kube.deep_json import load
 from kubechain_common.kube.errors import UnavailableError, build_status_error
 
 
@@ -77,7 +78,7 @@ class WatchStream:
 
     def _parse(self, line: bytes) -> WatchEvent:
         try:
-            raw = orjson.loads(line)
+            raw = load(line)
             event = WatchEvent(raw["type"], raw["object"])
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise UnavailableError(f"{self._request}: the watch sent something that is not an event") from error

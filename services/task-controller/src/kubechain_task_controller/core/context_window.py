@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kubechain_common.api.nesting import MAX_NESTING, is_deep
 from kubechain_common.api.v1alpha1.agent import Agent
 from kubechain_common.api.v1alpha1.conversation import (
     Message,
@@ -74,8 +75,16 @@ def _answer_open_calls(messages: list[Message]) -> list[Message]:
     return [*messages, *missing]
 
 
-def find_unanswered_call(window: Sequence[Message]) -> str | None:
-    """What is wrong with a conversation that lacks the result of one of its tool calls: no provider takes it."""
+def find_problem(window: Sequence[Message]) -> str | None:
+    """Why a model can not go on with a conversation that was given to a Task."""
+    for index, message in enumerate(window):
+        if is_deep(message.provider_data):
+            return f"contextWindow[{index}].providerData is nested more than {MAX_NESTING} levels deep"
+    return _find_unanswered_call(window)
+
+
+def _find_unanswered_call(window: Sequence[Message]) -> str | None:
+    """No provider takes a conversation that lacks the result of one of its tool calls."""
     answered = {m.tool_call_id for m in window if m.role == "tool"}
     for message in window:
         for call in message.tool_calls or ():

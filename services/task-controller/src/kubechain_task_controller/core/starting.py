@@ -11,7 +11,7 @@ from kubechain_task_controller.core.budget import (
 )
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
-    find_unanswered_call,
+    find_problem,
     preview_of,
 )
 from kubechain_task_controller.core.ending import fail
@@ -42,7 +42,7 @@ def decide_start(snapshot: TaskSnapshot) -> TaskPlan:
     problem = _problem_of_source(snapshot)
     if problem is not None:
         return fail(snapshot, "InvalidContextWindowFrom", problem, event="ValidationFailed")
-    problem = find_unanswered_call(snapshot.task.spec.context_window or [])
+    problem = find_problem(snapshot.task.spec.context_window or [])
     if problem is not None:
         return fail(snapshot, "InvalidContextWindow", problem, event="ValidationFailed")
     window = build_initial_window(snapshot.task, agent, snapshot.source)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from kubechain_common.api.nesting import OpenObject
 from kubechain_common.api.v1alpha1.conversation import TokenUsage
 from kubechain_common.api.v1alpha1.meta import (
     CRDInfo,
@@ -53,7 +54,7 @@ class AgentResponseFormat(KubeModel):
         | None
     ) = None
     json_schema: Annotated[
-        dict[str, Any],
+        OpenObject,
         Field(
             description="A JSON schema of at most 32 KiB, without pattern, patternProperties, uniqueItems,"
             " unevaluatedProperties, unevaluatedItems and references to elsewhere."

@@ -7,10 +7,11 @@ reads.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from kubechain_common.api.nesting import OpenObject
 from kubechain_common.api.v1alpha1.meta import KubeModel, Ref
 
 Role = Literal["system", "user", "assistant", "tool", "earlier", "summary"]
@@ -95,7 +96,7 @@ class Message(KubeModel):
     tool_call_id: Annotated[str, Field(max_length=1024)] | None = None
     name: Annotated[str, Field(max_length=253)] | None = None
     images: Annotated[list[ImageSource], Field(max_length=MAX_IMAGES)] | None = None
-    provider_data: dict[str, Any] | None = None
+    provider_data: OpenObject | None = None
     usage: Annotated[MessageUsage, Field(description="Of an answer: the tokens of its turn.")] | None = None
     keeps: (
         Annotated[int, Field(description="Of a summary: the messages before it that the model still reads in full.")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
+from kubechain_common.api.nesting import OpenObject
 from kubechain_common.api.v1alpha1.meta import (
     CRDInfo,
     HttpURL,
@@ -219,7 +220,7 @@ class MCPTool(KubeModel):
 
     name: Annotated[str, Field(max_length=253)]
     description: str | None = None
-    input_schema: dict[str, Any] | None = None
+    input_schema: OpenObject | None = None
     annotations: ToolAnnotations | None = None
 
 
