@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -234,6 +235,31 @@ async def test_an_answer_over_our_limits_says_which(chat: OpenAIChat, provider: 
     with pytest.raises(UnusableReplyError, match="over our limits: content: String should have at most") as raised:
         await chat.complete(HI, [], PLAIN)
     assert len(raised.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        (json.loads("[" * 70 + "]" * 70), r"what the provider added to it is nested more than 64 levels deep$"),
+        ("x" * 600_000, r"what the provider added to it has 600,\d{3} bytes, and 524,288 is the most$"),
+    ],
+)
+async def test_what_a_task_could_not_keep_is_over_our_limits(
+    chat: OpenAIChat, provider: Any, extra: Any, problem: str
+) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    provider.answer({"choices": [{"message": {"tool_calls": [call], "thoughts": extra}}]})
+    with pytest.raises(UnusableReplyError, match=f"over our limits: {problem}"):
+        await chat.complete(HI, [], PLAIN)
+
+
+async def test_a_reply_of_more_than_can_be_parsed_is_over_our_limits(chat: OpenAIChat, provider: Any) -> None:
+    provider.answer("[" + "[]," * 300_000 + "[]]")
+    with pytest.raises(UnusableReplyError, match="over our limits: it holds more than 250,000 objects and lists"):
+        await chat.complete(HI, [], PLAIN)
+    provider.answer('"' + "x" * (9 << 20) + '"')
+    with pytest.raises(UnusableReplyError, match=r"over our limits: it has 9,437,186 bytes, and 8,388,608 is the most"):
+        await chat.complete(HI, [], PLAIN)
 
 
 async def test_a_host_that_does_not_exist_is_named(pool: HTTPPool, build_llm: BuildLLM) -> None:

@@ -20,6 +20,7 @@ from kubechain_llm_gateway.providers.errors import (
     RejectedRequestError,
     TransientProviderError,
     UnreachableProviderError,
+    UnusableReplyError,
 )
 from kubechain_llm_gateway.providers.openai_chat import OpenAIChat
 from kubechain_llm_gateway.providers.transport import HTTPPool
@@ -175,6 +176,36 @@ async def test_a_stream_without_an_end_is_not_read_to_it(provider: Any, build_ll
     with pytest.raises(UnreachableProviderError, match="the reply is over 1000 bytes"):
         await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN)
     await small.aclose()
+
+
+async def test_a_compressed_stream_is_measured_by_what_it_becomes(provider: Any, build_llm: BuildLLM) -> None:
+    small = HTTPPool(max_reply=100_000)
+    spec = build_llm(parameters={"model": "m", "baseUrl": provider.url}).spec
+    packed = gzip.compress(chunk("x" * 10_000_000))
+    assert len(packed) < 20_000
+    provider.stream(packed, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(UnreachableProviderError, match="the reply is over 100000 bytes"):
+        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN)
+    await small.aclose()
+
+
+async def test_a_stream_of_more_values_than_its_text_is_over_our_limits(
+    chat: OpenAIChat, claude: AnthropicMessages, provider: Any
+) -> None:
+    lists = event({"choices": [{"delta": {"x": [[]] * 10_000}}]})
+    provider.stream(*[lists] * 20, *CHAT)
+    with pytest.raises(UnusableReplyError, match=r"over our limits: it holds more than 100,000 values$"):
+        await chat.complete(HI, [], PLAIN)
+    cited = event({"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": [[]]}})
+    provider.stream(*MESSAGE[:3], *[cited] * 60_000, *MESSAGE[3:])
+    with pytest.raises(UnusableReplyError, match=r"over our limits: it holds more than 100,000 values$"):
+        await claude.complete(HI, [], PLAIN)
+
+
+async def test_one_event_of_too_many_lists_is_not_even_parsed(chat: OpenAIChat, provider: Any) -> None:
+    provider.stream(b'data: {"x": [' + b"[]," * 300_000 + b"[]]}\n\n", DONE)
+    with pytest.raises(UnusableReplyError, match=r"over our limits: it holds more than 250,000 objects and lists$"):
+        await chat.complete(HI, [], PLAIN)
 
 
 async def test_the_time_limit_is_for_the_whole_stream(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubechain_llm_gateway.sse import FailureInStreamError, decode_event, status_of
-from kubechain_llm_gateway.stream_merge import Node, Pieces, build
+from kubechain_llm_gateway.stream_merge import Node, Pieces, ValueCount, build, count_values
 from kubechain_llm_gateway.wire_json import join_halves, parse_arguments
 
 _STATUSES = {
@@ -31,6 +31,7 @@ class MessageAccumulator:
     """Of one reply."""
 
     def __init__(self) -> None:
+        self._values = ValueCount()
         self._message: Node = {}
         self._blocks: dict[int, Node] = {}
         self._inputs: dict[int, Pieces] = {}
@@ -67,6 +68,7 @@ class MessageAccumulator:
         return ""
 
     def _start_block(self, index: int, block: Mapping[str, Any]) -> str:
+        self._values.add(count_values(block))
         self._blocks[index] = {k: Pieces([v]) if k == "text" and isinstance(v, str) else v for k, v in block.items()}
         return _shown(block)
 
@@ -78,11 +80,12 @@ class MessageAccumulator:
             case "input_json_delta":
                 self._inputs.setdefault(index, Pieces()).append(str(delta.get("partial_json") or ""))
             case "citations_delta":
-                block["citations"] = [*(block.get("citations") or ()), delta.get("citation")]
+                self._values.add(count_values(delta.get("citation")))
+                _list_of(block, "citations").append(delta.get("citation"))
             case "signature_delta":
                 block["signature"] = delta.get("signature")
             case _:
-                _grow(block, delta)
+                self._values.add(_grow(block, delta))
                 return _shown(delta) if block.get("type") == "text" else ""
         return ""
 
@@ -90,11 +93,13 @@ class MessageAccumulator:
         """What is known at the end only. Counts of tokens are totals, not increments."""
         for key, value in {**event, **_mapping(event, "delta")}.items():
             if key not in ("type", "delta", "usage") and (value is not None or key not in self._message):
+                self._values.add(count_values(value))
                 self._message[key] = value
         usage = event.get("usage")
         if isinstance(usage, Mapping):
             known = self._message.get("usage")
             said = {key: value for key, value in usage.items() if value is not None}
+            self._values.add(count_values(said))
             self._message["usage"] = {**(known if isinstance(known, Mapping) else {}), **said}
 
     def build_reply(self) -> Any:
@@ -107,7 +112,9 @@ class MessageAccumulator:
         return {**block, "input": parse_arguments(text)} if text.strip() else block
 
 
-def _grow(block: Node, delta: Mapping[str, Any]) -> None:
+def _grow(block: Node, delta: Mapping[str, Any]) -> int:
+    """Returns how many values came to the block, the pieces of its texts aside."""
+    values = 0
     for key, value in delta.items():
         known = block.get(key)
         if key == "type":
@@ -117,7 +124,16 @@ def _grow(block: Node, delta: Mapping[str, Any]) -> None:
         elif isinstance(value, str) and isinstance(known, str):
             block[key] = Pieces([known, value])
         else:
+            values += count_values(value) - (count_values(known) if key in block else 0)
             block[key] = value
+    return values
+
+
+def _list_of(block: Node, key: str) -> list[Any]:
+    known = block.get(key)
+    if not isinstance(known, list):
+        known = block[key] = []
+    return known
 
 
 def _shown(delta: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubechain_llm_gateway.sse import FailureInStreamError, decode_event, status_of
-from kubechain_llm_gateway.stream_merge import Node, build, merge
+from kubechain_llm_gateway.stream_merge import Node, ValueCount, build, count_values, merge
 from kubechain_llm_gateway.wire_json import join_halves
 
 _DONE = b"[DONE]"
@@ -31,6 +31,7 @@ class ChatAccumulator:
     """Of one reply."""
 
     def __init__(self) -> None:
+        self._values = ValueCount()
         self._fields: Node = {}
         self._choices: dict[int, _Choice] = {}
         self._ended = False
@@ -52,7 +53,7 @@ class ChatAccumulator:
             raise ValueError("a chunk is an object")
         if event.get("error"):
             raise FailureInStreamError(_status_of(event["error"]), event)
-        _set_fields(self._fields, event, _DROPPED)
+        self._values.add(_set_fields(self._fields, event, _DROPPED))
         if "object" in event:
             self._fields["object"] = "chat.completion"
         return "".join([self._add_choice(choice) for choice in _mappings(event.get("choices"))])
@@ -62,7 +63,7 @@ class ChatAccumulator:
         index = index if isinstance(index, int) else 0
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = _Choice(index)
+            choice = self._choices[index] = _Choice(index, self._values)
         text = choice.add(wire)
         return text if index == 0 else ""
 
@@ -74,19 +75,21 @@ class ChatAccumulator:
 class _Choice:
     """One answer; we ask for one only."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, values: ValueCount) -> None:
         self.fields: Node = {"index": index}
+        self._values = values
         self._message: Node = {}
         self._calls: list[_Call] = []
+        self._latest: dict[Any, _Call] = {}
 
     def add(self, wire: Mapping[str, Any]) -> str:
         logprobs = wire.get("logprobs")
         if isinstance(logprobs, Mapping):
-            merge(self.fields, {"logprobs": logprobs})
-        _set_fields(self.fields, wire, _CHOICE_OWN if logprobs is not None else _CHOICE_DELTA)
+            self._values.add(merge(self.fields, {"logprobs": logprobs}))
+        self._values.add(_set_fields(self.fields, wire, _CHOICE_OWN if logprobs is not None else _CHOICE_DELTA))
         whole = wire.get("message")
         if isinstance(whole, Mapping):  # some servers end with the whole message, others send nothing else
-            self._message, self._calls = {}, []
+            self._message, self._calls, self._latest = {}, [], {}
         delta = whole or wire.get("delta")
         return self._add_delta(delta) if isinstance(delta, Mapping) else ""
 
@@ -94,18 +97,22 @@ class _Choice:
         calls = delta.get("tool_calls")
         if calls is not None:
             for call in _mappings(calls):
-                self._find_call(call).add(call)
+                self._values.add(self._find_call(call).add(call))
             delta = {key: value for key, value in delta.items() if key != "tool_calls"}
-        merge(self._message, delta)
+        self._values.add(merge(self._message, delta))
         content = delta.get("content")
         return content if isinstance(content, str) else _text_of_parts(content)
 
     def _find_call(self, wire: Mapping[str, Any]) -> _Call:
         index, call_id = wire.get("index"), wire.get("id")
-        known = next((c for c in reversed(self._calls) if index is None or c.index == index), None)
+        if not isinstance(index, int | str):
+            index = None
+        known = self._latest.get(index)
         if known is None or _is_another(known, index, call_id, wire.get("function")):
-            known = _Call(index)
+            known = _Call()
             self._calls.append(known)
+            self._values.add(1)
+            self._latest[None] = self._latest[index] = known
         return known
 
     def build(self) -> dict[str, Any]:
@@ -129,8 +136,7 @@ def _is_another(known: _Call, index: Any, call_id: Any, function: Any) -> bool:
 class _Call:
     """One tool call. The argument text grows by its pieces; a name may, too, or come again with every piece."""
 
-    def __init__(self, index: Any) -> None:
-        self.index = index
+    def __init__(self) -> None:
         self._fields: Node = {}
         self._function: Node | None = None
         self._name = ""
@@ -139,30 +145,35 @@ class _Call:
     def call_id(self) -> Any:
         return self._fields.get("id")
 
-    def add(self, wire: Mapping[str, Any]) -> None:
-        merge(self._fields, {key: value for key, value in wire.items() if key not in ("index", "function")})
+    def add(self, wire: Mapping[str, Any]) -> int:
+        """How many values came to it."""
+        values = merge(self._fields, {key: value for key, value in wire.items() if key not in ("index", "function")})
         function = wire.get("function")
         if not isinstance(function, Mapping):
-            return
+            return values
         if self._function is None:
             self._function = {}
         name = function.get("name")
         if isinstance(name, str) and name != self._name:
             self._name += name
-        merge(self._function, function)
+        values += merge(self._function, function)
         if "name" in function:
             self._function["name"] = self._name
+        return values
 
     def build(self) -> dict[str, Any]:
         fields: dict[str, Any] = build(self._fields)
         return fields if self._function is None else {**fields, "function": build(self._function)}
 
 
-def _set_fields(node: Node, wire: Mapping[str, Any], but: frozenset[str]) -> None:
-    """What is said about the whole comes whole; its last word counts."""
+def _set_fields(node: Node, wire: Mapping[str, Any], but: frozenset[str]) -> int:
+    """What is said about the whole comes whole; its last word counts. Returns how many values came to the node."""
+    values = 0
     for key, value in wire.items():
         if key not in but and (value is not None or key not in node):
+            values += count_values(value) - (count_values(node[key]) if key in node else 0)
             node[key] = value
+    return values
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import orjson
 
+from kubechain_llm_gateway.wire_json import refuse_oversized
+
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _BOM = b"\xef\xbb\xbf"
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -100,8 +102,9 @@ def decode_event(data: bytes) -> Any:
     """The JSON value of an event. Half characters stay as they are: the other half may be in the next event.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or too large.
     """
+    refuse_oversized(data)
     if not _LONG_NUMBER.search(data):  # orjson turns integers over 64 bits into floats
         try:
             return orjson.loads(data)

@@ -18,6 +18,25 @@ UNPARSABLE = "_unparsable_arguments"
 """The field that carries a tool call's argument text when it is no JSON object."""
 
 
+MAX_DOCUMENT = 8 * 1024 * 1024
+"""Bytes of JSON that are parsed as a whole: an event of a stream, or a reply that is none."""
+
+MAX_CONTAINERS = 250_000
+"""Objects and lists in it: an empty list takes twenty times the memory of its two characters."""
+
+
+class ReplyTooLargeError(ValueError):
+    """Reading it could take the memory of the process; a clause about the reply that says why."""
+
+
+def refuse_oversized(raw: bytes) -> None:
+    """Raises ReplyTooLargeError."""
+    if len(raw) > MAX_DOCUMENT:
+        raise ReplyTooLargeError(f"it has {len(raw):,} bytes, and {MAX_DOCUMENT:,} is the most")
+    if raw.count(b"[") + raw.count(b"{") > MAX_CONTAINERS:
+        raise ReplyTooLargeError(f"it holds more than {MAX_CONTAINERS:,} objects and lists")
+
+
 def encode(value: Any) -> bytes:
     """The value as JSON text in UTF-8."""
     try:
@@ -34,8 +53,10 @@ def decode(raw: bytes) -> Any:
     """The value of a JSON text; half a surrogate pair, which no UTF-8 text can hold, becomes U+FFFD.
 
     Raises:
+        ReplyTooLargeError: it is a ValueError, too.
         ValueError: it is no JSON.
     """
+    refuse_oversized(raw)
     value = json.loads(raw)
     return _repair(value) if b"\\ud" in raw or b"\\uD" in raw else value
 

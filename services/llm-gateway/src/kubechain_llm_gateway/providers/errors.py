@@ -84,11 +84,15 @@ class UnusableReplyError(ProviderError):
     """The model answered, but nothing that can be passed on."""
 
 
-def over_our_limits(error: ValidationError) -> UnusableReplyError:
-    """The answer is none that a context window takes; what it holds is not repeated."""
+def over_our_limits(what: str) -> UnusableReplyError:
+    """The answer is none that a context window takes. ``what`` says why, and repeats nothing that the answer holds."""
+    return UnusableReplyError(f"the model's answer is over our limits: {what}")
+
+
+def describe_limit(error: ValidationError) -> str:
+    """The first field that a context window does not take, and why."""
     first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return UnusableReplyError(f"the model's answer is over our limits: {where}: {first['msg']}")
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def scrub(text: str, secret: str | None) -> str:

@@ -20,11 +20,12 @@ from kubechain_llm_gateway.providers.errors import (
     UnreachableProviderError,
     build_status_error,
     build_stream_error,
+    over_our_limits,
     scrub,
 )
 from kubechain_llm_gateway.providers.streamed_reply import BrokenOffError, StreamedReply
 from kubechain_llm_gateway.sse import FailureInStreamError, ReplyAccumulator
-from kubechain_llm_gateway.wire_json import decode, encode
+from kubechain_llm_gateway.wire_json import ReplyTooLargeError, decode, encode
 
 
 class SDKClient(Protocol):
@@ -111,6 +112,8 @@ class SDKCaller:
         except BrokenOffError:
             problem = f"lost the connection to {self._place()}: the reply broke off in the middle"
             raise UnreachableProviderError(problem) from None
+        except ReplyTooLargeError as error:
+            raise over_our_limits(str(error)) from None
         except (ValueError, RecursionError):
             raise self._not_json() from None
         return reply.build() if unstreamed is None else self._decode(unstreamed, headers)
@@ -157,6 +160,8 @@ class SDKCaller:
     def _decode(self, content: bytes, headers: Mapping[str, str]) -> Any:
         try:
             value = decode(content)
+        except ReplyTooLargeError as error:
+            raise over_our_limits(str(error)) from None
         except (ValueError, RecursionError) as error:
             raise self._not_json() from error
         problem = value.get("error") if isinstance(value, dict) else None

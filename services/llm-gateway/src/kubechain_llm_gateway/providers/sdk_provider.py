@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from kubechain_common.api.nesting import MAX_NESTING, is_deep
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ResponseFormat, ToolDefinition
@@ -19,12 +20,27 @@ from kubechain_llm_gateway.providers.base import (
     identify,
     timeout_of,
 )
-from kubechain_llm_gateway.providers.errors import ProviderError, over_our_limits
+from kubechain_llm_gateway.providers.errors import ProviderError, describe_limit, over_our_limits
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.streamed_call import StreamedCall
+from kubechain_llm_gateway.wire_json import encode
 
 NOT_OFFERED = frozenset({404, 405, 501})
 """Statuses of a host that does not have an endpoint."""
+
+
+MAX_PROVIDER_DATA = 512 * 1024
+"""Bytes that a provider may add to a message, the model's thinking for one."""
+
+
+def find_excess(data: Mapping[str, Any] | None) -> str:
+    """Why a Task can not keep what a provider added to its message; empty if it can."""
+    if is_deep(data):
+        return f"what the provider added to it is nested more than {MAX_NESTING} levels deep"
+    size = len(encode(data))
+    if size > MAX_PROVIDER_DATA:
+        return f"what the provider added to it has {size:,} bytes, and {MAX_PROVIDER_DATA:,} is the most"
+    return ""
 
 
 class SDKProvider(ABC):
@@ -49,9 +65,13 @@ class SDKProvider(ABC):
         body = self._adapt(self._build_body(messages, tools, parameters, response_format))
         reply = await self._completions.ask(body, self._timeout, on_delta)
         try:
-            return identify(self._parse(reply), reply)
+            completion = identify(self._parse(reply), reply)
         except ValidationError as error:
-            raise over_our_limits(error) from None
+            raise over_our_limits(describe_limit(error)) from None
+        problem = find_excess(completion.message.provider_data)
+        if problem:
+            raise over_our_limits(problem)
+        return completion
 
     async def _list_models(self, title: str, path: str, params: Mapping[str, Any]) -> Validation:
         """Checks the key, which costs nothing."""

@@ -25,9 +25,10 @@ MAX_CONNECTIONS = 1024
 """Of all providers together; one LLM has up to 256 calls in flight on a replica."""
 
 MAX_REPLY = 64 * 1024 * 1024
-"""Bytes; a reply without an end must not take the memory of the process."""
+"""Bytes, decompressed; a reply without an end must not take the memory of the process."""
 
-_SET_BY_AIOHTTP = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_SET_BY_AIOHTTP = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+_UNDONE_BY_AIOHTTP = b"content-encoding"
 
 
 class HTTPPool:
@@ -39,7 +40,6 @@ class HTTPPool:
             connector=aiohttp.TCPConnector(limit=max_connections, ssl=context, keepalive_timeout=60.0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),  # the caller bounds the whole
-            auto_decompress=False,
         )
         self._proxies = getproxies()
         self._max_reply = max_reply
@@ -72,10 +72,11 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
                 data=await request.aread() or None,
                 proxy=self._proxy_for(request.url),
                 allow_redirects=False,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+                skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
             )
         body = _Body(answer, request, self._max_reply)
-        return httpx2.Response(answer.status, headers=answer.raw_headers, stream=body, request=request)
+        told = [(name, value) for name, value in answer.raw_headers if name.lower() != _UNDONE_BY_AIOHTTP]
+        return httpx2.Response(answer.status, headers=told, stream=body, request=request)
 
     def _proxy_for(self, url: httpx2.URL) -> str | None:
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
