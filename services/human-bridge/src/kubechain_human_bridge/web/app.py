@@ -11,15 +11,15 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from kubechain_common.telemetry.logging import get_logger
-
-_MAX_BODY = 1 << 20
+from kubechain_human_bridge.web.bodies import LIMITS, MAX_BODY, BodyLimits
 
 _log = get_logger(__name__)
 
 
 def build_app(*routes: Sequence[web.AbstractRouteDef]) -> web.Application:
     """An application with all these routes."""
-    app = web.Application(client_max_size=_MAX_BODY)
+    app = web.Application(client_max_size=MAX_BODY)
+    app[LIMITS] = BodyLimits()
     for group in routes:
         app.router.add_routes(group)
     return app

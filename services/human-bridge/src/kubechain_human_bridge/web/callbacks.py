@@ -26,6 +26,7 @@ from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError, SigningKeyError, read_key, verify
 from kubechain_human_bridge.edited_arguments import read_edited
+from kubechain_human_bridge.web.bodies import receive
 from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, log_trouble, status_of
 
 _ROAD = "webhook"
@@ -93,7 +94,7 @@ class WebhookCallbacks:
             return _reply(trouble.status, trouble.sentence, {"Retry-After": "5"} if trouble.passes else None)
 
     async def _take(self, request: web.Request, found: FoundChannel, secret: str) -> web.Response:
-        body = await request.read()
+        body = await receive(request)
         try:
             verify(read_key(secret), request.headers, body, time.time())
         except (SignatureError, SigningKeyError) as error:

@@ -32,6 +32,7 @@ from kubechain_human_bridge.channels.standard_webhooks import (
     read_key,
     verify,
 )
+from kubechain_human_bridge.web.bodies import receive
 
 log = get_logger(__name__)
 
@@ -67,7 +68,7 @@ class HumanLayerHook:
         channel = self._access.find_named(request.match_info["namespace"], request.match_info["channel"])
         if channel is None or channel.spec.human_layer is None:
             return web.Response(status=404, text="There is no such webhook.\n")
-        body = await request.read()
+        body = await receive(request)
         with bound(namespace=channel.namespace, channel=channel.name):
             try:
                 await self._verify(channel, request.headers, body)

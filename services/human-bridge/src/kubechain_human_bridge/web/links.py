@@ -24,6 +24,7 @@ from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.edited_arguments import read_edited
 from kubechain_human_bridge.signed_links import ExpiredLinkError, Grant, LinkError, SignedLinks
 from kubechain_human_bridge.web.answer_page import HEADERS, build_message_page, build_request_page
+from kubechain_human_bridge.web.bodies import receive
 from kubechain_human_bridge.web.request_view import RequestView, read_request
 from kubechain_human_bridge.web.roads import AuditedAnswers, log_trouble, status_of
 
@@ -80,7 +81,7 @@ class LinkPages:
     async def _answer(self, request: web.Request, grant: Grant) -> web.Response:
         view = await read_request(self._kube, grant.call)
         try:
-            answer = read_answer(await request.read(), grant, view.call.spec.arguments if view else "")
+            answer = read_answer(await receive(request), grant, view.call.spec.arguments if view else "")
         except FormError as error:
             return await self._show_request(view, grant, 422, str(error))
         verdict = await self._answers.give(grant.call, answer, _ROAD)

@@ -38,6 +38,7 @@ from kubechain_human_bridge.channels.slack_blocks import (
     build_form_error,
 )
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError
+from kubechain_human_bridge.web.bodies import receive
 from kubechain_human_bridge.web.callbacks import belongs
 from kubechain_human_bridge.web.request_view import read_request
 from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, log_trouble
@@ -94,7 +95,7 @@ class SlackInteractions:
         if found is None or found.channel.spec.slack is None or not found.secrets.get("signingSecretFrom"):
             self._audit.refused_unknown(Refusal(_ROAD, "no_channel", "there is no such Slack channel"))
             return web.json_response({"message": "there is no Slack channel of this name that is ready"}, status=404)
-        body = await request.read()
+        body = await receive(request)
         try:
             verify_slack(found.secrets["signingSecretFrom"], request.headers, body, time.time())
         except SignatureError as error:

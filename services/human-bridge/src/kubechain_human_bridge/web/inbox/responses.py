@@ -9,6 +9,8 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from kubechain_human_bridge.web.bodies import receive
+
 M = TypeVar("M", bound=BaseModel)
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -50,9 +52,11 @@ def refusal_response(refusal: Refusal) -> web.Response:
 async def read_body(request: web.Request, model: type[M]) -> M:
     """The body as the model. Raises Refusal."""
     try:
-        return model.model_validate_json(await request.read())
+        return model.model_validate_json(await receive(request))
     except web.HTTPRequestEntityTooLarge:
         raise Refusal(413, "This is more than one answer can hold.") from None
+    except web.HTTPRequestTimeout as error:
+        raise Refusal(408, str(error.text)) from None
     except ValidationError as error:  # without what was sent: it may be a token
         problems = error.errors(include_url=False, include_input=False, include_context=False)
         first = problems[0]
