@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 from tests.chaos.load import IN_FLIGHT
-from tests.chaos.round import STILL_SECONDS, Outcome
+from tests.chaos.round import ROOT, STILL_SECONDS, Outcome
 from tests.chaos.scenario import BY_NAME, SCENARIOS
 from tests.chaos.verdict import PASSING_SECONDS
 
@@ -103,6 +105,9 @@ def to_round(outcome: Outcome) -> Round:
     return {
         "scenario": outcome.scenario,
         "seed": outcome.seed,
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _read_commit(),
+        "machine": _describe_machine(),
         "seconds": round(outcome.seconds, 1),
         "pause": round(outcome.recovery, 1),
         "deaths": dict(sorted(outcome.journal.deaths.items())),
@@ -143,15 +148,35 @@ def render(rounds: list[Round]) -> str:
     deaths, outages = _tally(rounds, "deaths"), _tally(rounds, "outages")
     parts += ["", *_table(["killed", "times"], [[n, str(c)] for n, c in sorted(deaths.items())])]
     parts += ["", *_table(["otherwise disturbed", "times"], [[n, str(c)] for n, c in sorted(outages.items())])]
-    memory = psutil.virtual_memory().total / 2**30
-    parts += ["", "## How", "", _MEASURED, f"Machine: {os.cpu_count()} cores, {memory:.0f} GB, everything on it."]
+    parts += ["", "## How", "", _MEASURED, f"Machine: {_values(rounds, 'machine')}, everything on it."]
     seeds = sorted({r["seed"].split(".")[0] for r in rounds})
     minutes = sum(r["seconds"] for r in rounds) / 60
-    parts += [f"Seed {', '.join(seeds)}; {minutes:.0f} minutes. Every round is in `reliability.json`.", ""]
+    parts += [f"Seed {', '.join(seeds)}; {minutes:.0f} minutes. Every round is in `reliability.json`."]
+    parts += [f"Date: {_values(rounds, 'date')}; commit: {_values(rounds, 'commit')}.", ""]
     anomalies = [(r["seed"], a) for r in rounds for a in r["anomalies"]]
     if anomalies:
         parts += ["## Anomalies", "", *(f"- {seed}: {text}" for seed, text in anomalies), ""]
     return "\n".join(parts)
+
+
+def _values(rounds: list[Round], what: str) -> str:
+    return ", ".join(dict.fromkeys(r[what] for r in rounds))
+
+
+def _describe_machine() -> str:
+    return f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB"
+
+
+def _read_commit() -> str:
+    """Of the checkout; ``+`` says that it has been changed since."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or "unknown"
 
 
 def _add_up(rounds: list[Round]) -> dict[str, Any]:
