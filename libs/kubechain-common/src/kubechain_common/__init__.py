@@ -1,7 +1,8 @@
 """What every KubeChain service shares.
 
-Layers, from the bottom: ``api`` (the resources) <- ``messages`` (what travels) <- ``kube``, ``messaging``,
-``telemetry`` (one SDK each) <- ``runtime`` (what turns them into a service). ``crdgen`` writes the CRDs from ``api``.
+Layers, from the bottom: ``api`` (the resources) <- ``crdgen`` (the CRDs, from ``api``) <- ``policies`` (who may do
+what) <- ``messages`` (what travels) <- ``telemetry`` <- ``kube``, ``messaging`` (one SDK each) <- ``runtime`` (what
+turns them into a service) <- ``testing`` (what tests share). ``.importlinter`` holds them to it.
 """
 
 import os

@@ -75,7 +75,7 @@ class _NotStoredError(Exception):
 
 
 class TaskReconciler:
-    """The shell around the pure core; one instance per leader."""
+    """The shell around the pure core; one instance per term of leadership."""
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ log = get_logger(__name__)
 
 
 class ToolCallReconciler:
-    """The shell around the pure core; one instance per process, at work while it leads."""
+    """The shell around the pure core; one instance per term of leadership."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The HTTP server around a script.
 
-Each protocol is a module of pure functions with the same names (`Protocol`), so one handler serves both. The two
+Each protocol is a module of pure functions with the same names (``Wire``), so one handler serves both. The two
 share the path of the model list; as with the providers themselves, it is the request's headers that tell who asks.
 """
 

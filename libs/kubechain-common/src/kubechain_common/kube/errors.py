@@ -11,6 +11,7 @@ KubeError
  +-- UnauthorizedError      401: the credentials are not (or no longer) good
  +-- ForbiddenError         403: RBAC
  +-- UnavailableError       network, 429, 5xx, or a kind that is not served (yet)
+ +-- ContentLostError       a text that a conversation points at is gone (window_reader)
 
 ``retryable`` tells whether the same request may succeed later without anybody changing anything; ``retry_after`` is
 in seconds.

@@ -65,7 +65,9 @@ ANSWER_CHECKS = StreamSpec("KUBECHAIN_ANSWER_CHECKS", ("kubechain.answer.check.>
 STREAMS = (LLM_REQUESTS, LLM_RESULTS, TOOL_REQUESTS, TOOL_RESULTS, HUMAN_REQUESTS, HUMAN_RESULTS, ANSWER_CHECKS)
 
 STARTED_CALLS_BUCKET = "KUBECHAIN_STARTED_CALLS"
-"""Key-value bucket: a tool call's uid is put here before the tool runs."""
+"""Key-value bucket: ``<namespace>/<call>`` is put here before the call's tool runs or its sub-agent's Task is made, and
+``ask/<namespace>/<call>`` before a person is asked about it.
+"""
 
 SHARED_BUCKET = "KUBECHAIN_SHARED"
 """Key-value bucket of what replicas know together: of an LLM, ``health.<llm-uid>`` and ``rate.<llm-uid>``, and of an
