@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from web_testbed import HOOK_SECRET, LINK_KEY, World
 
 from kubechain_common.messages import ObjectRef
+from kubechain_common.runtime.clock import now
 from kubechain_common.testing.arbitrary import JSON, fuzz
 from kubechain_human_bridge.channels.call_token import CallToken, write_call_token
 from kubechain_human_bridge.channels.standard_webhooks import read_key, sign
@@ -236,7 +237,7 @@ async def test_an_answer_without_a_word_is_not_said_to_have_changed_nothing(worl
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_read_or_refused(body: bytes) -> None:
     with pytest.raises(CallbackError):
-        parse_callback(body).build_answer("hook")
+        parse_callback(body).build_answer("hook", now())
 
 
 def _check_refused(world: World, call: ObjectRef, why: str) -> None:

@@ -308,10 +308,10 @@ def test_a_token_with_one_character_changed_is_refused(data: st.DataObject) -> N
 def test_any_bytes_for_a_form_are_read_or_refused(body: bytes) -> None:
     assert isinstance(parse_form(body), dict)
     try:
-        answer = read_answer(body, GRANT, "{}")
+        answer = read_answer(body, GRANT, "{}", MOMENT)
     except FormError:
         return
-    assert answer.by == GRANT.by
+    assert (answer.by, answer.at) == (GRANT.by, MOMENT)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ its call answered, so none is remembered.
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
@@ -50,16 +51,14 @@ class Callback(KubeModel):
     response: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
     by: Annotated[str, Field(max_length=_MAX_BY)] = ""
 
-    def build_answer(self, channel: str) -> Decision | HumanResponse:
-        """The answer, in the name of ``webhook:<by>``. Raises CallbackError."""
+    def build_answer(self, channel: str, at: datetime) -> Decision | HumanResponse:
+        """The answer, given ``at`` in the name of ``webhook:<by>``. Raises CallbackError."""
         by = f"webhook:{one_line(self.by, _MAX_BY) or channel}"[:253]
         if self.approved is not None and self.response is None:
             arguments = self._read_arguments() if self.approved else None
-            return Decision(
-                approved=self.approved, comment=self.comment, arguments=arguments, by=by, via=_ROAD, at=now()
-            )
+            return Decision(approved=self.approved, comment=self.comment, arguments=arguments, by=by, via=_ROAD, at=at)
         if self.response is not None and self.approved is None:
-            return HumanResponse(message=self.response, by=by, via=_ROAD, at=now())
+            return HumanResponse(message=self.response, by=by, via=_ROAD, at=at)
         raise CallbackError("the body needs either approved (true or false) or response (a text)")
 
     def _read_arguments(self) -> str | None:
@@ -101,7 +100,7 @@ class WebhookCallbacks:
             return self._refuse(found.channel, 401, "signature", str(error))
         try:
             callback = parse_callback(body)
-            answer = callback.build_answer(found.channel.name)
+            answer = callback.build_answer(found.channel.name, now())
         except CallbackError as error:
             return _reply(422, str(error))
         try:

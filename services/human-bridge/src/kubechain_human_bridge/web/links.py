@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -81,7 +82,8 @@ class LinkPages:
     async def _answer(self, request: web.Request, grant: Grant) -> web.Response:
         view = await read_request(self._kube, grant.call)
         try:
-            answer = read_answer(await receive(request), grant, view.call.spec.arguments if view else "")
+            body = await receive(request)
+            answer = read_answer(body, grant, view.call.spec.arguments if view else "", now())
         except FormError as error:
             return await self._show_request(view, grant, 422, str(error))
         verdict = await self._answers.give(grant.call, answer, _ROAD)
@@ -101,11 +103,11 @@ class LinkPages:
         return _page(status, build_request_page(view, grant.by, problem))
 
 
-def read_answer(body: bytes, grant: Grant, arguments: str) -> Decision | HumanResponse:
-    """The answer in a form's body; ``arguments`` are those of the call. Pure. Raises FormError."""
+def read_answer(body: bytes, grant: Grant, arguments: str, at: datetime) -> Decision | HumanResponse:
+    """The answer in a form's body, given ``at``; ``arguments`` are those of the call. Pure. Raises FormError."""
     fields = parse_form(body)
     action = fields.get("action", "")
-    signature = {"by": grant.by, "via": _ROAD, "at": now()}
+    signature = {"by": grant.by, "via": _ROAD, "at": at}
     try:
         match grant.kind, action:
             case "Approval", "approve":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -134,7 +135,7 @@ class SlackInteractions:
     async def _handle_form(self, form: Form, found: FoundChannel) -> web.Response:
         try:
             token = self._admit(form, found)
-            verdict = await self._answers.give(token.call, build_answer(form), _ROAD)
+            verdict = await self._answers.give(token.call, build_answer(form, now()), _ROAD)
             await self._show(found, form.place, token.call, verdict)
         except InteractionRefusedError as error:
             return web.json_response(build_form_error(str(error)))
@@ -183,7 +184,8 @@ class SlackInteractions:
                 view = await read_request(self._kube, call)
                 if view is None:
                     return
-                content = build_decided(Subject(view.headline, view.facts, view.content), build_sentence(verdict))
+                subject = Subject(view.headline, view.facts, view.content)
+                content = build_decided(subject, build_sentence(verdict, now()))
                 message = {"channel": place.conversation, "ts": place.ts, **content}
                 await self._api(found).call("chat.update", message)
         except (ChannelError, KubeError, TimeoutError) as error:
@@ -213,9 +215,9 @@ def may_answer(channel: ContactChannel, user: str) -> bool:
     return not allowed or user in allowed
 
 
-def build_answer(form: Form) -> Decision | HumanResponse:
-    """The answer in a form. Pure. Raises InteractionRefusedError."""
-    signature: dict[str, Any] = {"by": form.who.by, "via": _ROAD, "at": now()}
+def build_answer(form: Form, at: datetime) -> Decision | HumanResponse:
+    """The answer in a form, given ``at``. Pure. Raises InteractionRefusedError."""
+    signature: dict[str, Any] = {"by": form.who.by, "via": _ROAD, "at": at}
     if form.callback_id == FORM_REJECT:
         return Decision(approved=False, comment=form.text or None, **signature)
     if form.callback_id == FORM_ANSWER and form.text:
@@ -223,8 +225,8 @@ def build_answer(form: Form) -> Decision | HumanResponse:
     raise InteractionRefusedError("Write an answer first.")
 
 
-def build_sentence(verdict: Verdict) -> str:
-    """What the message says instead of its buttons. Pure."""
+def build_sentence(verdict: Verdict, at: datetime) -> str:
+    """What the message says from ``at`` on instead of its buttons. Pure."""
     if verdict.accepted:
-        return f"{verdict.sentence} at {now():%Y-%m-%d %H:%M:%S} UTC."
+        return f"{verdict.sentence} at {at:%Y-%m-%d %H:%M:%S} UTC."
     return verdict.sentence.removesuffix(" Your answer was not needed any more.")
