@@ -40,10 +40,6 @@ class Gate:
         self.under_way = 0
 
     @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    @property
     def changed(self) -> asyncio.Event:
         """Set when what stands in the way may have changed."""
         return self._changed

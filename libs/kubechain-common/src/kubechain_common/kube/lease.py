@@ -64,11 +64,6 @@ class LeaderElector:
         self._log = log.bind(lease=name, identity=identity)
         LEADER.labels(name)  # there from the start, so that nobody leading is told from nobody being there
 
-    @property
-    def is_leader(self) -> bool:
-        """True from the moment the lease is ours until it is lost or released."""
-        return self._leading
-
     def is_certain(self) -> bool:
         """True while nobody else can have the lease, also for a process that was frozen a moment ago."""
         return self._leading and self._now() < self._renewed_at + self._renew_deadline

@@ -54,11 +54,6 @@ class Workqueue(Generic[K]):
         """Keys that wait for a worker now; delayed ones are not counted."""
         return len(self._ready)
 
-    @property
-    def idle(self) -> bool:
-        """True when nothing waits for a worker and no worker is busy."""
-        return not self._waiting and not self._processing
-
     # --- putting in ---
 
     def add(self, key: K) -> None:
@@ -90,10 +85,6 @@ class Workqueue(Generic[K]):
     def forget(self, key: K) -> None:
         """Ends the key's back-off."""
         self._failures.pop(key, None)
-
-    def num_requeues(self, key: K) -> int:
-        """How often the key was added rate limited since it was last forgotten."""
-        return self._failures.get(key, 0)
 
     # --- taking out ---
 

@@ -2,7 +2,7 @@
 
 from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.health import Health
-from kubechain_common.runtime.service import ServiceContext, run_informers, run_service
+from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_common.runtime.settings import ServiceSettings
 
-__all__ = ["Health", "ServiceContext", "ServiceSettings", "now", "run_informers", "run_service"]
+__all__ = ["Health", "ServiceContext", "ServiceSettings", "now", "run_service"]

@@ -32,7 +32,6 @@ from kubechain_common.telemetry.tracing import configure_tracing, shutdown_traci
 if TYPE_CHECKING:
     from kubechain_common.kube.client import KubeClient
     from kubechain_common.kube.event_recorder import EventRecorder
-    from kubechain_common.kube.informer import Informer
 
 _FLUSH_SECONDS = 2.0
 _KUBE_CHECK_EVERY = 5.0
@@ -76,14 +75,6 @@ def run_service(
     finally:
         shutdown_tracing()
     sys.exit(code)
-
-
-async def run_informers(group: asyncio.TaskGroup, *informers: Informer[Any]) -> None:
-    """Start the informers in the group and return once each has its first list."""
-    for informer in informers:
-        group.create_task(informer.run())
-    for informer in informers:
-        await informer.wait_synced()
 
 
 class _Service:

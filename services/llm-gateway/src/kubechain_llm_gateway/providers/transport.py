@@ -34,10 +34,10 @@ _UNDONE_BY_AIOHTTP = b"content-encoding"
 class HTTPPool:
     """The aiohttp session of the process; build it on a running event loop, close it when the last call has ended."""
 
-    def __init__(self, *, max_connections: int = MAX_CONNECTIONS, max_reply: int = MAX_REPLY) -> None:
+    def __init__(self, *, max_reply: int = MAX_REPLY) -> None:
         context: ssl.SSLContext = httpx2.create_ssl_context()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=max_connections, ssl=context, keepalive_timeout=60.0),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=context, keepalive_timeout=60.0),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),  # the caller bounds the whole
         )

@@ -8,7 +8,7 @@ meanwhile is in the written sum; only who was used *and* deleted in these second
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, TypeVar
 
 from kubechain_common.api.v1alpha1.task import Task
@@ -26,10 +26,10 @@ class Tally(Generic[K]):
         self._live: dict[K, Spent] = {}
         self._carried: dict[K, Spent] = {}
 
-    def note(self, old: Task | None, new: Task | None) -> Iterable[K]:
-        """Takes a change of a Task; the keys whose sums may be others now."""
+    def note(self, old: Task | None, new: Task | None) -> None:
+        """Takes a change of a Task."""
         if old is not None and new is not None and _used_the_same(old, new):
-            return ()
+            return
         before = self._parts(old) if old is not None else {}
         after = self._parts(new) if new is not None else {}
         for key, spent in before.items():
@@ -38,7 +38,6 @@ class Tally(Generic[K]):
                 self._carried[key] += spent
         for key, spent in after.items():
             self._set_live(key, self.live(key) + spent)
-        return {*before, *after}
 
     def live(self, key: K) -> Spent:
         """What the Tasks that exist have used."""
