@@ -189,11 +189,14 @@ async def test_publish_until_stored_outlasts_an_outage(
     monkeypatch.setattr(bus.connection, "ready", lambda: ready(0.05))
     monkeypatch.setattr(bus, "publish", counted)
     async with asyncio.TaskGroup() as group:
-        publishing = group.create_task(bus.publish_until_stored(SUBJECT, build_result(), msg_id="u"))
+        publishing = group.create_task(bus.publish_until_stored(SUBJECT, build_result(), trace=None))
         await eventually(lambda: attempts >= 3)
         await server.start()
     assert publishing.result() is PublishOutcome.STORED
     assert await bus.has_message(STREAM, SUBJECT)
+    await bus.purge(STREAM, SUBJECT)
+    replacing = bus.publish_until_stored(SUBJECT, build_result(), trace=None)
+    assert await replacing is PublishOutcome.STORED, "the one that was lost does not stand in its way"
 
 
 async def test_connecting_waits_for_a_server_that_comes_late(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ async def test_a_result_outlives_any_one_server(brokers: Brokers, eventually: Ev
 
         await eventually(is_there, within=30.0)
         next_one = tool_result_subject("default", "uid-2")
-        assert await other.publish_until_stored(next_one, build_result(), msg_id="2") is PublishOutcome.STORED
+        assert await other.publish_until_stored(next_one, build_result(), trace=None) is PublishOutcome.STORED
 
 
 async def test_streams_of_one_server_become_those_of_three(brokers: Brokers) -> None:

@@ -100,31 +100,14 @@ class World:
             raise self.api_server_error
         return self.wanted
 
-    async def publish(
-        self,
-        subject: str,
-        message: Envelope,
-        *,
-        msg_id: str | None,
-        trace: SpanContext | None = None,
-        once: bool = True,
-    ) -> None:
+    async def publish(self, subject: str, message: Envelope, *, msg_id: None, trace: SpanContext | None) -> None:
         if self.notices_fail:
             raise BusUnavailableError("down")
-        await self.publish_until_stored(subject, message, msg_id=msg_id, trace=trace, once=once)
-
-    async def publish_until_stored(
-        self,
-        subject: str,
-        message: Envelope,
-        *,
-        msg_id: str | None,
-        trace: SpanContext | None = None,
-        once: bool = True,
-    ) -> None:
-        assert isinstance(message, LLMResult)
         assert msg_id is None
-        assert once
+        await self.publish_until_stored(subject, message, trace=trace)
+
+    async def publish_until_stored(self, subject: str, message: Envelope, *, trace: SpanContext | None) -> None:
+        assert isinstance(message, LLMResult)
         self.published.append((subject, message))
 
     @property

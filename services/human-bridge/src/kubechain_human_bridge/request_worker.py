@@ -64,25 +64,9 @@ _Delivery = Delivery[HumanRequest]
 class RequestBus(Protocol):
     """The part of the Bus that this needs."""
 
-    async def publish(
-        self,
-        subject: str,
-        message: Envelope,
-        *,
-        msg_id: str | None,
-        trace: SpanContext | None = None,
-        once: bool = True,
-    ) -> object: ...
+    async def publish(self, subject: str, message: Envelope, *, msg_id: None, trace: SpanContext | None) -> object: ...
 
-    async def publish_until_stored(
-        self,
-        subject: str,
-        message: Envelope,
-        *,
-        msg_id: str | None,
-        trace: SpanContext | None = None,
-        once: bool = True,
-    ) -> object: ...
+    async def publish_until_stored(self, subject: str, message: Envelope, *, trace: SpanContext | None) -> object: ...
 
     async def has_message(self, stream: str, subject: str) -> bool: ...
 
@@ -227,12 +211,12 @@ class RequestWorker:
             asked_at=now(),
         )
         subject = answer_check_subject(request.channel.uid, request.call.namespace, request.call.uid)
-        await self._bus.publish_until_stored(subject, check, msg_id=None, trace=delivery.trace)
+        await self._bus.publish_until_stored(subject, check, trace=delivery.trace)
 
     async def _report(self, delivery: _Delivery, report: HumanResult | None) -> None:
         if report is not None:
             subject = human_result_subject(report.call.namespace, report.call.uid)
-            await self._bus.publish_until_stored(subject, report, msg_id=None, trace=delivery.trace)
+            await self._bus.publish_until_stored(subject, report, trace=delivery.trace)
         self._told.pop(delivery.message.call.uid, None)
 
     async def _handle_trouble(self, delivery: _Delivery, error: ChannelError, changed: asyncio.Event) -> None:

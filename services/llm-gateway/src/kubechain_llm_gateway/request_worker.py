@@ -73,25 +73,9 @@ _Delivery = Delivery[LLMRequest]
 class ResultBus(Protocol):
     """The part of the Bus that results need."""
 
-    async def publish(
-        self,
-        subject: str,
-        message: Envelope,
-        *,
-        msg_id: str | None,
-        trace: SpanContext | None = None,
-        once: bool = True,
-    ) -> object: ...
+    async def publish(self, subject: str, message: Envelope, *, msg_id: None, trace: SpanContext | None) -> object: ...
 
-    async def publish_until_stored(
-        self,
-        subject: str,
-        message: Envelope,
-        *,
-        msg_id: str | None,
-        trace: SpanContext | None = None,
-        once: bool = True,
-    ) -> object: ...
+    async def publish_until_stored(self, subject: str, message: Envelope, *, trace: SpanContext | None) -> object: ...
 
 
 class Wanted(Protocol):
@@ -348,7 +332,7 @@ class RequestWorker:
 
     async def _publish_result(self, delivery: _Delivery, result: LLMResult) -> None:
         subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)
-        await self._bus.publish_until_stored(subject, result, msg_id=None, trace=delivery.trace)
+        await self._bus.publish_until_stored(subject, result, trace=delivery.trace)
         self._answered[_identity(delivery)] = None
         if len(self._answered) > _REMEMBERED:
             self._answered.popitem(last=False)

@@ -89,8 +89,7 @@ class CallHandler:
         ):
             result = await self._ledger.run_once(request.call.uid, lambda: self._run(delivery, session, current))
             self._account(result, current, time.monotonic() - began)
-            # No message id: a second result, needed after the first got lost, would pass for a duplicate of it.
-            await self._bus.publish_until_stored(subject, result, msg_id=None, trace=current.context)
+            await self._bus.publish_until_stored(subject, result, trace=current.context)
 
     async def handle_poison(self, poison: Poison) -> None:
         """Answers for a request that can not be read, so that its call fails instead of waiting for ever.
@@ -102,9 +101,7 @@ class CallHandler:
         call = ObjectRef(namespace=namespace, name="", uid=uid)
         result = ToolResult(call=call, outcome="Failed", reason=REASON_BAD_REQUEST, error=sentence, completed_at=now())
         TOOL_CALLS.labels(result.outcome, result.reason).inc()
-        await self._bus.publish_until_stored(
-            tool_result_subject(namespace, uid), result, msg_id=None, trace=poison.trace
-        )
+        await self._bus.publish_until_stored(tool_result_subject(namespace, uid), result, trace=poison.trace)
 
     async def _run(self, delivery: Delivery[ToolRequest], session: HostedSession | None, current: Span) -> ToolResult:
         request = delivery.message

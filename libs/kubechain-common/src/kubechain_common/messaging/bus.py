@@ -117,23 +117,18 @@ class Bus:
         return outcome
 
     async def publish_until_stored(
-        self,
-        subject: str,
-        message: Envelope,
-        *,
-        msg_id: str | None,
-        trace: SpanContext | None = None,
-        once: bool = True,
+        self, subject: str, message: Envelope, *, trace: SpanContext | None
     ) -> PublishOutcome:
         """``publish``, repeated with back-off for as long as NATS is unavailable: for results that must not be
         thrown away.
 
+        Without a message id: a second result, needed after the first got lost, would pass for a duplicate of it.
         Raises MessagingError that is not retryable.
         """
         back_off = 0.1
         while True:
             try:
-                return await self.publish(subject, message, msg_id=msg_id, trace=trace, once=once)
+                return await self.publish(subject, message, msg_id=None, trace=trace)
             except errors.MessagingError as error:
                 if not error.retryable:
                     raise
