@@ -1,4 +1,7 @@
-"""Wall-clock time, in one place so that tests can replace it."""
+"""Wall-clock time, in one place so that tests can replace it.
+
+What may not import ``runtime`` (``kube``, ``messaging``, providers and channels) asks the system itself.
+"""
 
 from __future__ import annotations
 

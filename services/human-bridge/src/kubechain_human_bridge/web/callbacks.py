@@ -7,7 +7,6 @@ its call answered, so none is remembered.
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -21,7 +20,7 @@ from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT
 from kubechain_common.api.v1alpha1.meta import KubeModel
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
 from kubechain_common.kube.errors import KubeError
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch, now
 from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
@@ -95,7 +94,7 @@ class WebhookCallbacks:
     async def _take(self, request: web.Request, found: FoundChannel, secret: str) -> web.Response:
         body = await receive(request)
         try:
-            verify(read_key(secret), request.headers, body, time.time())
+            verify(read_key(secret), request.headers, body, epoch())
         except (SignatureError, SigningKeyError) as error:
             return self._refuse(found.channel, 401, "signature", str(error))
         try:

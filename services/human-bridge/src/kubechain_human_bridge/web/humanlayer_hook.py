@@ -7,7 +7,6 @@ headers under the names of Svix.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from aiohttp import web
 from kubechain_common.api.v1alpha1 import ContactChannel, TaskRunToolCall
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.messages import ObjectRef
+from kubechain_common.runtime.clock import epoch
 from kubechain_common.telemetry.logging import bound, get_logger
 from kubechain_human_bridge.answer_lookup import AnswerLookup
 from kubechain_human_bridge.call_channel import ChannelFinder, ObjectReader, kind_of
@@ -90,7 +90,7 @@ class HumanLayerHook:
             key = read_key(secret)
         except SigningKeyError as error:
             raise SignatureError(f"the secret of humanLayer.webhookSecretFrom can not be used: {error}") from None
-        verify(key, read_signature_headers(headers), body, time.time())
+        verify(key, read_signature_headers(headers), body, epoch())
 
     async def _look(self, channel: ContactChannel, call_id: str | None) -> web.Response:
         call = self._waiting.find_external(channel.namespace, call_id) if call_id else None

@@ -8,7 +8,6 @@ and what then changes in the conversation is tried once, within what is left.
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +19,7 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanRespons
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.messages import ObjectRef
-from kubechain_common.runtime.clock import now
+from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.answers import Outcome, Verdict
 from kubechain_human_bridge.audit import Audit, Refusal
@@ -98,7 +97,7 @@ class SlackInteractions:
             return web.json_response({"message": "there is no Slack channel of this name that is ready"}, status=404)
         body = await receive(request)
         try:
-            verify_slack(found.secrets["signingSecretFrom"], request.headers, body, time.time())
+            verify_slack(found.secrets["signingSecretFrom"], request.headers, body, epoch())
         except SignatureError as error:
             self._audit.refused_channel(found.channel, Refusal(_ROAD, "signature", str(error)))
             return web.json_response({"message": str(error)}, status=401)

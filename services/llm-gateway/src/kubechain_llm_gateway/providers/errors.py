@@ -101,11 +101,11 @@ def scrub(text: str, secret: str | None) -> str:
 
 
 def build_status_error(
-    status: int, body: object, headers: Mapping[str, str], *, secret: str | None = None, now: datetime | None = None
+    status: int, body: object, headers: Mapping[str, str], *, secret: str | None = None
 ) -> ProviderError:
     """The error for an HTTP answer with a status of 400 or more."""
     message = shorten(mend(scrub(_message_of(status, body), secret)), _MAX_MESSAGE)
-    retry_after = parse_retry_after(headers, now or datetime.now(UTC))
+    retry_after = parse_retry_after(headers, datetime.now(UTC))
     kind: type[ProviderError]
     if status in (401, 403) or _is_key_invalid(body):
         kind = KeyRefusedError

@@ -5,8 +5,6 @@ Each answer is checked for that user at that moment. A refusal changes nothing a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
 
 from aiohttp import web
@@ -19,6 +17,7 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanRespons
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import ObjectRef
+from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.answers import Answers, Verdict
 from kubechain_human_bridge.audit import Refusal as RefusedAnswer
 from kubechain_human_bridge.edited_arguments import read_edited
@@ -84,7 +83,6 @@ class InboxAPI:
         board: Board,
         answers: Answers,
         audit: AuditLog,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
         self._sign_in = sign_in
@@ -92,7 +90,6 @@ class InboxAPI:
         self._board = board
         self._answers = answers
         self._audit = audit
-        self._now = now
         self._surroundings = Surroundings(kube)
         self._conversations = Conversations(kube)
         self._history = History(kube)
@@ -149,7 +146,7 @@ class InboxAPI:
             arguments=arguments if given.approved else None,
             by=session.user.name[:_MAX_NAME],
             via="page",
-            at=self._now(),
+            at=now(),
         )
         return _tell(await self._answers.decide(ref, decision))
 
@@ -157,9 +154,7 @@ class InboxAPI:
         session = await self._authorise(request)
         given = await read_body(request, _Response)
         ref = await self._name_call(request, given.uid)
-        response = _build(
-            HumanResponse, message=given.message, by=session.user.name[:_MAX_NAME], via="page", at=self._now()
-        )
+        response = _build(HumanResponse, message=given.message, by=session.user.name[:_MAX_NAME], via="page", at=now())
         return _tell(await self._answers.respond(ref, response))
 
     async def _authorise(self, request: web.Request) -> Session:

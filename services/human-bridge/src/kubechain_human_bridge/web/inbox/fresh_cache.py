@@ -14,19 +14,18 @@ V = TypeVar("V")
 class FreshCache(Generic[K, V]):
     """``look_up`` asks again what is older than ``seconds``; the least recently asked goes first."""
 
-    def __init__(self, seconds: float, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float, capacity: int) -> None:
         self._seconds = seconds
         self._capacity = capacity
-        self._clock = clock
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
     async def look_up(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         """The value, which ``ask`` gives when there is none. What it raises is not kept."""
         found = self._entries.get(key)
-        if found is not None and self._clock() < found[0]:
+        if found is not None and time.monotonic() < found[0]:
             return found[1]
         value = await ask()
-        self._entries[key] = (self._clock() + self._seconds, value)
+        self._entries[key] = (time.monotonic() + self._seconds, value)
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)

@@ -7,13 +7,12 @@ cookie also has to carry a header that no form, and no script of another origin,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated
 
 from aiohttp import web
 from pydantic import BaseModel, Field
 
+from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.web.inbox.entries import format_moment
 from kubechain_human_bridge.web.inbox.responses import Refusal, json_response, read_body
 from kubechain_human_bridge.web.inbox.sessions import NoKeyError, Session, Sessions, SessionTooLargeError, build_session
@@ -32,28 +31,21 @@ class _SignIn(BaseModel):
     token: Annotated[str, Field(max_length=16_384)]
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class SignIn:
     """``identify`` is for everybody's requests, the handlers for ``/api/v1/session``."""
 
-    def __init__(
-        self, reviews: TokenReviews, sessions: Sessions, public_url: str, now: Callable[[], datetime] = _now
-    ) -> None:
+    def __init__(self, reviews: TokenReviews, sessions: Sessions, public_url: str) -> None:
         self._reviews = reviews
         self._sessions = sessions
         self._secure = public_url.startswith("https://")
         self._cookie = "__Host-kubechain-session" if self._secure else "kubechain-session"
-        self._now = now
 
     async def identify(self, request: web.Request) -> Session:
         """Who sends this. Raises Refusal, KubeError."""
         header = request.headers.get("Authorization")
         if header is not None:
             return await self._identify_bearer(header)
-        session = self._sessions.open(request.cookies.get(self._cookie, ""), self._now())
+        session = self._sessions.open(request.cookies.get(self._cookie, ""), now())
         if session is None:
             raise Refusal(401, "Sign in with a Kubernetes token first.")
         check_origin(request)
@@ -64,7 +56,7 @@ class SignIn:
         user = await self._reviews.identify(token.strip()) if scheme.lower() == "bearer" else None
         if user is None:
             raise Refusal(401, _BAD_TOKEN)
-        session = build_session(user, read_expiry(token), self._now())
+        session = build_session(user, read_expiry(token), now())
         return Session(session.user, session.expires_at, bearer=True)
 
     # --- /api/v1/session ---
@@ -78,7 +70,7 @@ class SignIn:
         user = await self._reviews.identify(token)
         if user is None:
             raise Refusal(401, _BAD_TOKEN)
-        session = build_session(user, read_expiry(token), self._now())
+        session = build_session(user, read_expiry(token), now())
         try:
             sealed = self._sessions.seal(session)
         except SessionTooLargeError:
@@ -93,7 +85,7 @@ class SignIn:
         response.set_cookie(
             self._cookie,
             sealed,
-            max_age=max(0, int((session.expires_at - self._now()).total_seconds())),
+            max_age=max(0, int((session.expires_at - now()).total_seconds())),
             path="/",
             secure=self._secure,
             httponly=True,

@@ -11,12 +11,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
 
 from kubechain_common.kube.errors import KubeError
+from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.web.inbox.board import Board, Follower, News
 from kubechain_human_bridge.web.inbox.entries import Json, describe_answer, describe_call
 from kubechain_human_bridge.web.inbox.responses import SECURITY_HEADERS, Refusal
@@ -55,7 +55,7 @@ class Streams:
         return response
 
     async def _tell(self, response: web.StreamResponse, session: Session, follower: Follower) -> None:
-        while (left := (session.expires_at - datetime.now(UTC)).total_seconds()) > 0:
+        while (left := (session.expires_at - now()).total_seconds()) > 0:
             try:
                 async with asyncio.timeout(min(left, HEARTBEAT_SECONDS)):
                     news = await follower.next()
