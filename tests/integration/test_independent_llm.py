@@ -121,7 +121,7 @@ class Client:
     async def say(self, *messages: Message | str) -> Completion:
         talk = [Message(role="user", content=m) if isinstance(m, str) else m for m in messages]
         clock = ToolDefinition(name="clock", parameters={"type": "object", "properties": {"zone": {"type": "string"}}})
-        return await self.provider.complete(talk, [clock], self._parameters, self.heard.append)
+        return await self.provider.complete(talk, [clock], self._parameters, self.heard.append, None)
 
 
 @pytest.fixture(params=SPECS)

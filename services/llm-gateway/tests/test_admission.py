@@ -112,8 +112,8 @@ class World:
         messages: Sequence[Message],
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
-        on_delta: OnDelta | None = None,
-        response_format: ResponseFormat | None = None,
+        on_delta: OnDelta | None,
+        response_format: ResponseFormat | None,
     ) -> Completion:
         raise AssertionError("a probe must not pay for a completion")
 

@@ -53,7 +53,7 @@ async def test_a_call_carries_key_model_and_conversation_and_nothing_else(
     claude: AnthropicMessages, provider: Any
 ) -> None:
     provider.answer(REPLY)
-    completion = await claude.complete(TALK, [], PLAIN)
+    completion = await claude.complete(TALK, [], PLAIN, None, None)
     seen = provider.seen[0]
     assert (seen.method, seen.path) == ("POST", "/v1/messages")
     assert seen.headers["x-api-key"] == KEY
@@ -76,7 +76,7 @@ async def test_every_parameter_is_sent(provider: Any, pool: HTTPPool, build_llm:
     claude = open_messages(provider, pool, build_llm, anthropic={"anthropicBetaHeader": "context-1m,other"})
     provider.answer(REPLY)
     parameters = LLMParameters(model="m", temperature="0.3", max_tokens=99, top_p="0.5", top_k=7)
-    await claude.complete(TALK, [ToolDefinition(name="t")], parameters)
+    await claude.complete(TALK, [ToolDefinition(name="t")], parameters, None, None)
     seen = provider.seen[0]
     sent = {name: value for name, value in seen.body.items() if name not in ("messages", "tools", "system")}
     assert sent == {"model": "m", "temperature": 0.3, "max_tokens": 99, "top_p": 0.5, "top_k": 7, "stream": True}
@@ -86,7 +86,7 @@ async def test_every_parameter_is_sent(provider: Any, pool: HTTPPool, build_llm:
 async def test_a_base_url_may_end_with_v1(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> None:
     spec = build_llm(provider="anthropic", parameters={"model": "m", "baseUrl": provider.url + "/"}).spec
     provider.answer(REPLY)
-    await AnthropicMessages(spec, KEY, pool).complete(TALK, [], PLAIN)
+    await AnthropicMessages(spec, KEY, pool).complete(TALK, [], PLAIN, None, None)
     assert provider.seen[0].path == "/v1/messages"
 
 
@@ -119,7 +119,7 @@ async def test_statuses_become_our_errors_after_one_try(
     body = {"type": "error", "error": {"type": "some_error", "message": f"No, {KEY} will not do."}}
     provider.answer(body, status=status, headers={"retry-after": "3"})
     with pytest.raises(ProviderError) as raised:
-        await claude.complete(TALK, [], PLAIN)
+        await claude.complete(TALK, [], PLAIN, None, None)
     error = raised.value
     assert type(error) is kind
     assert error.message == "No, *** will not do."
@@ -130,10 +130,10 @@ async def test_statuses_become_our_errors_after_one_try(
 async def test_what_is_not_json_is_a_broken_reply(claude: AnthropicMessages, provider: Any) -> None:
     provider.answer("not json")
     with pytest.raises(BrokenReplyError, match="not JSON"):
-        await claude.complete(TALK, [], PLAIN)
+        await claude.complete(TALK, [], PLAIN, None, None)
 
 
 async def test_a_dropped_connection_is_unreachable(claude: AnthropicMessages, provider: Any) -> None:
     provider.hang_up()
     with pytest.raises(UnreachableProviderError, match="the connection was closed without a reply"):
-        await claude.complete(TALK, [], PLAIN)
+        await claude.complete(TALK, [], PLAIN, None, None)

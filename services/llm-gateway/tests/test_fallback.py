@@ -50,8 +50,8 @@ from kubechain_llm_gateway.providers.errors import (
     ],
 )
 def test_who_may_do_better(error: ProviderError, at_once: bool, in_the_end: bool) -> None:
-    assert may_do_better(error, last_attempt=False) is at_once
-    assert may_do_better(error, last_attempt=True) is in_the_end
+    assert may_do_better(error, last_attempt=False, blocked=False) is at_once
+    assert may_do_better(error, last_attempt=True, blocked=False) is in_the_end
 
 
 def test_what_closed_a_provider_to_everybody_may_go_elsewhere_at_once() -> None:

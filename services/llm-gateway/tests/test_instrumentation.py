@@ -103,7 +103,7 @@ async def test_the_conversation_is_in_the_span_if_somebody_wants_it(
     llm: LLM, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECHAIN_CAPTURE_MESSAGE_CONTENT", "true")
-    await observe_call(llm, None, answer, messages=TALK)
+    await observe_call(llm, None, answer, messages=TALK, on_delta=None)
     assert "secret question" in recorder.attributes["gen_ai.input.messages"]
     assert "secret answer" in recorder.attributes["gen_ai.output.messages"]
 
@@ -113,7 +113,7 @@ async def test_a_call_that_fails(llm: LLM, recorder: Recorder) -> None:
         raise TransientProviderError("busy", status_code=529)
 
     with pytest.raises(TransientProviderError):
-        await observe_call(llm, None, fail)
+        await observe_call(llm, None, fail, messages=TALK, on_delta=None)
     assert recorder.attributes["error.type"] == "529"
     assert count("operation_duration_seconds_count", llm, error_type="529", gen_ai_response_model="") == 1
     assert count("operation_time_to_first_chunk_seconds_count", llm) == 0
@@ -124,7 +124,7 @@ async def test_a_defect_of_our_own_has_a_type_too(llm: LLM, recorder: Recorder) 
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        await observe_call(llm, None, fail)
+        await observe_call(llm, None, fail, messages=TALK, on_delta=None)
     assert recorder.attributes["error.type"] == "KeyError"
 
 

@@ -47,7 +47,7 @@ def chat(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> OpenAIChat:
 
 async def test_a_call_carries_key_model_and_conversation_and_nothing_else(chat: OpenAIChat, provider: Any) -> None:
     provider.answer(REPLY)
-    completion = await chat.complete(HI, [], PLAIN)
+    completion = await chat.complete(HI, [], PLAIN, None, None)
     seen = provider.seen[0]
     assert (seen.method, seen.path) == ("POST", "/v1/chat/completions")
     assert seen.headers["authorization"] == f"Bearer {KEY}"
@@ -70,7 +70,7 @@ async def test_every_parameter_is_sent(chat: OpenAIChat, provider: Any) -> None:
         frequency_penalty="-1.5",
         presence_penalty="2",
     )
-    await chat.complete(HI, [ToolDefinition(name="t")], parameters)
+    await chat.complete(HI, [ToolDefinition(name="t")], parameters, None, None)
     body = provider.seen[0].body
     assert {name: body[name] for name in body if name not in ("messages", "tools")} == {
         "model": "m",
@@ -102,7 +102,9 @@ async def test_the_organization_of_the_llm_is_sent_and_that_of_the_environment_i
     parameters = {"model": "m", "baseUrl": provider.url}
     for openai in (None, {"organization": "org-1"}):
         provider.answer(REPLY)
-        await OpenAIChat(build_llm(parameters=parameters, openai=openai).spec, KEY, pool).complete(HI, [], PLAIN)
+        await OpenAIChat(build_llm(parameters=parameters, openai=openai).spec, KEY, pool).complete(
+            HI, [], PLAIN, None, None
+        )
     first, second = provider.seen
     assert "of-the-gateway" not in str(first.headers)
     assert second.headers["openai-organization"] == "org-1"
@@ -114,7 +116,7 @@ async def test_a_keyless_server_gets_no_authorization(provider: Any, pool: HTTPP
     provider.answer({"data": []})
     provider.answer(REPLY)
     assert "no API key is used" in (await chat.validate()).detail
-    await chat.complete(HI, [], PLAIN)
+    await chat.complete(HI, [], PLAIN, None, None)
     assert all("authorization" not in seen.headers for seen in provider.seen)
 
 
@@ -160,7 +162,7 @@ async def test_statuses_become_our_errors_after_one_try(
 ) -> None:
     provider.answer({"error": {"message": f"No, {KEY} will not do."}}, status=status, headers={"Retry-After": "7"})
     with pytest.raises(ProviderError) as raised:
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
     error = raised.value
     assert type(error) is kind
     assert error.message == "No, *** will not do."
@@ -171,25 +173,25 @@ async def test_statuses_become_our_errors_after_one_try(
 async def test_a_failure_in_the_body_of_a_200_is_a_failure(chat: OpenAIChat, provider: Any) -> None:
     provider.answer({"error": {"message": "upstream is busy", "code": 429}})
     with pytest.raises(TransientProviderError, match="upstream is busy"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_what_is_not_json_is_a_broken_reply(chat: OpenAIChat, provider: Any) -> None:
     provider.answer("<html>hello</html>")
     with pytest.raises(BrokenReplyError, match="not JSON"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_an_answer_over_our_limits_is_unusable(chat: OpenAIChat, provider: Any) -> None:
     provider.answer({"choices": [{"message": {"content": "x" * 1_100_000}}]})
     with pytest.raises(UnusableReplyError, match="over our limits"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_a_dropped_connection_is_unreachable(chat: OpenAIChat, provider: Any) -> None:
     provider.hang_up()
     with pytest.raises(UnreachableProviderError, match=r"lost the connection to http://127\.0\.0\.1:\d+: "):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_a_closed_port_is_unreachable(pool: HTTPPool, build_llm: BuildLLM) -> None:
@@ -197,7 +199,7 @@ async def test_a_closed_port_is_unreachable(pool: HTTPPool, build_llm: BuildLLM)
     with pytest.raises(
         UnreachableProviderError, match=r"^cannot reach http://127\.0\.0\.1:\d+: Connection refused$"
     ) as raised:
-        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN, None, None)
     assert raised.value.retryable
     assert raised.value.__context__ is None or raised.value.__suppress_context__
 
@@ -206,7 +208,7 @@ async def test_no_answer_in_time_is_unreachable(provider: Any, pool: HTTPPool, b
     spec = build_llm(parameters={"model": "m", "baseUrl": provider.url}, requestTimeoutSeconds=1).spec
     provider.hang()
     with pytest.raises(UnreachableProviderError, match="did not answer within 1 s"):
-        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN, None, None)
 
 
 async def test_an_llm_without_a_time_limit_gets_ten_minutes(build_llm: BuildLLM) -> None:
@@ -217,7 +219,7 @@ async def test_an_llm_without_a_time_limit_gets_ten_minutes(build_llm: BuildLLM)
 async def test_a_reply_that_breaks_off_is_told_from_none_at_all(chat: OpenAIChat, provider: Any) -> None:
     provider.break_off()
     with pytest.raises(UnreachableProviderError, match="the reply broke off in the middle") as raised:
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
     assert raised.value.retryable
 
 
@@ -226,14 +228,14 @@ async def test_a_reply_without_an_end_is_not_read_to_it(provider: Any, build_llm
     spec = build_llm(parameters={"model": "m", "baseUrl": provider.url}).spec
     provider.answer({"choices": ["x" * 1000]})
     with pytest.raises(UnreachableProviderError, match="the reply is over 1000 bytes"):
-        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN, None, None)
     await small.aclose()
 
 
 async def test_an_answer_over_our_limits_says_which(chat: OpenAIChat, provider: Any) -> None:
     provider.answer({"choices": [{"message": {"content": "x" * 1_048_577}}]})
     with pytest.raises(UnusableReplyError, match="over our limits: content: String should have at most") as raised:
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
     assert len(raised.value.message) < 200
 
 
@@ -265,13 +267,13 @@ async def test_a_reply_of_more_than_can_be_parsed_is_over_our_limits(chat: OpenA
 async def test_a_host_that_does_not_exist_is_named(pool: HTTPPool, build_llm: BuildLLM) -> None:
     spec = build_llm(parameters={"model": "m", "baseUrl": "http://no-such-host.invalid/v1"}).spec
     with pytest.raises(UnreachableProviderError, match=r"^cannot reach http://no-such-host\.invalid: [^\[]+$"):
-        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN, None, None)
 
 
 async def test_text_of_any_kind_arrives_as_it_is(chat: OpenAIChat, provider: Any) -> None:
     provider.answer({"choices": [{"message": {"content": "ok 😀"}}]})
     said = "żółć 😀 \u2028 \x00"
-    completion = await chat.complete([Message(role="user", content=said)], [], PLAIN)
+    completion = await chat.complete([Message(role="user", content=said)], [], PLAIN, None, None)
     assert provider.seen[0].body["messages"][0]["content"] == said
     assert completion.message.content == "ok 😀"
 
@@ -286,7 +288,7 @@ async def test_proxies_of_the_environment_are_used_except_where_it_says_not_to(
         for base_url in ("http://llm.invalid/v1", provider.url):
             provider.answer(REPLY)
             spec = build_llm(parameters={"model": "m", "baseUrl": base_url}).spec
-            await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+            await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN, None, None)
     finally:
         await pool.aclose()
     assert [seen.headers["host"].partition(":")[0] for seen in provider.seen] == ["llm.invalid", "127.0.0.1"]

@@ -150,8 +150,8 @@ class Provider:
         messages: Sequence[Message],
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
-        on_delta: OnDelta | None = None,
-        response_format: ResponseFormat | None = None,
+        on_delta: OnDelta | None,
+        response_format: ResponseFormat | None,
     ) -> Completion:
         self._world.calls.append(self._api_key)
         self._world.heard = [message.content for message in messages]

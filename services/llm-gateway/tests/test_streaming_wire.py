@@ -71,7 +71,7 @@ def claude(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> AnthropicMessa
 async def say(client: Provider) -> tuple[str, int, list[str]]:
     """(the answer, its tokens, what was heard of it)"""
     heard: list[str] = []
-    completion = await client.complete(HI, [], PLAIN, heard.append)
+    completion = await client.complete(HI, [], PLAIN, heard.append, None)
     return completion.message.content, completion.usage.total_tokens, heard
 
 
@@ -84,14 +84,16 @@ async def test_text_is_heard_as_it_comes_and_the_answer_is_the_same(
         assert (text, tokens) == ("hello", 7)
         assert "".join(heard) == "hello"
         provider.stream(*pieces)
-        assert (await client.complete(HI, [], PLAIN)).message.content == "hello"
+        assert (await client.complete(HI, [], PLAIN, None, None)).message.content == "hello"
 
 
 async def test_text_is_heard_before_the_answer_is_complete(chat: OpenAIChat, provider: Any) -> None:
     provider.stream(*CHAT[:1], at_end="stay")
     heard = asyncio.Event()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        call = group.create_task(chat.complete(HI, [], PLAIN, lambda text: heard.set() if text == "hel" else None))
+        call = group.create_task(
+            chat.complete(HI, [], PLAIN, lambda text: heard.set() if text == "hel" else None, None)
+        )
         await heard.wait()
         assert not call.done()
         call.cancel()
@@ -114,7 +116,7 @@ async def test_a_stream_is_one_whatever_is_around_it(chat: OpenAIChat, provider:
 async def test_a_connection_is_used_again_after_a_stream(chat: OpenAIChat, provider: Any) -> None:
     for _ in range(3):
         provider.stream(*CHAT)
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
     assert len({seen.peer for seen in provider.seen}) == 1
 
 
@@ -138,7 +140,7 @@ async def test_a_stream_that_ends_in_the_middle_has_broken_off(
         with pytest.raises(
             UnreachableProviderError, match=r"lost the connection to .*: the reply broke off in the m"
         ) as r:
-            await client.complete(HI, [], PLAIN)
+            await client.complete(HI, [], PLAIN, None, None)
         assert r.value.retryable
 
 
@@ -152,13 +154,13 @@ async def test_a_failure_in_mid_stream_is_a_failure(chat: OpenAIChat, claude: An
         chunk("hel"), event({"error": {"message": f"busy, {KEY}", "code": 429}}), headers={"Retry-After": "3"}
     )
     with pytest.raises(TransientProviderError, match=r"^busy, \*\*\*$") as raised:
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
     assert (raised.value.status_code, raised.value.retry_after) == (429, 3)
     provider.stream(
         *MESSAGE[:3], event({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
     )
     with pytest.raises(TransientProviderError, match="Overloaded") as raised:
-        await claude.complete(HI, [], PLAIN)
+        await claude.complete(HI, [], PLAIN, None, None)
     assert raised.value.status_code == 529
 
 
@@ -166,7 +168,7 @@ async def test_a_stream_of_something_else_is_a_broken_reply(chat: OpenAIChat, pr
     for pieces in ([b"data: hello\n\n", DONE], [b"<html>"]):
         provider.stream(*pieces)
         with pytest.raises(BrokenReplyError, match="something that is not JSON"):
-            await chat.complete(HI, [], PLAIN)
+            await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_a_stream_without_an_end_is_not_read_to_it(provider: Any, build_llm: BuildLLM) -> None:
@@ -174,7 +176,7 @@ async def test_a_stream_without_an_end_is_not_read_to_it(provider: Any, build_ll
     spec = build_llm(parameters={"model": "m", "baseUrl": provider.url}).spec
     provider.stream(*[chunk("x" * 100)] * 20, at_end="stay")
     with pytest.raises(UnreachableProviderError, match="the reply is over 1000 bytes"):
-        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN, None, None)
     await small.aclose()
 
 
@@ -212,7 +214,7 @@ async def test_the_time_limit_is_for_the_whole_stream(provider: Any, pool: HTTPP
     spec = build_llm(parameters={"model": "m", "baseUrl": provider.url}, requestTimeoutSeconds=1).spec
     provider.stream(chunk("hel"), at_end="stay")
     with pytest.raises(UnreachableProviderError, match="did not answer within 1 s"):
-        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN, None, None)
 
 
 async def test_a_server_that_refuses_to_stream_is_asked_otherwise_and_only_once_to_find_out(
@@ -221,8 +223,8 @@ async def test_a_server_that_refuses_to_stream_is_asked_otherwise_and_only_once_
     provider.answer({"error": {"message": "Unrecognized request argument supplied: stream_options"}}, status=400)
     provider.stream(*CHAT)
     provider.stream(*CHAT)
-    await chat.complete(HI, [], PLAIN)
-    await chat.complete(HI, [], PLAIN)
+    await chat.complete(HI, [], PLAIN, None, None)
+    await chat.complete(HI, [], PLAIN, None, None)
     asked = [(seen.body.get("stream"), seen.body.get("stream_options")) for seen in provider.seen]
     assert asked == [(True, {"include_usage": True}), (True, None), (True, None)]
     provider.answer({"detail": [{"loc": ["body", "stream"], "msg": "Input should be false"}]}, status=422)
@@ -239,7 +241,7 @@ async def test_a_request_that_is_refused_anyway_says_nothing_about_streams(
     for _ in range(2):
         provider.answer({"error": {"message": "no streaming of thoughts"}}, status=400)
     with pytest.raises(RejectedRequestError, match="no streaming of thoughts"):
-        await claude.complete(HI, [], PLAIN)
+        await claude.complete(HI, [], PLAIN, None, None)
     provider.stream(*MESSAGE)
     assert (await say(claude))[2]
     assert [seen.body.get("stream") for seen in provider.seen] == [True, None, True]

@@ -18,7 +18,7 @@ from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.nats_users import password_file
 from kubechain_cli.localcluster.plan import service_kubeconfig
 from kubechain_cli.localcluster.ports import choose_port
-from kubechain_cli.localcluster.services import build_service_env, service_script
+from kubechain_cli.localcluster.services import NAMESPACE, build_service_env, service_script
 from kubechain_common.testing.eventually import eventually
 
 READY_SECONDS = 60.0
@@ -58,8 +58,11 @@ def _start(
             service,
             kubeconfig=service_kubeconfig(layout, service),
             nats_url=nats_url,
-            nats_password_file=password_file(layout, service),
             port=port,
+            page_port=None,
+            namespace=NAMESPACE,
+            nats_password_file=password_file(layout, service),
+            servers_data=None,
             base=cluster.env,
         ),
         "KUBECHAIN_POD_NAME": identity,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -94,10 +95,24 @@ def test_human_bridge_is_told_where_its_page_is_and_so_is_the_user(tmp_path: Pat
     assert make_plan(("mcp-host",)).page_url is None
 
 
-def test_a_service_is_told_its_surroundings() -> None:
-    env = build_service_env(
-        "llm-gateway", kubeconfig=Path("/k"), nats_url="nats://x", port=7, base={"PATH": "/usr/bin"}
+def make_service_env(
+    name: str, base: Mapping[str, str], *, page_port: int | None = None, servers_data: Path | None = None
+) -> dict[str, str]:
+    return build_service_env(
+        name,
+        kubeconfig=Path("/k"),
+        nats_url="nats://x",
+        port=7,
+        page_port=page_port,
+        namespace=NAMESPACE,
+        nats_password_file=None,
+        servers_data=servers_data,
+        base=base,
     )
+
+
+def test_a_service_is_told_its_surroundings() -> None:
+    env = make_service_env("llm-gateway", {"PATH": "/usr/bin"})
     assert env["KUBECONFIG"] == "/k"
     assert env["KUBECHAIN_NATS_URL"] == "nats://x"
     assert env["KUBECHAIN_POD_NAME"] == "llm-gateway-0"
@@ -113,15 +128,13 @@ def test_a_service_is_told_its_surroundings() -> None:
     ],
 )
 def test_the_caller_says_how_people_reach_the_page_from_outside(given: dict[str, str], told: str) -> None:
-    env = build_service_env("human-bridge", kubeconfig=Path("/k"), nats_url="nats://x", port=7, page_port=8, base=given)
+    env = make_service_env("human-bridge", given, page_port=8)
     assert env["KUBECHAIN_BRIDGE_PUBLIC_URL"] == told
 
 
 def test_servers_reach_the_users_files_unless_he_says_otherwise() -> None:
     def build(**given: str) -> dict[str, str]:
-        return build_service_env(
-            "mcp-host", kubeconfig=Path("/k"), nats_url="nats://x", port=7, servers_data=Path("/state/mcp"), base=given
-        )
+        return make_service_env("mcp-host", given, servers_data=Path("/state/mcp"))
 
     assert build()["KUBECHAIN_MCP_ISOLATION"] == "none"
     chosen = build(KUBECHAIN_MCP_ISOLATION="landlock")

@@ -31,18 +31,18 @@ class FakeJetStream:
 
 async def test_the_first_look_loses_nothing() -> None:
     js = FakeJetStream()
-    assert not await Streams().ensure(js)
+    assert not await Streams(ALL_STREAMS, 1).ensure(js)
     assert js.added == list(ALL_STREAMS)
 
 
 async def test_streams_of_the_same_age_are_the_same() -> None:
-    js, streams = FakeJetStream(), Streams()
+    js, streams = FakeJetStream(), Streams(ALL_STREAMS, 1)
     await streams.ensure(js)
     assert not await streams.ensure(js)
 
 
 async def test_one_stream_of_another_age_was_lost_and_is_told_once() -> None:
-    js, streams = FakeJetStream(), Streams()
+    js, streams = FakeJetStream(), Streams(ALL_STREAMS, 1)
     await streams.ensure(js)
     js.created[ALL_STREAMS[2]] = NOW + timedelta(microseconds=1)
     assert await streams.ensure(js)
@@ -50,7 +50,7 @@ async def test_one_stream_of_another_age_was_lost_and_is_told_once() -> None:
 
 
 async def test_a_loss_that_was_seen_before_a_failure_halfway_is_told_later() -> None:
-    js, streams = FakeJetStream(), Streams()
+    js, streams = FakeJetStream(), Streams(ALL_STREAMS, 1)
     await streams.ensure(js)
     js.created[ALL_STREAMS[0]] = NOW + timedelta(seconds=1)
     last = js.created.pop(ALL_STREAMS[-1])
@@ -62,14 +62,14 @@ async def test_a_loss_that_was_seen_before_a_failure_halfway_is_told_later() -> 
 
 async def test_a_service_looks_after_its_own_streams_alone() -> None:
     js = FakeJetStream()
-    await Streams(streams_of("llm-gateway")).ensure(js)
+    await Streams(streams_of("llm-gateway"), 1).ensure(js)
     assert js.added == [LLM_REQUESTS.name, LLM_RESULTS.name, SHARED_STREAM, CLAIMS_STREAM]
 
 
 @pytest.mark.parametrize(("has", "wanted", "gets"), [(1, 3, 3), (3, 1, 3), (None, 1, None), (3, 3, 3)])
 async def test_replicas_are_only_ever_raised(has: int | None, wanted: int, gets: int | None) -> None:
     js = ExistingStream(replicas=has)
-    await Streams([LLM_REQUESTS.name], replicas=wanted).ensure(js)
+    await Streams([LLM_REQUESTS.name], wanted).ensure(js)
     assert js.config.num_replicas == gets
     assert js.updated == (has != gets)
 

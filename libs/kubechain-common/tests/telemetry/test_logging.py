@@ -40,7 +40,7 @@ def stderr(capsys: pytest.CaptureFixture[str]) -> Iterator[Stderr]:
 
 
 def test_a_line_is_json_with_its_fixed_fields_first(stderr: Stderr) -> None:
-    configure_logging("task-controller")
+    configure_logging("task-controller", "INFO", "json")
     get_logger("kubechain_task_controller.shell").info("reconciled", task="default/hello", turn=2)
     [line] = stderr.lines()
     assert list(line)[:4] == ["ts", "level", "logger", "event"]
@@ -53,14 +53,14 @@ def test_a_line_is_json_with_its_fixed_fields_first(stderr: Stderr) -> None:
 
 def test_a_logger_made_before_the_configuration_follows_it(stderr: Stderr) -> None:
     logger = get_logger("early")
-    configure_logging("x", "WARNING")
+    configure_logging("x", "WARNING", "json")
     logger.info("not shown")
     logger.warning("shown")
     assert [line["event"] for line in stderr.lines()] == ["shown"]
 
 
 def test_bound_fields_are_on_every_line_within(stderr: Stderr) -> None:
-    configure_logging("x")
+    configure_logging("x", "INFO", "json")
     logger = get_logger("x")
     with bound(task="default/hello", turn=1):
         logger.info("inside")
@@ -71,7 +71,7 @@ def test_bound_fields_are_on_every_line_within(stderr: Stderr) -> None:
 
 
 def test_a_line_within_a_span_carries_its_ids(stderr: Stderr) -> None:
-    configure_logging("x")
+    configure_logging("x", "INFO", "json")
     with span("reconcile") as current:
         get_logger("x").info("inside")
     [line] = stderr.lines()
@@ -79,7 +79,7 @@ def test_a_line_within_a_span_carries_its_ids(stderr: Stderr) -> None:
 
 
 def test_an_exception_is_part_of_its_line(stderr: Stderr) -> None:
-    configure_logging("x")
+    configure_logging("x", "INFO", "json")
     try:
         raise ValueError("boom")
     except ValueError:
@@ -89,7 +89,7 @@ def test_an_exception_is_part_of_its_line(stderr: Stderr) -> None:
 
 
 def test_third_parties_arrive_from_warning_up(stderr: Stderr) -> None:
-    configure_logging("x", "DEBUG")
+    configure_logging("x", "DEBUG", "json")
     logging.getLogger("aiohttp.access").info("GET / 200")
     logging.getLogger("some.library").error("broken: %s", "pipe")
     with warnings.catch_warnings():
@@ -105,7 +105,7 @@ def test_third_parties_arrive_from_warning_up(stderr: Stderr) -> None:
 
 
 def test_the_console_format_is_for_people(stderr: Stderr) -> None:
-    configure_logging("x", format="console")
+    configure_logging("x", "INFO", "console")
     get_logger("shell").info("reconciled", task="default/hello", api_key="k-123")
     text = stderr.text()
     assert "reconciled" in text
@@ -114,7 +114,7 @@ def test_the_console_format_is_for_people(stderr: Stderr) -> None:
 
 
 def test_what_json_does_not_know_is_written_as_text(stderr: Stderr) -> None:
-    configure_logging("x")
+    configure_logging("x", "INFO", "json")
     get_logger("x").info("odd", value={1: object})
     assert "object" in stderr.lines()[0]["value"]["1"]
 

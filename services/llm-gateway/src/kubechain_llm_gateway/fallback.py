@@ -39,7 +39,7 @@ def is_long(block: Block, now: float) -> bool:
     return block.until is None or block.until - now > PATIENCE
 
 
-def may_do_better(error: ProviderError, *, last_attempt: bool, blocked: bool = False) -> bool:
+def may_do_better(error: ProviderError, *, last_attempt: bool, blocked: bool) -> bool:
     """Whether another provider may answer the request that this one did not.
 
     ``blocked``: nobody may call this one any more for now.

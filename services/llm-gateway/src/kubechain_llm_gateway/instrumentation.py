@@ -92,8 +92,8 @@ async def observe_call(
     trace: SpanContext | None,
     call: Call,
     *,
-    messages: Sequence[Message] = (),
-    on_delta: OnDelta | None = None,
+    messages: Sequence[Message],
+    on_delta: OnDelta | None,
 ) -> Completion:
     """Make the call within a span below ``trace``, and count it.
 

@@ -61,6 +61,7 @@ log = get_logger(__name__)
 MAX_SHOWN_IMAGES = 20
 """Of a conversation, the newest; providers take no more of full size in one request."""
 
+_RETRIES = RetryPolicy()
 _REMEMBERED = 4096
 _LLM_GONE_DELAY = 5.0
 _API_SERVER_DELAY = 2.0
@@ -123,7 +124,6 @@ class RequestWorker:
         probe: Wanted,
         conversations: Conversations,
         stopping: asyncio.Event,
-        policy: RetryPolicy | None = None,
         drafts: Drafts | None = None,
     ) -> None:
         self._bus = bus
@@ -133,7 +133,6 @@ class RequestWorker:
         self._probe = probe
         self._conversations = conversations
         self._stopping = stopping
-        self._policy = policy or RetryPolicy()
         self._drafts = drafts or _NoDrafts()
         self._answered: OrderedDict[tuple[str, datetime], None] = OrderedDict()
 
@@ -320,7 +319,7 @@ class RequestWorker:
         problem = LLMCallError(message=error.message, status_code=error.status_code, retryable=error.retryable)
         log.warning("llm call failed", attempt=attempt, status_code=error.status_code, error=error.message)
         if error.retryable and self._may_retry(delivery, llm):
-            delay = self._policy.delay(attempt, error.retry_after)
+            delay = _RETRIES.delay(attempt, error.retry_after)
             await self._publish_notice(delivery, problem, delay)
             raise RetryLater(delay)
         if error.retryable:
@@ -328,7 +327,7 @@ class RequestWorker:
         await self._publish_result(delivery, build_failure(delivery, problem))
 
     def _may_retry(self, delivery: _Delivery, llm: LLM) -> bool:
-        return self._policy.may_retry(delivery.attempt, llm.spec.mistral.max_retries if llm.spec.mistral else None)
+        return _RETRIES.may_retry(delivery.attempt, llm.spec.mistral.max_retries if llm.spec.mistral else None)
 
     async def _publish_result(self, delivery: _Delivery, result: LLMResult) -> None:
         subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)

@@ -46,6 +46,8 @@ Raises ConnectionSpecError when they must not be read.
 """
 
 _LISTEN_AGAIN_SECONDS = 1.0
+_STABLE_SECONDS = 10.0
+"""How long a connection has to last for its loss to count as the first one."""
 
 
 class ServerConnection:
@@ -174,7 +176,7 @@ class ServerConnection:
             if self._stopped or self._start_over:
                 failures = 0
                 continue
-            if opened_at is not None and time.monotonic() - opened_at >= self._timing.stable:
+            if opened_at is not None and time.monotonic() - opened_at >= _STABLE_SECONDS:
                 failures = 0
             await self._pause(failures)
             failures += 1

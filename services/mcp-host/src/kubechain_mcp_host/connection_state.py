@@ -12,18 +12,16 @@ from kubechain_common.api.v1alpha1.mcpserver import MCPTool
 class Timing:
     """Seconds.
 
-    A stdio server may have to be downloaded before it answers. ``stable`` is how long a connection has to last for
-    its loss to count as the first one; ``refresh`` is how often a quiet HTTP server is listed again: nothing else
-    tells that it has gone, or has new tools; ``spacing`` lies between two lists of any server; ``drain`` is how long
-    running calls may hold up a reconnect that a new spec asks for; ``closing`` is what a server may take for its part
-    in the end of a connection, such as the answer to the DELETE of its session.
+    A stdio server may have to be downloaded before it answers. ``refresh`` is how often a quiet HTTP server is listed
+    again: nothing else tells that it has gone, or has new tools; ``spacing`` lies between two lists of any server;
+    ``drain`` is how long running calls may hold up a reconnect that a new spec asks for; ``closing`` is what a server
+    may take for its part in the end of a connection, such as the answer to the DELETE of its session.
     """
 
     stdio_connect: float = 300.0
     http_connect: float = 30.0
     first_retry: float = 0.2
     last_retry: float = 30.0
-    stable: float = 10.0
     refresh: float = 30.0
     listing: float = 30.0
     spacing: float = 1.0

@@ -43,7 +43,7 @@ class ToolSession:
         watch: Watch,
         scrubber: Scrubber,
         tools: tuple[MCPTool, ...],
-        on_doubt: Callable[[], None] = lambda: None,
+        on_doubt: Callable[[], None],
     ) -> None:
         """``on_doubt`` is called when an answer, or its lack, leaves it open whether the server is still there."""
         self._on_doubt = on_doubt

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
-def cache_root(env: Mapping[str, str] = os.environ) -> Path:
+def cache_root() -> Path:
     """The user's cache folder of kubechain; safe to delete at any time."""
-    base = env.get("XDG_CACHE_HOME")
+    base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "kubechain"
 
 

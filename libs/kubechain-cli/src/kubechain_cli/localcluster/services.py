@@ -45,9 +45,9 @@ def parse_services(text: str) -> tuple[str, ...]:
     return names
 
 
-def service_script(name: str, directory: Path | None = None) -> Path:
+def service_script(name: str) -> Path:
     """The console script of a service. Raises LocalClusterError when its package is not installed."""
-    script = (directory or scripts_dir()) / f"kubechain-{name}"
+    script = scripts_dir() / f"kubechain-{name}"
     if not script.is_file():
         raise LocalClusterError(
             f"{script.name} is not beside {sys.executable}. Install the package {script.name} into this environment, "
@@ -62,10 +62,10 @@ def build_service_env(
     kubeconfig: Path,
     nats_url: str,
     port: int,
-    page_port: int | None = None,
-    namespace: str = NAMESPACE,
-    nats_password_file: Path | None = None,
-    servers_data: Path | None = None,
+    page_port: int | None,
+    namespace: str,
+    nats_password_file: Path | None,
+    servers_data: Path | None,
     base: Mapping[str, str] = os.environ,
 ) -> dict[str, str]:
     """What a service is told through its environment, on top of the caller's own variables."""
@@ -119,7 +119,7 @@ def build_service(
     kubeconfig: Path,
     nats_url: str,
     port: int,
-    page_port: int | None = None,
+    page_port: int | None,
     namespace: str = NAMESPACE,
 ) -> ProcessSpec:
     """The specification of one service. Raises LocalClusterError when its package is not installed."""

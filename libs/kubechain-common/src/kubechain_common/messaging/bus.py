@@ -68,7 +68,7 @@ class Bus:
     @asynccontextmanager
     async def connect(cls, url: str, name: str, access: BusAccess | None = None) -> AsyncIterator[Self]:
         """A connected bus with its streams in place. Waits for NATS as long as it takes. Raises CredentialsError."""
-        async with Connection.open(url, name, access) as connection:
+        async with Connection.open(url, name, access or BusAccess()) as connection:
             yield cls(connection)
 
     @property

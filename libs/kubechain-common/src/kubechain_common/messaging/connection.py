@@ -39,8 +39,8 @@ _log = get_logger(__name__)
 class Connection:
     """One per process. ``nc`` and ``js`` are the client's own objects."""
 
-    def __init__(self, access: BusAccess | None = None) -> None:
-        self._access = access or BusAccess()
+    def __init__(self, access: BusAccess) -> None:
+        self._access = access
         self.nc: Any = Client()
         self.js: Any = None
         self.connected_at = datetime.now(UTC)
@@ -56,7 +56,7 @@ class Connection:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, name: str, access: BusAccess | None = None) -> AsyncIterator[Self]:
+    async def open(cls, url: str, name: str, access: BusAccess) -> AsyncIterator[Self]:
         """Connect, however long NATS takes to come up or to take our credentials, and create the streams. Closes,
         flushing, at the end. Raises CredentialsError.
         """

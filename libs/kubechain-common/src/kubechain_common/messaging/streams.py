@@ -15,7 +15,6 @@ import nats.js.errors
 from nats.js import api
 
 from kubechain_common.messages.topology import (
-    ALL_STREAMS,
     CLAIMS_BUCKET,
     CLAIMS_STREAM,
     SHARED_BUCKET,
@@ -90,7 +89,7 @@ class Streams:
     ``replicas``: on so many servers each is kept; one that is on fewer gets more, one that is on more stays there.
     """
 
-    def __init__(self, names: Sequence[str] = ALL_STREAMS, replicas: int = 1) -> None:
+    def __init__(self, names: Sequence[str], replicas: int) -> None:
         self._configs = [config for config in _all_configs() if config.name in names]
         for config in self._configs:
             config.num_replicas = replicas

@@ -56,16 +56,13 @@ class ServiceContext:
 Start = Callable[[ServiceContext], Awaitable[None]]
 
 
-def run_service(
-    name: str, start: Start, settings: ServiceSettings | None = None, *, takes_from: Sequence[StreamSpec] = ()
-) -> None:
+def run_service(name: str, start: Start, *, takes_from: Sequence[StreamSpec] = ()) -> None:
     """Run the service and end the process: code 0 after an orderly stop, 1 after a failure, 2 for wrong settings.
 
     ``name`` is the short one (``task-controller``); ``start`` runs until ``ctx.stopping`` is set, then drains and
     returns. ``takes_from``: the streams whose backlog the metrics tell.
     """
-    if settings is None:
-        settings = _load_settings()
+    settings = _load_settings()
     configure_logging(name, settings.log_level, settings.log_format)
     configure_tracing(name)
     service = _Service(name, start, settings, takes_from)

@@ -47,7 +47,7 @@ def bound(**fields: object) -> AbstractContextManager[Any]:
     return structlog.contextvars.bound_contextvars(**fields)
 
 
-def configure_logging(service: str, level: str = "INFO", format: str = "json") -> None:
+def configure_logging(service: str, level: str, format: str) -> None:
     """Set the process's logging up. ``level`` is a standard name; ``format`` is ``json`` or ``console``.
 
     Raises ValueError for an unknown level or format.

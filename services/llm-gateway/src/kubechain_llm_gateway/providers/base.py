@@ -94,8 +94,8 @@ class Provider(Protocol):
         messages: Sequence[Message],
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
-        on_delta: OnDelta | None = None,
-        response_format: ResponseFormat | None = None,
+        on_delta: OnDelta | None,
+        response_format: ResponseFormat | None,
     ) -> Completion:
         """The model's answer to the conversation; ``on_delta`` hears of it while it is written.
 

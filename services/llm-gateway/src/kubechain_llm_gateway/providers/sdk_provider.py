@@ -59,8 +59,8 @@ class SDKProvider(ABC):
         messages: Sequence[Message],
         tools: Sequence[ToolDefinition],
         parameters: LLMParameters,
-        on_delta: OnDelta | None = None,
-        response_format: ResponseFormat | None = None,
+        on_delta: OnDelta | None,
+        response_format: ResponseFormat | None,
     ) -> Completion:
         body = self._adapt(self._build_body(messages, tools, parameters, response_format))
         reply = await self._completions.ask(body, self._timeout, on_delta)
