@@ -11,6 +11,7 @@ from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_common.messaging import Claim
 from kubechain_mcp_host.execution_decision import (
     Execution,
+    asks_age,
     decide_execution,
     may_run_again,
     parse_arguments,
@@ -25,20 +26,34 @@ RECORD = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
         (Claim.GRANTED, 0, False, Execution.RUN),
         (Claim.GRANTED, 1, False, Execution.RUN),
         (Claim.GRANTED, -1, False, Execution.OUTCOME_UNKNOWN),
-        (Claim.GRANTED, -1, True, Execution.RUN_AGAIN),
+        (Claim.GRANTED, None, False, Execution.OUTCOME_UNKNOWN),
+        (Claim.GRANTED, -1, True, Execution.RUN),
+        (Claim.GRANTED, None, True, Execution.RUN),
         (Claim.TAKEN, 1, False, Execution.OUTCOME_UNKNOWN),
+        (Claim.TAKEN, None, False, Execution.OUTCOME_UNKNOWN),
         (Claim.TAKEN, 1, True, Execution.RUN_AGAIN),
+        (Claim.TAKEN, None, True, Execution.RUN_AGAIN),
         (Claim.CANCELLED, 1, False, Execution.CANCELLED),
         (Claim.CANCELLED, 1, True, Execution.CANCELLED),
         (Claim.CANCELLED, -1, True, Execution.CANCELLED),
+        (Claim.CANCELLED, None, False, Execution.CANCELLED),
     ],
 )
-def test_decide_execution(claim: Claim, age: int, repeatable: bool, expected: Execution) -> None:
-    requested = RECORD + timedelta(microseconds=age)
-    assert (
-        decide_execution(claim=claim, requested_at=requested, record_created_at=RECORD, repeatable=repeatable)
-        is expected
-    )
+def test_decide_execution(claim: Claim, age: int | None, repeatable: bool, expected: Execution) -> None:
+    """``age``: by how much the call is younger than the record, in microseconds; None where nobody looked."""
+    requested = RECORD + timedelta(microseconds=age or 0)
+    created = None if age is None else RECORD
+    assert decide_execution(claim, repeatable=repeatable, requested_at=requested, record_created_at=created) is expected
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("claim", list(Claim))
+def test_the_age_is_asked_for_where_it_decides(claim: Claim, repeatable: bool) -> None:
+    outcomes = {
+        decide_execution(claim, repeatable=repeatable, requested_at=requested, record_created_at=RECORD)
+        for requested in (RECORD - timedelta(days=1), RECORD + timedelta(days=1))
+    }
+    assert asks_age(claim, repeatable=repeatable) == (len(outcomes) > 1)
 
 
 def test_who_may_run_again() -> None:

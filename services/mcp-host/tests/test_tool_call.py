@@ -194,6 +194,13 @@ async def test_an_outage_after_the_claim_is_waited_out() -> None:
         assert (await it.run("pid")).outcome == "Succeeded"
 
 
+async def test_a_tool_that_may_run_twice_does_not_wait_for_the_record() -> None:
+    async with bench(plain_server()) as it:
+        it.record.outages = 1
+        assert (await it.run("echo", '{"text": "safe"}')).content == "safe"
+        assert it.record.outages == 1
+
+
 async def test_a_connection_that_dies_in_mid_call() -> None:
     async with bench(plain_server()) as it:
         result = await it.run("die")

@@ -44,18 +44,27 @@ def may_run_again(tool: MCPTool, on_lost_execution: Literal["Fail", "Retry"] | N
     return declared or on_lost_execution == "Retry"
 
 
-def decide_execution(
-    *, claim: Claim, requested_at: datetime, record_created_at: datetime, repeatable: bool
-) -> Execution:
-    """What to do with a call, by what came of its claim.
+def asks_age(claim: Claim, *, repeatable: bool) -> bool:
+    """Whether it matters how old the record of claims is: to find out takes a look at the broker."""
+    return claim is Claim.GRANTED and not repeatable
 
-    A granted claim proves nothing for a call that is older than the record of claims: it counts as started.
+
+def decide_execution(
+    claim: Claim, *, repeatable: bool, requested_at: datetime, record_created_at: datetime | None
+) -> Execution:
+    """What to do with a call, by what came of its claim; ``record_created_at`` is None where ``asks_age`` is false.
+
+    A granted claim proves nothing for a call that is older than the record of claims: it counts as started, which
+    matters where the tool may not run twice.
     """
-    if claim is Claim.CANCELLED:
-        return Execution.CANCELLED
-    if claim is Claim.GRANTED and requested_at >= record_created_at:
-        return Execution.RUN
-    return Execution.RUN_AGAIN if repeatable else Execution.OUTCOME_UNKNOWN
+    match claim:
+        case Claim.CANCELLED:
+            return Execution.CANCELLED
+        case Claim.TAKEN:
+            return Execution.RUN_AGAIN if repeatable else Execution.OUTCOME_UNKNOWN
+        case Claim.GRANTED:
+            is_proof = record_created_at is not None and requested_at >= record_created_at
+            return Execution.RUN if repeatable or is_proof else Execution.OUTCOME_UNKNOWN
 
 
 def parse_arguments(text: str) -> dict[str, Any]:

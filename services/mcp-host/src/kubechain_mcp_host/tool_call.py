@@ -33,6 +33,7 @@ from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableErro
 from kubechain_mcp_host.execution_decision import (
     UNKNOWN_AFTER_HOST_DEATH,
     Execution,
+    asks_age,
     decide_execution,
     may_run_again,
     parse_arguments,
@@ -135,18 +136,10 @@ class ToolCall:
     async def _decide(self, tool: MCPTool) -> Execution:
         repeatable = may_run_again(tool, self.server.spec.on_lost_execution)
         claim = await self.record.claim(self.request.execution_key)
-        if claim is Claim.CANCELLED:
-            return Execution.CANCELLED
-        if repeatable:
-            return Execution.RUN if claim is Claim.GRANTED else Execution.RUN_AGAIN
-        if claim is Claim.TAKEN:
-            return Execution.OUTCOME_UNKNOWN
         # Asked after the claim: a bucket that was made anew in between then errs on the safe side.
+        created_at = await self._record_created_at() if asks_age(claim, repeatable=repeatable) else None
         return decide_execution(
-            claim=claim,
-            requested_at=self.request.requested_at,
-            record_created_at=await self._record_created_at(),
-            repeatable=False,
+            claim, repeatable=repeatable, requested_at=self.request.requested_at, record_created_at=created_at
         )
 
     async def _record_created_at(self) -> datetime:
