@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ class TerminalProgress:
 
     @contextmanager
     def step(self, title: str, *, size: bool = False) -> Iterator[Step]:
-        from rich import progress as bars
+        from rich import progress as bars  # 10 ms, and seldom is anything fetched or built
 
         columns: list[bars.ProgressColumn] = [
             bars.SpinnerColumn(),
@@ -105,7 +106,7 @@ def print_event(console: Console, event: dict[str, Any]) -> None:
 
 def print_cluster(console: Console, state: ClusterState) -> None:
     """The table of processes, and how to reach the cluster."""
-    from rich.table import Table
+    from rich.table import Table  # 10 ms, and only this table needs it
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("NAME", "READY", "PID", "PORT", "RESTARTS"):
@@ -133,6 +134,4 @@ def print_findings(console: Console, findings: list[Finding]) -> None:
 
 def print_hint(console: Console, kubeconfig: str) -> None:
     """How to point kubectl at the cluster."""
-    import shlex
-
     console.print(f"export KUBECONFIG={escape(shlex.quote(kubeconfig))}")

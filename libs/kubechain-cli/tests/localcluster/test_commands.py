@@ -78,7 +78,7 @@ def test_doctor_looks_at_everything_and_always_says_what_to_do(tmp_path: Path) -
 @pytest.mark.parametrize(("verdict", "code"), [(Verdict.OK, 0), (Verdict.HINT, 0), (Verdict.MISSING, 1)])
 def test_doctor_exit_code(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, code: int) -> None:
     monkeypatch.setattr(
-        "kubechain_cli.localcluster.checkup.examine", lambda _: [Finding("Disk", verdict, "full", "Make room.")]
+        "kubechain_cli.commands.doctor.examine", lambda _: [Finding("Disk", verdict, "full", "Make room.")]
     )
     result = runner.invoke(app, ["doctor", "-o", "json"])
     assert result.exit_code == code

@@ -21,7 +21,6 @@ from kubechain_cli.localcluster.errors import AlreadyRunningError
 from kubechain_cli.localcluster.identity import read_start
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.lock import hold_lock
-from kubechain_cli.localcluster.sources import wheels
 from kubechain_cli.localcluster.state import ClusterState, ProcessState, write_state
 from kubechain_cli.localcluster.turn import take_turn
 from kubechain_cli.main import app
@@ -87,7 +86,7 @@ def test_an_up_that_is_second_tells_of_the_first_and_leaves_it_alone(
         come()
         return Path("/nowhere/nats-server")
 
-    monkeypatch.setattr(wheels, "find_nats_server", find_nats_server)
+    monkeypatch.setattr("kubechain_cli.commands.up.find_nats_server", find_nats_server)
     context = ["--services", "none", "--context", "any", "--state-dir", str(layout.root)]
     result = CliRunner().invoke(app, ["up", *options, *context])
     assert (result.exit_code, f"Already running (supervisor {os.getpid()})" in result.stderr) == (0, True)

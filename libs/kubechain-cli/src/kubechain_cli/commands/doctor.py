@@ -7,15 +7,14 @@ from dataclasses import asdict
 
 import typer
 
+from kubechain_cli.console import new_console, print_findings
+from kubechain_cli.localcluster.checkup import Verdict, examine
+from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.options import Output, OutputOption, StateDir
 
 
 def doctor(state_dir: StateDir = None, output: OutputOption = Output.TEXT) -> None:
     """Check this machine and say what is missing. Exit code 1: something required is missing."""
-    from kubechain_cli.console import new_console, print_findings
-    from kubechain_cli.localcluster.checkup import Verdict, examine
-    from kubechain_cli.localcluster.layout import Layout
-
     findings = examine(Layout.at(state_dir))
     if output is Output.JSON:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

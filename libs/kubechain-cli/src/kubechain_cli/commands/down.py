@@ -6,6 +6,11 @@ from typing import Annotated
 
 import typer
 
+from kubechain_cli.console import new_console, print_error
+from kubechain_cli.localcluster.cleanup import delete_data, purge_state
+from kubechain_cli.localcluster.detached import stop_cluster
+from kubechain_cli.localcluster.errors import LocalClusterError
+from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.options import StateDir
 
 
@@ -17,12 +22,6 @@ def down(
     ] = False,
 ) -> None:
     """Stop what `up` started and delete its data. The kubeconfig and the ports stay the same for the next `up`."""
-    from kubechain_cli.console import new_console, print_error
-    from kubechain_cli.localcluster.cleanup import delete_data, purge_state
-    from kubechain_cli.localcluster.detached import stop_cluster
-    from kubechain_cli.localcluster.errors import LocalClusterError
-    from kubechain_cli.localcluster.layout import Layout
-
     if keep_data and purge:
         print_error("--keep-data and --purge contradict each other. Give one of them.")
         raise typer.Exit(2)

