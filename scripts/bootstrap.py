@@ -1,6 +1,6 @@
-"""Makes `.venv/` from nothing but Python 3.11: `make setup` runs it, and it returns at once when nothing changed.
+"""Makes ``.venv/`` from nothing but Python 3.11: ``make setup`` runs it, and it returns at once when nothing changed.
 
-uv does the work. It is taken from PATH, from `.tools/`, or installed there: by pip where there is one (it knows the
+uv does the work. It is taken from PATH, from ``.tools/``, or installed there: by pip where there is one (it knows the
 machine's mirrors), else straight from the package index. Either way the version and the SHA-256 are those of uv.lock,
 so a mirror can not slip in another file.
 """
@@ -31,7 +31,7 @@ VENV = ROOT / ".venv"
 STAMP = VENV / ".setup-stamp"
 
 OLDEST_UV = (0, 9)
-"""Same as `required-version` in pyproject.toml."""
+"""Same as ``required-version`` in pyproject.toml."""
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _MACHINES_ON_MACOS = {"aarch64": "arm64", "amd64": "x86_64"}
@@ -66,7 +66,7 @@ def is_up_to_date() -> bool:
 
 
 def compute_stamp() -> str:
-    """A digest of all that decides what is in `.venv/`."""
+    """A digest of all that decides what is in ``.venv/``."""
     projects = [ROOT / "pyproject.toml", *ROOT.glob("libs/*/pyproject.toml"), *ROOT.glob("services/*/pyproject.toml")]
     digest = hashlib.sha256(str(ROOT).encode())
     for path in [ROOT / "uv.lock", *sorted(projects)]:
@@ -83,7 +83,7 @@ def find_uv() -> str | None:
 
 
 def build_uv_environment() -> dict[str, str]:
-    """The environment for uv: our `.venv/`, and the machine's certificates (a company's proxy has its own) if any."""
+    """The environment for uv: our ``.venv/``, and the machine's certificates (a company's proxy has its own) if any."""
     environment = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(VENV)}
     paths = ssl.get_default_verify_paths()
     if paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())):
@@ -102,7 +102,7 @@ def read_uv_version(uv: str) -> tuple[int, ...] | None:
 
 
 def install_uv() -> str:
-    """Puts the locked uv into `.tools/bin/`; raises SetupError."""
+    """Puts the locked uv into ``.tools/bin/``; raises SetupError."""
     version, wheels = read_locked_uv()
     print(f"setup: uv {version} is not here yet, installing it into .tools/", flush=True)
     if not install_with_pip(version, wheels):

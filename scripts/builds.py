@@ -1,4 +1,4 @@
-"""Builds what tests stand on, so that no test waits for it: `python -m scripts.builds control-plane | node | images`.
+"""Builds what tests stand on, so that no test waits for it: ``python -m scripts.builds control-plane | node | images``.
 
 Each takes minutes once and a moment afterwards. What can not be used on this machine is not built, and says so; the
 tests that need it are skipped with the same reason.

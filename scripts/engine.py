@@ -1,4 +1,4 @@
-"""Runs a command while a container engine runs: `python -m scripts.engine pytest tests/containers`.
+"""Runs a command while a container engine runs: ``python -m scripts.engine pytest tests/containers``.
 
 An engine that answers is used and left alone. Otherwise dockerd is started if it is installed and we are root, and
 ended after the command, once nobody else is in here. Where none can run, the command runs all the same, with the

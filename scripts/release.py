@@ -1,6 +1,6 @@
-"""Writes what a cluster is installed from by one `kubectl apply -f`: deploy/release/.
+"""Writes what a cluster is installed from by one ``kubectl apply -f``: deploy/release/.
 
-`python -m scripts.release [VERSION] [--registry R] [--check]`
+``python -m scripts.release [VERSION] [--registry R] [--check]``
 
 latest.yaml and v<VERSION>.yaml hold everything, CRDs first; latest-crds.yaml, v<VERSION>-crds.yaml and latest-crd.yaml
 (as the seed spelled it) the CRDs alone. Files of other versions stay as they are.

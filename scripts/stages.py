@@ -1,6 +1,6 @@
-"""Runs the stages of `make test` one after another, stops at the first that fails and sums up counts and seconds.
+"""Runs the stages of ``make test`` one after another, stops at the first that fails and sums up counts and seconds.
 
-`python scripts/stages.py control-plane integration` for two of them. Stages that wait a lot run at the same time.
+``python scripts/stages.py control-plane integration`` for two of them. Stages that wait a lot run at the same time.
 """
 
 from __future__ import annotations

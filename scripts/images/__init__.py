@@ -1,1 +1,1 @@
-"""Builds, describes and saves the images of the services and of NATS: `python -m scripts.images`."""
+"""Builds, describes and saves the images of the services and of NATS: ``python -m scripts.images``."""

@@ -1,6 +1,6 @@
 """Builds all images, checks and describes them, prints their sizes and saves them.
 
-`python -m scripts.images [--version V] [--registry R] [--base IMAGE] [--save DIR]`
+``python -m scripts.images [--version V] [--registry R] [--base IMAGE] [--save DIR]``
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Plan:
     registry: str = ""
     """Comes before kubechain/; empty for images of this machine."""
     base: str = ""
-    """Empty: whatever `base.find_base` finds."""
+    """Empty: whatever ``base.find_base`` finds."""
 
     def repository(self, name: str) -> str:
         return f"{self.registry.rstrip('/') + '/' if self.registry else ''}kubechain/{name}"

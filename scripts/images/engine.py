@@ -1,4 +1,4 @@
-"""The container engine as its `docker` command sees it."""
+"""The container engine as its ``docker`` command sees it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def find_certificates(environment: Mapping[str, str]) -> Path | None:
 
 @contextmanager
 def build_secrets(environment: Mapping[str, str] = os.environ) -> Iterator[list[str]]:
-    """The arguments that give both to `docker build`."""
+    """The arguments that give both to ``docker build``."""
     certificates = find_certificates(environment)
     with TemporaryDirectory() as folder:  # only its owner may look into it
         settings = Path(folder) / "network"

@@ -1,4 +1,4 @@
-"""`kubechain inbox --watch` at an API server that has bad moments, played by a loopback server."""
+"""``kubechain inbox --watch`` at an API server that has bad moments, played by a loopback server."""
 
 from __future__ import annotations
 

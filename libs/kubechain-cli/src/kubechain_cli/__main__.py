@@ -1,4 +1,4 @@
-"""`python -m kubechain_cli` is the same as `kubechain`."""
+"""``python -m kubechain_cli`` is the same as ``kubechain``."""
 
 from __future__ import annotations
 

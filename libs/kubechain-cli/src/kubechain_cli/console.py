@@ -38,7 +38,7 @@ def print_error(text: object) -> None:
 
 
 class TerminalProgress:
-    """`localcluster.sources.progress.Progress` as rich progress bars."""
+    """``localcluster.sources.progress.Progress`` as rich progress bars."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,6 +1,6 @@
 """A typer group that imports a command's module only when that command is run.
 
-`kubechain --help` must not pay for the Kubernetes client, and a broken import in one command must not break the rest.
+``kubechain --help`` must not pay for the Kubernetes client, and a broken import in one command must not break the rest.
 The listing is made of light stand-ins that carry the name and one line of help.
 """
 
@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 
 def build_group(commands: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
-    """A group class for `{name: (module that has a function `name`, one line of help)}`, listed in this order."""
+    """A group class for ``{name: (module with a function of this name, one line of help)}``, listed in this order."""
 
     class LazyGroup(TyperGroup):
         def list_commands(self, ctx: Any) -> list[str]:

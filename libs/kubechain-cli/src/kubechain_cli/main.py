@@ -1,4 +1,4 @@
-"""The `kubechain` command: a table of commands, each imported when it is run (see `lazy`)."""
+"""The ``kubechain`` command: a table of commands, each imported when it is run (see ``lazy``)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Seen:
 
 
 class Server:
-    """Serves CONTENT with byte ranges; `cut` ends the first so many answers early; `ranges` records what was asked."""
+    """Serves CONTENT with byte ranges; ``cut`` ends the first so many answers early; ``ranges`` is what was asked."""
 
     def __init__(self) -> None:
         self.ranges: list[str | None] = []

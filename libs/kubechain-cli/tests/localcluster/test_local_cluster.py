@@ -90,7 +90,7 @@ def test_up_returns_a_cluster_that_answers(cluster: Cluster) -> None:
 
 
 def test_tokens_are_in_private_files_only(cluster: Cluster) -> None:
-    """Not in logs, not in the plan or the state, and `ps` shows the path of their file at most."""
+    """Not in logs, not in the plan or the state, and ``ps`` shows the path of their file at most."""
     file = cluster.state_dir / "pki" / "tokens.csv"
     files = {"admin": "kubeconfig", "controller-manager": "pki/controller-manager.kubeconfig"}
     for name, kubeconfig in files.items():

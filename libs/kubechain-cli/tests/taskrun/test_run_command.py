@@ -1,4 +1,4 @@
-"""Exit codes of `kubechain run`, and what it says with them; no cluster needed."""
+"""Exit codes of ``kubechain run``, and what it says with them; no cluster needed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A host that connects to the server given as its arguments and waits to be killed; prints its state when connected.
 
-With `--isolated FOLDER` before them the server is the probe: it is isolated, scatters daemons, and the pids of all its
-processes are printed.
+With ``--isolated FOLDER`` before them the server is the probe: it is isolated, scatters daemons, and the pids of all
+its processes are printed.
 """
 
 import asyncio

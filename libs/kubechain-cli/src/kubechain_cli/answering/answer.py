@@ -26,7 +26,7 @@ _ATTEMPTS = 10
 async def give_answer(kube: KubeClient, namespace: str, name: str, field: str, answer: Mapping[str, Any]) -> str:
     """Write ``spec.decision`` or ``spec.response``; who gave it. Raises AnswerError, KubeError.
 
-    ``name`` may be what `kubectl get -o name` prints.
+    ``name`` may be what ``kubectl get -o name`` prints.
     """
     name = name.rpartition("/")[2]
     signature: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""`kubechain approve`: let a tool call run, with the model's arguments or with others.
+"""``kubechain approve``: let a tool call run, with the model's arguments or with others.
 
 Exit codes: 0 approved; 1 the call takes no approval now, or not from this user; 2 no such call, or bad arguments.
 """

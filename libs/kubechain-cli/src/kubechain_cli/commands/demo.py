@@ -1,4 +1,4 @@
-"""`kubechain demo`: bring everything up, walk the tutorial, and leave nothing behind unless told to keep it.
+"""``kubechain demo``: bring everything up, walk the tutorial, and leave nothing behind unless told to keep it.
 
 Exit codes: 0 the whole tutorial worked; 1 something failed, and why is on the screen; 2 the command line asks for
 something that is not there; 130 Ctrl-C.
@@ -113,7 +113,7 @@ def walk_tutorial(console: Console, household: Household, backend: Backend, *, k
 
 
 def set_up(household: Household, backend: Backend) -> Surroundings:
-    """Start all that the walk needs; the servers come up beside the cluster. Raises `DemoError`."""
+    """Start all that the walk needs; the servers come up beside the cluster. Raises ``DemoError``."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         where = pool.submit(start_servers, household, backend)
         household.start_cluster()
@@ -121,7 +121,7 @@ def set_up(household: Household, backend: Backend) -> Surroundings:
 
 
 def start_servers(household: Household, backend: Backend) -> Surroundings:
-    """Start what this machine does not reach: a provider without a key, and the web page. Raises `SetupError`."""
+    """Start what this machine does not reach: a provider without a key, and the web page. Raises ``SetupError``."""
     base_url = None
     if backend.scripted:
         options = ("--script", "tutorial", "--model", backend.model, "--require-key", SCRIPTED_KEY)

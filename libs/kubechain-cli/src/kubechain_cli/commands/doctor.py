@@ -1,4 +1,4 @@
-"""`kubechain doctor`: exit code 0, or 1 when something required is missing."""
+"""``kubechain doctor``: exit code 0, or 1 when something required is missing."""
 
 from __future__ import annotations
 

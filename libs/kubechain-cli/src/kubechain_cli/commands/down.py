@@ -1,4 +1,4 @@
-"""`kubechain down`: stop the cluster; by default its data goes too. Exit code 0, also when nothing ran."""
+"""``kubechain down``: stop the cluster; by default its data goes too. Exit code 0, also when nothing ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kubechain inbox`: what waits for a person, and how to answer it.
+"""``kubechain inbox``: what waits for a person, and how to answer it.
 
 Exit codes: 0 shown, also when nothing waits; 1 the cluster did not answer, or not to this user; 130 Ctrl-C.
 """

@@ -1,4 +1,4 @@
-"""`kubechain reject`: keep a tool call from running; the model reads the comment.
+"""``kubechain reject``: keep a tool call from running; the model reads the comment.
 
 Exit codes: 0 rejected; 1 the call takes no decision now, or not from this user; 2 no such call.
 """

@@ -1,4 +1,4 @@
-"""`kubechain respond`: answer a question of an agent.
+"""``kubechain respond``: answer a question of an agent.
 
 Exit codes: 0 answered; 1 the call takes no answer now, or not from this user; 2 no such call, or an empty answer.
 """

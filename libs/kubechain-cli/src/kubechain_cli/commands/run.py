@@ -1,4 +1,4 @@
-"""`kubechain run`: create a Task, follow it to its end, print the answer.
+"""``kubechain run``: create a Task, follow it to its end, print the answer.
 
 Exit codes: 0 the Task has its final answer; 1 it failed, or the cluster did not answer; 2 the command line asks for
 something that is not there; 124 timeout; 130 Ctrl-C. After the last two the Task goes on in the cluster.
@@ -102,7 +102,7 @@ class Session:
         self._began = time.monotonic()
 
     async def run(self) -> None:
-        """Raises `RunError`, `KubeError`."""
+        """Raises ``RunError``, ``KubeError``."""
         async with KubeClient.connect("kubechain-cli") as kube:
             self._task = await create_task(kube, self._options)
             self._began = time.monotonic()
@@ -148,7 +148,7 @@ class Session:
 
 
 async def create_task(kube: KubeClient, options: RunOptions) -> Task:
-    """Create the Task. Raises `UsageError` when there is no such agent, or the Task cannot be as it is wanted."""
+    """Create the Task. Raises ``UsageError`` when there is no such agent, or the Task cannot be as it is wanted."""
     check_options(options)
     try:
         await kube.get(Agent, options.namespace, options.agent)
@@ -170,7 +170,7 @@ async def create_task(kube: KubeClient, options: RunOptions) -> Task:
 
 
 def check_options(options: RunOptions) -> None:
-    """Raise `UsageError` for options that no cluster could make sense of."""
+    """Raise ``UsageError`` for options that no cluster could make sense of."""
     if not options.message.strip():
         raise UsageError("The message is empty.")
     if options.remove and options.ttl is not None:
@@ -188,7 +188,7 @@ def describe_missing_agent(options: RunOptions, present: list[str]) -> str:
 
 
 def conclude(task: Task, shown: str = "") -> None:
-    """Print the answer, unless the same terminal has ``shown`` it; raises `RunError` when there is none."""
+    """Print the answer, unless the same terminal has ``shown`` it; raises ``RunError`` when there is none."""
     if task.status.phase != TaskPhase.FINAL_ANSWER:
         raise RunError(f"Task {task.name} failed: {failure_of(task)}")
     if not (shown == task.status.output and sys.stdout.isatty()):

@@ -1,4 +1,4 @@
-"""`kubechain status`: exit code 0 all ready, 1 something is not, 3 nothing runs."""
+"""``kubechain status``: exit code 0 all ready, 1 something is not, 3 nothing runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kubechain up`: a control plane, NATS and the services, in the foreground or in the background.
+"""``kubechain up``: a control plane, NATS and the services, in the foreground or in the background.
 
 Exit codes: 0 everything is ready (or was already running); 1 something did not come up, and what is on the screen.
 """

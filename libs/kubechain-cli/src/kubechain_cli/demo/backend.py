@@ -34,7 +34,7 @@ class MissingKeyError(ValueError):
 
 
 def choose_backend(choice: Choice, env: Mapping[str, str]) -> Backend:
-    """The backend of the choice; ``auto`` takes the first one that has a key. Raises `MissingKeyError`."""
+    """The backend of the choice; ``auto`` takes the first one that has a key. Raises ``MissingKeyError``."""
     if choice == "scripted":
         return SCRIPTED
     named = {"openai": OPENAI, "anthropic": ANTHROPIC}

@@ -29,7 +29,7 @@ _PRIVATE = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "KUBECONFIG")
 
 
 def kept_state_dir(env: Mapping[str, str]) -> Path:
-    """Where a demo started with --keep lives: beside the state directory of `kubechain up`."""
+    """Where a demo started with --keep lives: beside the state directory of ``kubechain up``."""
     usual = default_state_dir(env)
     return usual.with_name(f"{usual.name}-demo")
 
@@ -55,14 +55,14 @@ class Household:
         return self.layout.root / "demo-servers.json"
 
     def start_cluster(self) -> None:
-        """Run `kubechain up`, which shows its own progress. Raises `SetupError`."""
+        """Run ``kubechain up``, which shows its own progress. Raises ``SetupError``."""
         if self._run_cli("up", "--detach") != 0:
             raise SetupError(
                 "The local cluster did not come up; what it said is above. `kubechain doctor` may know more."
             )
 
     def start_server(self, module: str, *args: str) -> dict[str, Any]:
-        """Start a server of ours and return what it says of itself once it listens. Raises `SetupError`."""
+        """Start a server of ours and return what it says of itself once it listens. Raises ``SetupError``."""
         log = self.layout.log_file(module.rpartition(".")[2])
         with log.open("ab") as errors:
             process = subprocess.Popen(

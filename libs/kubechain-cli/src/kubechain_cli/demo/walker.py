@@ -20,7 +20,7 @@ REPEAT_SECONDS = 0.25
 
 
 class Walker:
-    """Walks stages with the programs of the environment given. Raises `SetupError` when there is no kubectl."""
+    """Walks stages with the programs of the environment given. Raises ``SetupError`` when there is no kubectl."""
 
     def __init__(self, console: Console, layout: Layout, env: Mapping[str, str]) -> None:
         kubectl = shutil.which("kubectl", path=env.get("PATH"))
@@ -32,7 +32,7 @@ class Walker:
         self._env = dict(env)
 
     def walk(self, stage: Stage) -> float:
-        """Run the commands of a stage and return its seconds. Raises `CommandError` at the first that fails."""
+        """Run the commands of a stage and return its seconds. Raises ``CommandError`` at the first that fails."""
         began = time.monotonic()
         self.tell_heading(stage.title)
         self._console.print(stage.story, style="italic")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RestartBackoff:
-    """Delays in seconds: `first`, then `factor` times as long each time, at most `cap`.
+    """Delays in seconds: ``first``, then ``factor`` times as long each time, at most ``cap``.
 
-    A process that stayed ready for `stable_after` seconds is not crash-looping: its next death counts as the first.
+    A process that stayed ready for ``stable_after`` seconds is not crash-looping: its next death counts as the first.
     """
 
     first: float = 0.1

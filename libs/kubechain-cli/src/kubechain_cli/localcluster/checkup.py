@@ -1,4 +1,4 @@
-"""The checks behind `kubechain doctor`. Each looks at one thing and says in a sentence what to do about it."""
+"""The checks behind ``kubechain doctor``. Each looks at one thing and says in a sentence what to do about it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ API_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 
 
 class Verdict(StrEnum):
-    """MISSING is required and makes `doctor` fail; HINT is worth knowing."""
+    """MISSING is required and makes ``doctor`` fail; HINT is worth knowing."""
 
     OK = "ok"
     HINT = "hint"

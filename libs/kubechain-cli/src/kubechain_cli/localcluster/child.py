@@ -22,7 +22,7 @@ READY_PROBE_INTERVAL = 2.0
 
 
 class Child:
-    """Runs one ProcessSpec until it is told to stop; `on_change` is called after every change of the public fields."""
+    """Runs one ProcessSpec until it is told to stop; ``on_change`` is called after each change of the public fields."""
 
     def __init__(self, spec: ProcessSpec, on_change: Callable[[Child], None]) -> None:
         self.spec = spec
@@ -39,7 +39,7 @@ class Child:
         self._ready_since: float | None = None
 
     async def run(self) -> None:
-        """Keep the process alive. Returns after `stop`; raises nothing that a restart could heal."""
+        """Keep the process alive. Returns after ``stop``; raises nothing that a restart could heal."""
         while not self._stopping.is_set():
             await self._run_once()
             if self._stopping.is_set():
@@ -50,7 +50,7 @@ class Child:
             await self._pause(self.spec.backoff.delay(self.deaths_in_a_row))
 
     async def stop(self) -> None:
-        """SIGTERM, wait up to `stop_grace` seconds, then SIGKILL for the whole group."""
+        """SIGTERM, wait up to ``stop_grace`` seconds, then SIGKILL for the whole group."""
         self._stopping.set()
         process = self._process
         if process is None or process.returncode is not None:

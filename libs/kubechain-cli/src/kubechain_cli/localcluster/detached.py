@@ -37,7 +37,7 @@ def start_supervisor(layout: Layout, lock: int) -> int:
 
 
 def follow(read_end: int, layout: Layout, timeout: float) -> Iterator[dict[str, Any]]:
-    """What the supervisor reports, up to {"up"} or {"failed"}; ends without either after `timeout` seconds.
+    """What the supervisor reports, up to {"up"} or {"failed"}; ends without either after ``timeout`` seconds.
 
     Raises ProcessFailedError when the supervisor goes away without a word.
     """
@@ -62,7 +62,7 @@ def follow(read_end: int, layout: Layout, timeout: float) -> Iterator[dict[str, 
 def stop_cluster(layout: Layout, *, timeout: float = 40.0) -> ClusterState | None:
     """Stop the supervisor and whatever it may have left; returns the state it had, or None when nothing ran.
 
-    Raises AlreadyRunningError when another `up` has begun since: what the state names then is not left but its own.
+    Raises AlreadyRunningError when another ``up`` has begun since: what the state names then is not left but its own.
     """
     state = read_state(layout)
     if state is None:

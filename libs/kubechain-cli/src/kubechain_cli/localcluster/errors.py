@@ -1,4 +1,4 @@
-"""What can go wrong between `kubechain up` and a ready cluster. Every text is for the user: what is wrong, what to do.
+"""What can go wrong between ``kubechain up`` and a ready cluster. Each text tells the user what is wrong, what to do.
 
 LocalClusterError
 ├── BinaryUnavailableError    no source could give a binary
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 
 class LocalClusterError(Exception):
-    """Root of the tree. `retryable` says whether the same command may work when simply run again."""
+    """Root of the tree. ``retryable`` says whether the same command may work when simply run again."""
 
     retryable = False
 

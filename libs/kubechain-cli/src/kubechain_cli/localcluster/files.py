@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
-    """Replace `path` by `content` in one step."""
+    """Replace ``path`` by ``content`` in one step."""
     data = content.encode() if isinstance(content, str) else content
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

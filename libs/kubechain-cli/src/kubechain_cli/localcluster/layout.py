@@ -15,7 +15,7 @@ def cache_root() -> Path:
 
 
 def default_state_dir(env: Mapping[str, str] = os.environ) -> Path:
-    """KUBECHAIN_HOME, else the `kubechain` folder of the user's state folder."""
+    """KUBECHAIN_HOME, else the ``kubechain`` folder of the user's state folder."""
     home = env.get("KUBECHAIN_HOME")
     if home:
         return Path(home)
@@ -27,8 +27,9 @@ def default_state_dir(env: Mapping[str, str] = os.environ) -> Path:
 class Layout:
     """The files of one cluster's state directory.
 
-    `data` (etcd, nats) and `logs` are a run's product and go with `down`; `pki`, `kubeconfig` and `ports.json`
-    stay, so that the next `up` answers at the same address and a shell that exported KUBECONFIG goes on working.
+    ``data`` (etcd, nats) and ``logs`` are a run's product and go with ``down``; ``pki``, ``kubeconfig`` and
+    ``ports.json`` stay, so that the next ``up`` answers at the same address and a shell that exported KUBECONFIG goes
+    on working.
     """
 
     root: Path

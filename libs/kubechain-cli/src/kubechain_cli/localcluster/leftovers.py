@@ -13,7 +13,7 @@ _POLL_INTERVAL = 0.02
 
 
 def wait_gone(pid: int, started_at: StartMark | None, timeout: float) -> bool:
-    """Wait up to `timeout` seconds until the process has ended; False when it still runs then.
+    """Wait up to ``timeout`` seconds until the process has ended; False when it still runs then.
 
     One that only waits to be reaped has ended: its parent may be an init that takes its time.
     """
@@ -26,7 +26,7 @@ def wait_gone(pid: int, started_at: StartMark | None, timeout: float) -> bool:
 
 
 def end_supervisor(state: ClusterState, timeout: float) -> bool:
-    """SIGTERM, then SIGKILL after `timeout` seconds; False when there was none running."""
+    """SIGTERM, then SIGKILL after ``timeout`` seconds; False when there was none running."""
     pid, started_at = state.supervisor_pid, state.supervisor_started_at
     if not is_alive(pid, started_at):
         return False

@@ -1,6 +1,6 @@
-"""One `up`, supervisor or cleaning at a time in a state directory: a file lock, which ends with those who hold it.
+"""One ``up``, supervisor or cleaning at a time in a state directory: a file lock, which ends with those who hold it.
 
-The lock belongs to the open file, not to the process: `up` hands it to the supervisor with the descriptor, so that
+The lock belongs to the open file, not to the process: ``up`` hands it to the supervisor with the descriptor, so that
 there is no moment between the two in which another could have it.
 """
 
@@ -17,7 +17,7 @@ from kubechain_cli.localcluster.errors import AlreadyRunningError
 
 @contextmanager
 def hold_lock(path: Path, *, wait: bool = False) -> Iterator[int]:
-    """Hold the lock inside the `with`, by this descriptor; a child that was given it goes on holding it.
+    """Hold the lock inside the ``with``, by this descriptor; a child that was given it goes on holding it.
 
     Raises AlreadyRunningError when another has it, unless told to wait.
     """
@@ -37,7 +37,7 @@ def hold_lock(path: Path, *, wait: bool = False) -> Iterator[int]:
 
 @contextmanager
 def keep_lock(descriptor: int) -> Iterator[None]:
-    """Go on holding, inside the `with`, the lock that whoever started us has handed over."""
+    """Go on holding, inside the ``with``, the lock that whoever started us has handed over."""
     with os.fdopen(descriptor, "w"):
         yield
 

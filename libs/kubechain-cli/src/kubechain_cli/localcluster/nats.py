@@ -22,12 +22,12 @@ def build_nats_config(monitor_port: int, users: str = "") -> str:
 
 
 def write_nats_config(path: Path, monitor_port: int, users: str) -> None:
-    """Write the configuration file that `build_nats_command` names."""
+    """Write the configuration file that ``build_nats_command`` names."""
     write_atomic(path, build_nats_config(monitor_port, users))
 
 
 def build_nats_command(binary: Path, *, config: Path, store_dir: Path, port: int) -> tuple[str, ...]:
-    """nats-server with JetStream in `store_dir`."""
+    """nats-server with JetStream in ``store_dir``."""
     return (
         str(binary),
         f"--config={config}",

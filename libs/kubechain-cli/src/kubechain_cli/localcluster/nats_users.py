@@ -1,6 +1,6 @@
 """Who the services are to the local NATS: the users and permissions that a deployment has, with passwords of our own.
 
-Whoever signs in as nobody may do everything, as on any broker on 127.0.0.1: the `kubechain` command does, and so do
+Whoever signs in as nobody may do everything, as on any broker on 127.0.0.1: the ``kubechain`` command does, and so do
 scripts and tests.
 """
 

@@ -1,4 +1,4 @@
-"""Where the keys and tokens of a local control plane lie. `certificates` and `tokens` make them."""
+"""Where the keys and tokens of a local control plane lie. ``certificates`` and ``tokens`` make them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one cluster runs: written by `up`, read by the supervisor, turned into process specifications.
+"""What one cluster runs: written by ``up``, read by the supervisor, turned into process specifications.
 
 With a context of the user's own there is no control plane of ours: only NATS and the services.
 """
@@ -34,7 +34,7 @@ API_STOP_GRACE = 0.6
 
 @dataclass(frozen=True)
 class Plan:
-    """`context` is the user's own kubeconfig context, or None for a local control plane."""
+    """``context`` is the user's own kubeconfig context, or None for a local control plane."""
 
     binaries: dict[str, str]
     ports: dict[str, int]
@@ -71,7 +71,7 @@ def write_plan(layout: Layout, plan: Plan) -> None:
 
 
 def read_plan(layout: Layout) -> Plan:
-    """The plan that `up` stored."""
+    """The plan that ``up`` stored."""
     raw = json.loads(layout.plan.read_text())
     return Plan(**{**raw, "services": tuple(raw["services"])})
 

@@ -2,7 +2,7 @@
 
 An API server takes a policy at once and asks it about a second later, and says nowhere when. So we look: an answer
 that no policy would take, and one that the policies complete, both as dry runs. They go in beside the CRDs, and nothing
-but the end of `up` waits for them: until then nobody is there to answer anything.
+but the end of ``up`` waits for them: until then nobody is there to answer anything.
 """
 
 from __future__ import annotations

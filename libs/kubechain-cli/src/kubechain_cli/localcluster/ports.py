@@ -30,7 +30,7 @@ def is_free(port: int) -> bool:
 
 
 def choose_port(taken: set[int], free: Callable[[int], bool] = is_free) -> int:
-    """A free port that is not in `taken`. Raises LocalClusterError when there is none."""
+    """A free port that is not in ``taken``. Raises LocalClusterError when there is none."""
     for port in random.sample(range(FIRST_PORT, LAST_PORT + 1), 1000):
         if port not in taken and free(port):
             return port

@@ -1,4 +1,4 @@
-"""Everything `up` does before the supervisor starts: ports, keys, tokens, kubeconfig, configuration files, the plan."""
+"""All that ``up`` does before the supervisor starts: ports, keys, tokens, kubeconfig, configuration files, the plan."""
 
 from __future__ import annotations
 

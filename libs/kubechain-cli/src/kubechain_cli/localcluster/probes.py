@@ -16,7 +16,7 @@ PROBE_TIMEOUT = 2.0
 
 @dataclass(frozen=True)
 class HttpProbe:
-    """Ready when GET `path` on 127.0.0.1 answers 200; `ca_file` makes it https."""
+    """Ready when GET ``path`` on 127.0.0.1 answers 200; ``ca_file`` makes it https."""
 
     port: int
     path: str

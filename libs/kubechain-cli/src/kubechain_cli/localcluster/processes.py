@@ -1,4 +1,4 @@
-"""The specification of one child process. Data only: `child` runs it, `plan` and `services` write it."""
+"""The specification of one child process. Data only: ``child`` runs it, ``plan`` and ``services`` write it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class StopStage(IntEnum):
 class ProcessSpec:
     """One process: what to run, when, and how to know that it is ready.
 
-    `after` names processes and steps that have to be ready first. `essential` ones fail the whole start when they do
-    not come up; the others are only reported. `stop_grace` is the time in seconds between SIGTERM and SIGKILL.
+    ``after`` names processes and steps that have to be ready first. ``essential`` ones fail the whole start when they
+    do not come up; the others are only reported. ``stop_grace`` is the time in seconds between SIGTERM and SIGKILL.
     """
 
     name: str

@@ -31,7 +31,7 @@ def scripts_dir() -> Path:
 
 
 def parse_services(text: str) -> tuple[str, ...]:
-    """`all`, `none`, or names separated by commas. Raises LocalClusterError for a name that is none of ours."""
+    """``all``, ``none``, or names separated by commas. Raises LocalClusterError for a name that is none of ours."""
     if text == "all":
         return SERVICES
     if text == "none":
@@ -95,7 +95,7 @@ def _nats_env(user: str, password_file: Path) -> dict[str, str]:
 
 def _isolation_env(data: Path | None, base: Mapping[str, str]) -> dict[str, str]:
     """On a developer's machine MCP servers are there to reach the developer's files; whoever wants it otherwise says so
-    in the environment of `up`.
+    in the environment of ``up``.
     """
     return {
         _ISOLATION: base.get(_ISOLATION) or "none",

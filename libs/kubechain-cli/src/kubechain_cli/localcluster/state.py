@@ -1,7 +1,7 @@
 """state.json: the supervisor's word on the cluster, and whether that supervisor is still alive.
 
-`status` shows a subset of it (`to_status`), which is the contract for scripts. Marks of their start stand beside the
-pids so that a number that the system gave to someone else is never mistaken for one of ours.
+``status`` shows a subset of it (``to_status``), which is the contract for scripts. Marks of their start stand beside
+the pids so that a number that the system gave to someone else is never mistaken for one of ours.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kubechain_cli.localcluster.layout import Layout
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One process; `pid` is None while it is down, `started_at` tells it from others of that pid."""
+    """One process; ``pid`` is None while it is down, ``started_at`` tells it from others of that pid."""
 
     name: str
     pid: int | None
@@ -41,9 +41,9 @@ class ProcessState:
 
 @dataclass(frozen=True)
 class ClusterState:
-    """A cluster as its supervisor sees it. `complete` is True once everything was ready for the first time.
+    """A cluster as its supervisor sees it. ``complete`` is True once everything was ready for the first time.
 
-    `page_url` is where people find what waits for them; None where human-bridge does not run.
+    ``page_url`` is where people find what waits for them; None where human-bridge does not run.
     """
 
     kubeconfig: str
@@ -61,7 +61,7 @@ class ClusterState:
         return self.complete and all(process.ready for process in self.processes)
 
     def to_status(self) -> dict[str, Any]:
-        """The JSON contract of `kubechain status -o json`."""
+        """The JSON contract of ``kubechain status -o json``."""
         return {
             "kubeconfig": self.kubeconfig,
             "natsUrl": self.nats_url,

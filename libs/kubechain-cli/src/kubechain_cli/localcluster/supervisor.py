@@ -3,8 +3,8 @@
     python -m kubechain_cli.localcluster.supervisor --state-dir DIR --lock-fd N [--notify-fd N]
 
 Every process and step is a task that first waits for those it names; what does not depend on each other comes up side
-by side. Any change is written to state.json at once. Progress goes to `report` (and over the notify pipe to
-`up --detach`) as small dicts: {"ready": name, "seconds": s}, {"died": name, "exit": code, "delay": s},
+by side. Any change is written to state.json at once. Progress goes to ``report`` (and over the notify pipe to
+``up --detach``) as small dicts: {"ready": name, "seconds": s}, {"died": name, "exit": code, "delay": s},
 and in the end {"up": seconds} or {"failed": text}.
 """
 
@@ -59,11 +59,11 @@ class Supervisor:
         self._failure: LocalClusterError | None = None
 
     def request_stop(self) -> None:
-        """Begin to stop; `run` returns when everything is down."""
+        """Begin to stop; ``run`` returns when everything is down."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Run until `request_stop`. Raises LocalClusterError when the cluster could not come up."""
+        """Run until ``request_stop``. Raises LocalClusterError when the cluster could not come up."""
         self._write_state()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._run_child(child)) for child in self._children.values()]
@@ -243,7 +243,7 @@ def main() -> int:
 
 
 def _reporter(notify_fd: int | None) -> Report:
-    """Reports go to our own log, and to the `up` that started us as long as it listens."""
+    """Reports go to our own log, and to the ``up`` that started us as long as it listens."""
 
     def report(event: dict[str, Any]) -> None:
         line = json.dumps(event)

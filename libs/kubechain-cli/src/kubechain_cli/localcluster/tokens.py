@@ -30,7 +30,7 @@ class Identity:
 
 
 def administrator(name: str) -> Identity:
-    """The user `kubechain:<name>`, who may do everything."""
+    """The user ``kubechain:<name>``, who may do everything."""
     return Identity(f"kubechain:{name}", (ADMIN_GROUP,))
 
 
@@ -54,7 +54,7 @@ def ensure_tokens(file: Path, identities: Sequence[Identity]) -> None:
 
 
 def read_token(file: Path, identity: Identity) -> str:
-    """The token of an identity that `ensure_tokens` was told of."""
+    """The token of an identity that ``ensure_tokens`` was told of."""
     return _read(file)[identity.user]
 
 

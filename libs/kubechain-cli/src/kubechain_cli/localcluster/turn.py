@@ -21,9 +21,9 @@ _POLL_INTERVAL = 0.05
 
 @contextmanager
 def take_turn(layout: Layout, timeout: float = LOCK_TIMEOUT) -> Iterator[int | ClusterState]:
-    """The lock's descriptor, held inside the `with`; or the cluster of the supervisor that holds it.
+    """The lock's descriptor, held inside the ``with``; or the cluster of the supervisor that holds it.
 
-    Raises AlreadyRunningError when neither is to be had for `timeout` seconds.
+    Raises AlreadyRunningError when neither is to be had for ``timeout`` seconds.
     """
     with ExitStack() as held:
         yield _await_turn(held, layout, timeout)

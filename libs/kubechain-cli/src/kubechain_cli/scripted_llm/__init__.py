@@ -1,7 +1,8 @@
 """A scripted stand-in for the LLM providers: it speaks their HTTP and answers by a script. It is no LLM and says so.
 
-Read in this order: `script` holds the types a script works with, `scripts` the scripts that come with the package,
-`openai_wire` and `anthropic_wire` translate between those types and the two providers' JSON, `server` serves them.
+Read in this order: ``script`` holds the types a script works with, ``scripts`` the scripts that come with the package,
+``openai_wire`` and ``anthropic_wire`` translate between those types and the two providers' JSON, ``server`` serves
+them.
 
     async with ScriptedServer(SCRIPTS["tutorial"]) as server:
         AsyncOpenAI(base_url=server.url, api_key="any")

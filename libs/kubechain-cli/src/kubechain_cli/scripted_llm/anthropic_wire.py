@@ -26,7 +26,7 @@ _ERRORS = {
 
 
 def parse_request(body: dict[str, Any]) -> tuple[list[ChatMessage], list[ToolSpec]]:
-    """The conversation and the tools; raises `RefusedError` (400) when the body is none of the protocol."""
+    """The conversation and the tools; raises ``RefusedError`` (400) when the body is none of the protocol."""
     try:
         if not isinstance(body.get("max_tokens"), int):
             raise RefusedError(400, "max_tokens: Field required")

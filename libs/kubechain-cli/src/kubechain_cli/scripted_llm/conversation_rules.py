@@ -15,7 +15,7 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def check_conversation(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> None:
-    """Raise `RefusedError` (400) unless the conversation is one that a provider takes."""
+    """Raise ``RefusedError`` (400) unless the conversation is one that a provider takes."""
     if not any(message.role != "system" for message in messages):
         raise RefusedError(400, "messages: at least one message is required")
     check_tools(tools)
@@ -36,7 +36,7 @@ def check_conversation(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec
 
 
 def check_tools(tools: Sequence[ToolSpec]) -> None:
-    """Raise `RefusedError` (400) for a tool name that is unfit or there twice."""
+    """Raise ``RefusedError`` (400) for a tool name that is unfit or there twice."""
     seen: set[str] = set()
     for position, tool in enumerate(tools):
         if not _TOOL_NAME.fullmatch(tool.name):

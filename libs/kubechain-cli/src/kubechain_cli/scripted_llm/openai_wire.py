@@ -24,7 +24,7 @@ _ERRORS = {
 
 
 def parse_request(body: dict[str, Any]) -> tuple[list[ChatMessage], list[ToolSpec]]:
-    """The conversation and the tools; raises `RefusedError` (400) when the body is none of the protocol."""
+    """The conversation and the tools; raises ``RefusedError`` (400) when the body is none of the protocol."""
     try:
         messages = [_parse_message(message) for message in body["messages"]]
         tools = [_parse_tool(tool) for tool in body.get("tools") or ()]

@@ -36,7 +36,7 @@ Sight = Task | TaskRunToolCall | Deleted | LLMDelta | Step
 async def follow_task(kube: KubeClient, task: Task, show: Callable[[Step], None], live: LiveText | None = None) -> Task:
     """Show each step of the Task, and what is written for it, until it is finished, and return its last state.
 
-    Raises `TaskDeletedError` when it is deleted before, and a `KubeError` that waiting would not mend.
+    Raises ``TaskDeletedError`` when it is deleted before, and a ``KubeError`` that waiting would not mend.
     """
     seen: dict[str, TaskRunToolCall] = {}
     latest: Task | None = None

@@ -13,7 +13,7 @@ from kubechain_common.messages.topology import llm_delta_subject, llm_listening_
 
 
 async def hear_text(url: str, task: Task, take: Callable[[LLMDelta], None]) -> None:
-    """Call ``take`` with what is written; until cancelled. Raises `LiveTextError` when NATS cannot be reached."""
+    """Call ``take`` with what is written; until cancelled. Raises ``LiveTextError`` when NATS cannot be reached."""
     # Only those who follow a Task need it, and what else is there to see does not wait for the import.
     await asyncio.to_thread(importlib.import_module, "kubechain_common.messaging")
     from kubechain_common.messaging import BusUnavailableError, Listener, PoisonMessage

@@ -1,6 +1,6 @@
 """How a run looks: progress goes to standard error, the answer alone to standard output.
 
-So `kubechain run agent "question" > answer.txt` keeps the answer, while the terminal still shows what goes on.
+So ``kubechain run agent "question" > answer.txt`` keeps the answer, while the terminal still shows what goes on.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ async def watch_objects(
 ) -> AsyncIterator[R | Deleted]:
     """All objects that are selected, as they are and as they change, from this resourceVersion on (empty: from now).
 
-    Raises a `KubeError` that waiting would not mend, and `RunError` for an object of another version of KubeChain
+    Raises a ``KubeError`` that waiting would not mend, and ``RunError`` for an object of another version of KubeChain
     unless those are to be skipped.
     """
     path, backoff = resource_path(kind, namespace), Backoff(0.05, 2.0)

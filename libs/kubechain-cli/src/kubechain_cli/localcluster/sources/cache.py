@@ -19,7 +19,7 @@ from kubechain_cli.localcluster.sources.pinned import CONTROL_PLANE
 
 @dataclass(frozen=True)
 class BinaryCache:
-    """The part of the cache that holds one set of binaries; `root` is the cache folder of kubechain."""
+    """The part of the cache that holds one set of binaries; ``root`` is the cache folder of kubechain."""
 
     root: Path
     key: str
@@ -58,7 +58,7 @@ class BinaryCache:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One download or build at a time; a second `up` waits for the first and then finds its result."""
+        """One download or build at a time; a second ``up`` waits for the first and then finds its result."""
         self.root.mkdir(parents=True, exist_ok=True)
         with hold_lock(self.root / f"{self.kind}.lock", wait=True):
             yield

@@ -1,6 +1,6 @@
 """Downloads that go on where they stopped.
 
-Bytes land in a `.part` file, which becomes the file once its checksum fits.
+Bytes land in a ``.part`` file, which becomes the file once its checksum fits.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def fetch_text(session: aiohttp.ClientSession, url: str) -> str:
 async def download(
     session: aiohttp.ClientSession, url: str, destination: Path, sha256: str, progress: Progress
 ) -> Path:
-    """Download to `destination`, resuming `<destination>.part`, and return it.
+    """Download to ``destination``, resuming ``<destination>.part``, and return it.
 
     Raises DownloadError: after network trouble the part is kept for the next attempt, after a wrong checksum it is
     deleted.

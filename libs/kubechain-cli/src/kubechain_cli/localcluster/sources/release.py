@@ -46,7 +46,7 @@ def download(
 async def download_all(
     pins: Pins, target: Platform, directory: Path, progress: Progress, origins: Origins
 ) -> dict[str, Path]:
-    """The three binaries by name, each checked. Raises DownloadError; what arrived stays in `directory`."""
+    """The three binaries by name, each checked. Raises DownloadError; what arrived stays in ``directory``."""
     async with open_session() as session:
         found: dict[str, Path] = {}
         for name in CONTROL_PLANE:
