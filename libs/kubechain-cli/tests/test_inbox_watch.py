@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from kubechain_cli.answering.finding import Finder
 from kubechain_cli.commands.inbox import follow
@@ -56,23 +54,10 @@ class ApiServer:
 
 
 @pytest.fixture
-async def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ApiServer]:
-    api_server, app = ApiServer(), web.Application()
-    app.router.add_route("*", "/{path:.*}", api_server.answer)
-    async with TestServer(app) as served:
-        config = tmp_path / "kubeconfig"
-        config.write_text(
-            json.dumps(
-                {
-                    "clusters": [{"name": "c", "cluster": {"server": str(served.make_url("")).rstrip("/")}}],
-                    "users": [{"name": "u", "user": {"token": "t"}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "x",
-                }
-            )
-        )
-        monkeypatch.setenv("KUBECONFIG", str(config))
-        yield api_server
+async def api_server(serve_api: Callable[[Any], Awaitable[None]]) -> ApiServer:
+    api_server = ApiServer()
+    await serve_api(api_server.answer)
+    return api_server
 
 
 @pytest.mark.parametrize("code", [429, 503])

@@ -20,11 +20,11 @@ from rich.console import Console
 from kubechain_cli.console import print_error
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.taskrun.cluster import find_nats_url, use_local_cluster
-from kubechain_cli.taskrun.errors import RunError, TaskTimeoutError, UsageError
+from kubechain_cli.taskrun.errors import RunError, TaskTimeoutError, UnwrittenAnswerError, UsageError
 from kubechain_cli.taskrun.following import LiveText, follow_task
 from kubechain_cli.taskrun.naming import build_task, build_task_name, new_suffix
 from kubechain_cli.taskrun.steps import Step, failure_of
-from kubechain_cli.taskrun.terminal import Screen, new_literal_console, printable, render_step, write_answer
+from kubechain_cli.taskrun.terminal import Screen, abandon, new_literal_console, printable, render_step, write_answer
 from kubechain_cli.taskrun.transcript import Transcript
 from kubechain_common.api.v1alpha1 import Agent, Task
 from kubechain_common.api.v1alpha1.task import TaskPhase
@@ -119,10 +119,13 @@ class Session:
             finally:
                 self._screen.end_line()
             try:
-                conclude(finished, shown=self._transcript.text if self._screen.is_terminal else "")
-            finally:
-                if self._options.remove:
-                    await kube.delete(Task, finished.namespace, finished.name, uid=finished.uid)
+                self._conclude(finished)
+            except UnwrittenAnswerError:
+                raise  # the Task has the only copy
+            except RunError:
+                await self._remove(kube, finished)
+                raise
+            await self._remove(kube, finished)
 
     def describe_rest(self) -> str:
         """What goes on without us, and how to see it."""
@@ -130,6 +133,20 @@ class Session:
             return "Interrupted before the Task was created."
         name, namespace = self._task.name, self._task.namespace
         return f"Task {name} goes on. See it with: kubectl describe task {name} --namespace {namespace}"
+
+    def _conclude(self, finished: Task) -> None:
+        try:
+            conclude(finished, shown=self._transcript.text if self._screen.is_terminal else "")
+        except (OSError, UnicodeError) as error:
+            abandon(sys.stdout)
+            raise UnwrittenAnswerError(
+                f"the answer could not be written: {error}. It is in the Task: kubectl get task {finished.name}"
+                f" --namespace {finished.namespace} -o jsonpath={{.status.output}}"
+            ) from None
+
+    async def _remove(self, kube: KubeClient, finished: Task) -> None:
+        if self._options.remove:
+            await kube.delete(Task, finished.namespace, finished.name, uid=finished.uid)
 
     def _show(self, step: Step) -> None:
         # What waits for somebody is shown in any case: silence would look like a hang.

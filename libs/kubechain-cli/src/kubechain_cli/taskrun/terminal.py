@@ -5,8 +5,10 @@ So ``kubechain run agent "question" > answer.txt`` keeps the answer, while the t
 
 from __future__ import annotations
 
+import os
 import sys
 import unicodedata
+from contextlib import suppress
 from typing import TextIO
 
 from rich.console import Console
@@ -78,3 +80,9 @@ def write_answer(text: str, out: TextIO) -> None:
     """The answer on a line of its own; byte for byte as it is, unless a terminal reads it."""
     out.write((printable(text) if out.isatty() else text) + "\n")
     out.flush()
+
+
+def abandon(out: TextIO) -> None:
+    """Let go of what could not be written, which the end of the process would try to write once more."""
+    with suppress(OSError, ValueError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), out.fileno())
