@@ -102,6 +102,8 @@ def print_event(console: Console, event: dict[str, Any]) -> None:
             f"[yellow]![/yellow] {event['died']} ended with exit code {event['exit']}, "
             f"starting it again in {event['delay']:g} s"
         )
+    elif "unwritten" in event:
+        console.print(f"[yellow]![/yellow] `kubechain status` will be behind for a while: {escape(event['unwritten'])}")
 
 
 def print_cluster(console: Console, state: ClusterState) -> None:

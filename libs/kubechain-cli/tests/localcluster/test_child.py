@@ -105,6 +105,14 @@ async def test_a_missing_binary_is_a_death_that_the_log_explains(tmp_path: Path)
     assert "cannot start /nowhere/binary" in spec.log_file.read_text()
 
 
+async def test_a_log_that_can_not_be_written_is_waited_for(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    async with running(make_spec(tmp_path, SLEEP, log_file=logs / "child.log")) as watched:
+        await watched.until(lambda child: child.restarts >= 2)
+        logs.mkdir()
+        await watched.until(lambda child: child.ready)
+
+
 async def test_a_stubborn_child_is_killed_after_its_grace(tmp_path: Path) -> None:
     spec = make_spec(tmp_path, STUBBORN, stop_grace=0.2)
     async with running(spec) as watched:

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from kubechain_cli.localcluster.identity import StartMark, read_start
 from kubechain_cli.localcluster.parent_death import die_with_parent
@@ -67,7 +68,7 @@ class Child:
         try:
             process = await self._spawn()
         except OSError as error:
-            with self.spec.log_file.open("a") as log:
+            with suppress(OSError), self.spec.log_file.open("a") as log:
                 log.write(f"cannot start {self.spec.argv[0]}: {error}\n")
             self.last_exit = 127
             return

@@ -22,12 +22,12 @@ def write_atomic(path: Path, content: str | bytes, *, mode: int = 0o600) -> None
 
 
 def tail(path: Path, lines: int = 10) -> str:
-    """The last lines of a log file, or an empty string when there is none."""
+    """The last lines of a log file, or an empty string when there is none that can be read."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 16_384))
             text = file.read().decode(errors="replace")
-    except FileNotFoundError:
+    except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])

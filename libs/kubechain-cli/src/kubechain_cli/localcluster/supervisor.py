@@ -3,9 +3,10 @@
     python -m kubechain_cli.localcluster.supervisor --state-dir DIR --lock-fd N [--notify-fd N]
 
 Every process and step is a task that first waits for those it names; what does not depend on each other comes up side
-by side. Any change is written to state.json at once. Progress goes to ``report`` (and over the notify pipe to
-``up --detach``) as small dicts: {"ready": name, "seconds": s}, {"died": name, "exit": code, "delay": s},
-and in the end {"up": seconds} or {"failed": text}.
+by side. Any change is written to state.json at once, or as soon as that works again: neither a full disk nor a terminal
+that is gone ends a process that runs. Progress goes to `report` (and over the notify pipe to `up --detach`) as small
+dicts: {"ready": name, "seconds": s}, {"died": name, "exit": code, "delay": s}, {"unwritten": text}, and in the end
+{"up": seconds} or {"failed": text}.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ Report = Callable[[dict[str, Any]], None]
 MAX_DEATHS_AT_START = 3
 START_TIMEOUT = 90.0
 STEPS = ("crds", "rights", "policies")
+REWRITE_SECONDS = 1.0
 
 
 class Supervisor:
@@ -57,6 +59,7 @@ class Supervisor:
         self._complete = False
         self._stopping = asyncio.Event()
         self._failure: LocalClusterError | None = None
+        self._rewrite: asyncio.TimerHandle | None = None
 
     def request_stop(self) -> None:
         """Begin to stop; ``run`` returns when everything is down."""
@@ -75,7 +78,9 @@ class Supervisor:
             await self._stop_children()
             for task in tasks:
                 task.cancel()
-        self._layout.state.unlink(missing_ok=True)
+        self._forget_rewrite()
+        with suppress(OSError):  # what it names is dead, as everyone can see
+            self._layout.state.unlink(missing_ok=True)
         if self._failure is not None:
             raise self._failure
 
@@ -132,7 +137,7 @@ class Supervisor:
         await self._wait_for(self._children)
         self._complete = True
         self._write_state()
-        self._report({"up": round(time.time() - self._started_at, 2)})
+        self._tell({"up": round(time.time() - self._started_at, 2)})
 
     async def _wait_for(self, names: Iterable[str]) -> None:
         for name in names:
@@ -169,7 +174,7 @@ class Supervisor:
     def _report_ready(self, name: str) -> None:
         if name not in self._reported:
             self._reported.add(name)
-            self._report({"ready": name, "seconds": round(time.time() - self._started_at, 2)})
+            self._tell({"ready": name, "seconds": round(time.time() - self._started_at, 2)})
 
     def _on_death(self, child: Child) -> None:
         spec = child.spec
@@ -183,10 +188,27 @@ class Supervisor:
             )
         else:
             delay = spec.backoff.delay(child.deaths_in_a_row)
-            self._report({"died": spec.name, "exit": child.last_exit, "delay": delay})
+            self._tell({"died": spec.name, "exit": child.last_exit, "delay": delay})
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        with suppress(OSError):
+            self._report(event)
 
     def _write_state(self) -> None:
-        write_state(self._layout.state, self._state())
+        known = self._forget_rewrite()
+        try:
+            write_state(self._layout.state, self._state())
+        except OSError as error:
+            if not known:
+                self._tell({"unwritten": str(error)})
+            self._rewrite = asyncio.get_running_loop().call_later(REWRITE_SECONDS, self._write_state)
+
+    def _forget_rewrite(self) -> bool:
+        """Whether the last state could not be written; nobody writes it any more."""
+        handle, self._rewrite = self._rewrite, None
+        if handle is not None:
+            handle.cancel()
+        return handle is not None
 
     def _state(self) -> ClusterState:
         return ClusterState(
@@ -247,7 +269,8 @@ def _reporter(notify_fd: int | None) -> Report:
 
     def report(event: dict[str, Any]) -> None:
         line = json.dumps(event)
-        print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+        with suppress(OSError):
+            print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
         if notify_fd is not None:
             with suppress(OSError):
                 os.write(notify_fd, line.encode() + b"\n")

@@ -1,0 +1,128 @@
+"""The supervisor with small processes of the test in the place of a cluster's."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubechain_cli.localcluster import supervisor
+from kubechain_cli.localcluster.backoff import RestartBackoff
+from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.plan import Plan
+from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
+from kubechain_cli.localcluster.state import ClusterState, read_state, write_state
+from kubechain_cli.localcluster.supervisor import Supervisor
+from kubechain_common.testing.eventually import eventually
+
+SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
+# Serves no admission policies, so there is nothing to wait for.
+KUBECTL = """#!/bin/sh
+echo '{"resources": []}'
+"""
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "state")
+    layout.create()
+    return layout
+
+
+@pytest.fixture
+def plan(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """Beside a cluster that takes everything: two processes that do nothing."""
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(KUBECTL)
+    kubectl.chmod(0o755)
+    specs = [
+        ProcessSpec(
+            name=name,
+            argv=SLEEP,
+            log_file=layout.log_file(name),
+            stage=StopStage.SERVICE,
+            backoff=RestartBackoff(first=0.01),
+        )
+        for name in ("one", "other")
+    ]
+    monkeypatch.setattr(supervisor, "build_processes", lambda *_: specs)
+    return Plan({"kubectl": str(kubectl)}, {"nats": 1}, (), context="mine")
+
+
+class Cluster:
+    """What the supervisor reported of it, and what it wrote down."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.events: list[dict[str, Any]] = []
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        await asyncio.to_thread(eventually, condition, 30)
+
+    def tells(self, key: str) -> bool:
+        return any(key in event for event in self.events)
+
+    def pids(self) -> dict[str, int | None]:
+        state = read_state(self.layout)
+        return {process.name: process.pid for process in state.processes} if state else {}
+
+
+@asynccontextmanager
+async def running(layout: Layout, plan: Plan) -> AsyncIterator[Cluster]:
+    cluster = Cluster(layout)
+    supervised = Supervisor(layout, plan, cluster.events.append)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(supervised.run())
+        await cluster.until(lambda: cluster.tells("up"))
+        try:
+            yield cluster
+        finally:
+            supervised.request_stop()
+
+
+async def test_a_full_disk_ends_no_process_and_the_state_is_written_once_there_is_room(
+    layout: Layout, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk_is_full = True
+
+    def write(path: Path, state: ClusterState) -> None:
+        if disk_is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_state(path, state)
+
+    async with running(layout, plan) as cluster:
+        before = cluster.pids()
+        monkeypatch.setattr(supervisor, "write_state", write)
+        assert before["one"] is not None
+        os.kill(before["one"], signal.SIGKILL)
+        await cluster.until(lambda: cluster.events[-1].get("ready") == "one")
+        assert cluster.pids() == before
+        disk_is_full = False
+        await cluster.until(lambda: cluster.pids()["one"] not in (None, before["one"]))
+        assert cluster.pids()["other"] == before["other"]
+        assert sum("unwritten" in event for event in cluster.events) == 1
+    assert not layout.state.exists()
+
+
+class Full(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_the_log_does_not_take_is_still_told_to_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    monkeypatch.setattr(sys, "stdout", Full())
+    supervisor._reporter(write_end)({"up": 1.0})
+    os.close(write_end)
+    with open(read_end) as told:
+        assert json.loads(told.read()) == {"up": 1.0}
