@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from pydantic import ValidationError
 
 from kubechain_cli.answering.waiting import Waiting, build_waiting, waits
-from kubechain_cli.taskrun.watching import Deleted, watch_objects
+from kubechain_cli.taskrun.watching import Deleted, Outage, watch_objects
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer, Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import ForbiddenError, InvalidError, KubeError, NotFoundError
@@ -51,12 +51,13 @@ class Finder:
                 raise
             return Waiting(call)
 
-    async def watch(self) -> AsyncIterator[TaskRunToolCall | Deleted]:
-        """Every call that this version can read, as it is now and whenever it changes.
+    async def watch(self, tell: Callable[[KubeError], None]) -> AsyncIterator[TaskRunToolCall | Deleted]:
+        """Every call that this version can read, as it is now and whenever it changes; ``tell`` why there is no news.
 
-        Raises a KubeError that waiting would not mend.
+        Raises a KubeError that waiting would not mend, and any of the beginning.
         """
-        async for sight in watch_objects(self._kube, TaskRunToolCall, self._namespace, {}, "", skip_unreadable=True):
+        outage, kube = Outage(tell), self._kube
+        async for sight in watch_objects(kube, TaskRunToolCall, self._namespace, {}, "", outage, skip_unreadable=True):
             yield sight
 
     async def _list_calls(self) -> AsyncIterator[TaskRunToolCall]:

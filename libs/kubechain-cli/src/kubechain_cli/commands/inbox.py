@@ -18,7 +18,9 @@ from kubechain_cli.answering.rendering import render_hint, render_inbox
 from kubechain_cli.answering.session import run_session
 from kubechain_cli.answering.waiting import Waiting
 from kubechain_cli.options import AllNamespaces, Namespace, Output, OutputOption
+from kubechain_cli.taskrun.terminal import printable
 from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.errors import KubeError
 
 
 def inbox(
@@ -53,7 +55,7 @@ def show(waiting: list[Waiting], output: Output) -> None:
 async def follow(finder: Finder, output: Output) -> None:
     """Each call as it arrives, and how it ended; one JSON object a line for scripts. Raises KubeError."""
     told = Inbox()
-    async for sight in finder.watch():
+    async for sight in finder.watch(tell_trouble):
         change = told.notice(sight)
         if isinstance(change, Arrived):
             item = await finder.look_up_if_possible(change.call)
@@ -63,6 +65,11 @@ async def follow(finder: Finder, output: Output) -> None:
                 write(f"{render_inbox([item], datetime.now(UTC))}\n    {render_hint(item)}\n")
         elif isinstance(change, Done):
             write(describe_done(change, output))
+
+
+def tell_trouble(error: KubeError) -> None:
+    """On standard error: silence would look as if nothing waited."""
+    typer.echo(printable(f"No news for now: {error}"), err=True)
 
 
 def describe_done(done: Done, output: Output) -> str:

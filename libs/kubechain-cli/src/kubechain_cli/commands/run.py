@@ -116,6 +116,8 @@ class Session:
                 raise TaskTimeoutError(
                     f"no answer within {self._options.timeout:g} s. {self.describe_rest()}"
                 ) from None
+            except KubeError as error:
+                raise RunError(f"{error}. {self.describe_rest()}") from None
             finally:
                 self._screen.end_line()
             try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kubechain_cli.taskrun.errors import LiveTextError, TaskDeletedError
 from kubechain_cli.taskrun.live_text import hear_text
 from kubechain_cli.taskrun.steps import Step, describe_call, describe_task
-from kubechain_cli.taskrun.watching import Deleted, watch_objects
+from kubechain_cli.taskrun.watching import Deleted, Outage, watch_objects
 from kubechain_common.api.names import LABEL_TASK_UID
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
@@ -72,16 +72,17 @@ async def _watch_run(kube: KubeClient, task: Task, live: LiveText | None) -> Asy
     sights: asyncio.Queue[Sight] = asyncio.Queue()
     # From where the Task was created, not from a list: a list would show a quick run's end only, and none of its steps.
     since = task.metadata.resource_version
+    outage = Outage(lambda error: sights.put_nowait(Step("waiting", f"no news of it for now: {error}")))
 
     async def watch_task() -> None:
         selector = {"fieldSelector": f"metadata.name={task.name}"}
-        async for sight in watch_objects(kube, Task, task.namespace, selector, since):
+        async for sight in watch_objects(kube, Task, task.namespace, selector, since, outage):
             mine = isinstance(sight, Task) and sight.uid == task.uid
             sights.put_nowait(sight if mine else Deleted(task.namespace, task.name))
 
     async def watch_calls() -> None:
         selector = {"labelSelector": f"{LABEL_TASK_UID}={task.uid}"}
-        async for sight in watch_objects(kube, TaskRunToolCall, task.namespace, selector, since):
+        async for sight in watch_objects(kube, TaskRunToolCall, task.namespace, selector, since, outage):
             if isinstance(sight, TaskRunToolCall):
                 sights.put_nowait(sight)
 

@@ -1,12 +1,14 @@
 """A watch that goes on: one that breaks is taken up again where it was, or after a new list when the history is gone.
 
-So whoever follows something survives a restart of the API server. A list may bring what was seen before once more.
+So whoever follows something survives a restart of the API server, and is told that it waits for one. A list may bring
+what was seen before once more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,10 +18,13 @@ from kubechain_cli.taskrun.errors import RunError
 from kubechain_common.api.v1alpha1 import Resource
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import GoneError, KubeError
+from kubechain_common.kube.errors import GoneError, KubeError, UnauthorizedError
 from kubechain_common.kube.paths import resource_path
 
 R = TypeVar("R", bound=Resource)
+
+_FAILURES_TO_TELL = 2
+"""In a row: a watch breaks off now and then, and is taken up by the next attempt."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +35,48 @@ class Deleted:
     name: str
 
 
+class Outage:
+    """Tells once why there is no news, however often and by however many watches it was tried."""
+
+    def __init__(self, tell: Callable[[KubeError], None]) -> None:
+        self._tell = tell
+        self._failures: Counter[str] = Counter()
+        self._told = False
+
+    def note_failure(self, path: str, error: KubeError) -> None:
+        """This watch could not be begun, or broke off."""
+        self._failures[path] += 1
+        if self._failures[path] >= _FAILURES_TO_TELL and not self._told:
+            self._told = True
+            self._tell(error)
+
+    def note_news(self, path: str) -> None:
+        """This watch has brought something."""
+        del self._failures[path]
+        self._told = self._told and bool(self._failures)
+
+
 async def watch_objects(
     kube: KubeClient,
     kind: type[R],
     namespace: str,
     selector: dict[str, str],
     version: str,
+    outage: Outage,
     *,
     skip_unreadable: bool = False,
 ) -> AsyncIterator[R | Deleted]:
     """All objects that are selected, as they are and as they change, from this resourceVersion on (empty: from now).
 
-    Raises a ``KubeError`` that waiting would not mend, and ``RunError`` for an object of another version of KubeChain
-    unless those are to be skipped.
+    Raises a `KubeError` that waiting would not mend, and any when not even the first list succeeds: it may be the wrong
+    cluster. Raises `RunError` for an object of another version of KubeChain unless those are to be skipped.
     """
-    path, backoff = resource_path(kind, namespace), Backoff(0.05, 2.0)
+    path, backoff, begun = resource_path(kind, namespace), Backoff(0.05, 2.0), bool(version)
     while True:
         try:
             if not version:
                 answer = await kube.request("GET", path, params=selector)
-                version = answer["metadata"]["resourceVersion"]
+                version, begun = answer["metadata"]["resourceVersion"], True
                 for item in answer["items"]:
                     if sight := _parse(kind, item, skip_unreadable):
                         yield sight
@@ -58,6 +85,7 @@ async def watch_objects(
             async with kube.watch(path, {**selector, "resourceVersion": version}) as events:
                 async for event in events:
                     backoff.reset()
+                    outage.note_news(path)
                     version = _version_of(event.object)
                     if event.type == "DELETED":
                         meta = event.object["metadata"]
@@ -67,9 +95,20 @@ async def watch_objects(
         except GoneError:
             version = ""
         except KubeError as error:
-            if not error.retryable:
+            if not (begun and await _may_pass(kube, error)):
                 raise
+            outage.note_failure(path, error)
             await asyncio.sleep(backoff.next())
+
+
+async def _may_pass(kube: KubeClient, error: KubeError) -> bool:
+    """Whether the next attempt may succeed; not with the credentials that were just refused."""
+    if not isinstance(error, UnauthorizedError):
+        return error.retryable
+    try:
+        return await kube.renew_credentials()
+    except KubeError as not_renewed:
+        return not_renewed.retryable
 
 
 def _parse(kind: type[R], item: dict[str, Any], skip_unreadable: bool) -> R | None:

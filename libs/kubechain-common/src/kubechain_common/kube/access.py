@@ -27,6 +27,7 @@ class ClusterAccess:
     def __init__(self, connection: Connection) -> None:
         self._authorization = connection.authorization
         self._renew = connection.renew
+        self._refused: str | None = None
         self._lock = asyncio.Lock()
         self._refresh_at = asyncio.get_running_loop().time() + _REFRESH_SECONDS
         self.host: str = connection.host
@@ -51,9 +52,15 @@ class ClusterAccess:
             await self._refresh()
         return {"Authorization": self._authorization} if self._authorization else {}
 
-    def expire(self) -> None:
-        """Ask for new credentials with the next request, because these were refused."""
+    def expire(self, refused: str | None = None) -> None:
+        """Ask for new credentials with the next request, because these (by default the latest) were refused."""
+        self._refused = self._authorization if refused is None else refused
         self._refresh_at = min(self._refresh_at, asyncio.get_running_loop().time())
+
+    async def renew(self) -> bool:
+        """Whether there are other credentials now than those that were refused. Raises ConfigurationError."""
+        headers = await self.auth_headers()
+        return headers.get("Authorization", "") != self._refused
 
     async def _refresh(self) -> None:
         async with self._lock:

@@ -104,6 +104,13 @@ class KubeClient:
             else:
                 return
 
+    async def renew_credentials(self) -> bool:
+        """After an UnauthorizedError: whether there are others now, or none that this cluster would take.
+
+        Raises ConfigurationError.
+        """
+        return await self._access.renew()
+
     # --- our own kinds ---
 
     async def get(self, kind: type[R], namespace: str, name: str) -> R:
@@ -244,7 +251,7 @@ class KubeClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as network_error:
             raise _unavailable(method, path, network_error) from network_error
         if isinstance(error, UnauthorizedError):
-            self._access.expire()
+            self._access.expire(headers.get("Authorization", ""))
         raise error
 
     def _open_session(self, connections: int) -> aiohttp.ClientSession:

@@ -1,4 +1,4 @@
-"""When `kubechain run --rm` deletes its Task, with a loopback server in the place of the API server."""
+"""How `kubechain run` ends and when `--rm` deletes the Task, with a loopback server in the place of the API server."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ANSWERED = {"phase": "FinalAnswer", "output": "42 \N{CHECK MARK}"}
 
 
 class ApiServer:
-    """Has one agent, and finishes each Task as it is created; remembers what it was told to delete."""
+    """Has one agent; finishes its Task at once, or then knows nobody any more; remembers what it was told to delete."""
 
-    def __init__(self, status: dict[str, Any]) -> None:
+    def __init__(self, status: dict[str, Any] | None) -> None:
         self._status = status
         self.deleted: list[str] = []
 
@@ -36,6 +36,8 @@ class ApiServer:
             return web.json_response(build_agent().to_wire())
         if request.method == "POST":
             return web.json_response(build_task("t").to_wire())
+        if self._status is None:
+            return web.json_response({"code": 401, "message": "the token has expired"}, status=401)
         if not request.path.endswith("/tasks"):
             return web.Response()
         done = build_task("t", status=self._status, metadata={"resourceVersion": "2"})
@@ -80,3 +82,8 @@ async def test_an_answer_that_could_not_be_written_stays_in_its_task(
     with full_stdout(monkeypatch, encoding), told:
         await run(api_server, serve_api)
     assert api_server.deleted == []
+
+
+async def test_a_token_that_expires_ends_the_run_and_not_the_task(serve_api: Callable[[Any], Awaitable[None]]) -> None:
+    with pytest.raises(RunError, match=r"the token has expired\. Task t goes on\. See it with"):
+        await run(ApiServer(None), serve_api)
