@@ -26,10 +26,17 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 10.0
 
 
+class PipeConsole(Console):
+    """To which a closed pipe is an error like any other: rich would end the process there and then."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # the BrokenPipeError that is being handled
+
+
 def new_console(*, stderr: bool = False) -> Console:
     """A console that breaks no long path when it is not a terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, soft_wrap=True)
+    return PipeConsole(file=stream, highlight=False, soft_wrap=True)
 
 
 def print_error(text: object) -> None:

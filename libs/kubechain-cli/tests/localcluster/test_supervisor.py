@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 
+from kubechain_cli.console import print_event
 from kubechain_cli.localcluster import supervisor
 from kubechain_cli.localcluster.backoff import RestartBackoff
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.plan import Plan
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 from kubechain_cli.localcluster.state import ClusterState, read_state, write_state
-from kubechain_cli.localcluster.supervisor import Supervisor
+from kubechain_cli.localcluster.supervisor import Report, Supervisor
+from kubechain_cli.taskrun.terminal import new_literal_console
 from kubechain_common.testing.eventually import eventually
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
@@ -59,12 +61,21 @@ def plan(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Pla
     return Plan({"kubectl": str(kubectl)}, {"nats": 1}, (), context="mine")
 
 
+def ignore(_: dict[str, Any]) -> None:
+    return
+
+
 class Cluster:
     """What the supervisor reported of it, and what it wrote down."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, report: Report) -> None:
         self.layout = layout
+        self._report = report
         self.events: list[dict[str, Any]] = []
+
+    def note(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        self._report(event)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         await asyncio.to_thread(eventually, condition, 30)
@@ -78,9 +89,9 @@ class Cluster:
 
 
 @asynccontextmanager
-async def running(layout: Layout, plan: Plan) -> AsyncIterator[Cluster]:
-    cluster = Cluster(layout)
-    supervised = Supervisor(layout, plan, cluster.events.append)
+async def running(layout: Layout, plan: Plan, report: Report = ignore) -> AsyncIterator[Cluster]:
+    cluster = Cluster(layout, report)
+    supervised = Supervisor(layout, plan, cluster.note)
     async with asyncio.TaskGroup() as group:
         group.create_task(supervised.run())
         await cluster.until(lambda: cluster.tells("up"))
@@ -112,6 +123,15 @@ async def test_a_full_disk_ends_no_process_and_the_state_is_written_once_there_i
         assert cluster.pids()["other"] == before["other"]
         assert sum("unwritten" in event for event in cluster.events) == 1
     assert not layout.state.exists()
+
+
+async def test_a_terminal_that_is_gone_ends_no_process(layout: Layout, plan: Plan) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with io.TextIOWrapper(os.fdopen(write_end, "wb", buffering=0), write_through=True) as gone:
+        console = new_literal_console(gone)
+        async with running(layout, plan, lambda event: print_event(console, event)) as cluster:
+            assert all(cluster.pids().values())
 
 
 class Full(io.StringIO):

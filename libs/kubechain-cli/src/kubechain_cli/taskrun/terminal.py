@@ -14,6 +14,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
+from kubechain_cli.console import PipeConsole
 from kubechain_cli.taskrun.steps import Step, StepKind
 
 _LOOKS: dict[StepKind, tuple[str, str]] = {
@@ -44,7 +45,7 @@ def render_step(step: Step, seconds: float) -> Text:
 
 def new_literal_console(file: TextIO | None = None) -> Console:
     """A console on standard error that takes texts as they are, without markup; plain when that is no terminal."""
-    return Console(file=file or sys.stderr, highlight=False, markup=False, soft_wrap=True)
+    return PipeConsole(file=file or sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
 class Screen:
