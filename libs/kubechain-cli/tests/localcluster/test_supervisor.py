@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from kubechain_cli.console import print_event
 from kubechain_cli.localcluster import supervisor
 from kubechain_cli.localcluster.backoff import RestartBackoff
 from kubechain_cli.localcluster.layout import Layout
-from kubechain_cli.localcluster.plan import Plan
+from kubechain_cli.localcluster.plan import Plan, write_plan
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
 from kubechain_cli.localcluster.state import ClusterState, read_state, write_state
 from kubechain_cli.localcluster.supervisor import Report, Supervisor
@@ -132,6 +133,36 @@ async def test_a_terminal_that_is_gone_ends_no_process(layout: Layout, plan: Pla
         console = new_literal_console(gone)
         async with running(layout, plan, lambda event: print_event(console, event)) as cluster:
             assert all(cluster.pids().values())
+
+
+SUPERVISE = """
+import asyncio, sys
+from pathlib import Path
+from kubechain_cli.localcluster import supervisor
+from kubechain_cli.localcluster.layout import Layout
+supervisor.build_processes = lambda *_: []
+asyncio.run(supervisor.supervise(Layout(Path(sys.argv[1])), lambda event: print(*event, flush=True)))
+print("stopped")
+"""
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_a_closed_terminal_stops_all_in_order_unless_that_is_ignored(layout: Layout, plan: Plan, nohup: bool) -> None:
+    write_plan(layout, plan)
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISE, str(layout.root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL),
+    ) as process:
+        assert process.stdout is not None
+        assert any(line == "up\n" for line in process.stdout)
+        assert layout.state.exists()
+        process.send_signal(signal.SIGHUP)
+        if nohup:
+            process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=20)[0] == "stopped\n"
+    assert not layout.state.exists()
 
 
 class Full(io.StringIO):

@@ -1,7 +1,8 @@
 """``kubechain demo``: bring everything up, walk the tutorial, and leave nothing behind unless told to keep it.
 
 Exit codes: 0 the whole tutorial worked; 1 something failed, and why is on the screen; 2 the command line asks for
-something that is not there; 130 Ctrl-C.
+something that is not there; 130 Ctrl-C, 143 SIGTERM, 129 a terminal that was closed. The signal that ends it is the
+last that it hears: a second one would leave the cluster running.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -29,10 +30,10 @@ from kubechain_cli.demo.page import PUBLIC_URL, is_person_at
 from kubechain_cli.demo.walk import Surroundings, build_stages
 from kubechain_cli.demo.walker import Walker, render_summary
 from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.signals import ending_signals, ignore_ending_signals
 from kubechain_cli.taskrun.terminal import new_literal_console
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 def demo(
@@ -55,9 +56,18 @@ def demo(
     if keep and kept.exists():
         print_error(f"There is a kept demo in {kept} already. Remove it with: kubechain demo --stop")
         raise typer.Exit(2)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    for number in ending_signals():
+        signal.signal(number, end)
     with new_household(console, kept if keep else None) as household:
         raise typer.Exit(walk_tutorial(console, household, backend, keep=keep))
+
+
+def end(number: int, _: object) -> NoReturn:
+    """Handle the first signal that ends the demo."""
+    ignore_ending_signals()
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
 
 
 def build_household(state_dir: Path) -> Household:
@@ -78,11 +88,14 @@ def new_household(console: Console, kept: Path | None) -> Iterator[Household]:
         done = end.exit_code == 0
         raise
     except KeyboardInterrupt:
-        console.print("\nInterrupted.")
+        with suppress(OSError):
+            console.print("\nInterrupted.")
         raise typer.Exit(INTERRUPTED) from None
     finally:
+        ignore_ending_signals()
         if kept is None or not done:
-            console.print("\nCleaning up.", style="dim")
+            with suppress(OSError):  # the terminal may be what has ended it
+                console.print("\nCleaning up.", style="dim")
             household.stop()
 
 

@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -34,6 +33,7 @@ from kubechain_cli.localcluster.pki import Pki
 from kubechain_cli.localcluster.plan import ADMIN, Plan, build_processes, read_plan
 from kubechain_cli.localcluster.processes import StopStage
 from kubechain_cli.localcluster.state import ClusterState, ProcessState, write_state
+from kubechain_cli.signals import ending_signals
 
 Report = Callable[[dict[str, Any]], None]
 # An essential process that dies this often before it was ever ready will not get better.
@@ -236,13 +236,14 @@ def _process_state(child: Child) -> ProcessState:
 
 
 async def supervise(layout: Layout, report: Report) -> None:
-    """Run the plan stored in the state directory, whose lock this process holds, until SIGTERM or SIGINT.
+    """Run the plan stored in the state directory, whose lock this process holds, until SIGTERM, SIGINT
+    or the end of its terminal.
 
     Raises LocalClusterError when the start failed.
     """
     supervisor = Supervisor(layout, read_plan(layout), report)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, supervisor.request_stop)
     await supervisor.run()
 
