@@ -20,6 +20,7 @@ import pytest
 from kubechain_cli.console import print_event
 from kubechain_cli.localcluster import supervisor
 from kubechain_cli.localcluster.backoff import RestartBackoff
+from kubechain_cli.localcluster.errors import LocalClusterError
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.plan import Plan, write_plan
 from kubechain_cli.localcluster.processes import ProcessSpec, StopStage
@@ -133,6 +134,14 @@ async def test_a_terminal_that_is_gone_ends_no_process(layout: Layout, plan: Pla
         console = new_literal_console(gone)
         async with running(layout, plan, lambda event: print_event(console, event)) as cluster:
             assert all(cluster.pids().values())
+
+
+async def test_a_step_that_fails_in_a_way_of_its_own_stops_all_in_order(layout: Layout, plan: Plan) -> None:
+    plan.binary("kubectl").write_text("#!/bin/sh\necho no json\n")
+    supervised = Supervisor(layout, plan, ignore)
+    with pytest.raises(LocalClusterError, match="Something unexpected: JSONDecodeError"):
+        await asyncio.wait_for(supervised.run(), 20)
+    assert not layout.state.exists()
 
 
 SUPERVISE = """

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kubechain_cli.localcluster.errors import ClusterApiError
 from kubechain_cli.localcluster.pki import Pki
@@ -69,25 +69,36 @@ async def read_message(response: aiohttp.ClientResponse) -> str:
         return text[:500]
 
 
-async def try_kubectl(kubectl: Path, kubeconfig: Path, arguments: Sequence[str], stdin: str = "") -> tuple[int, str]:
-    """Exit code, and what kubectl printed on either stream."""
+class Said(NamedTuple):
+    """How kubectl ended: its answer, or its words about why there is none.
+
+    Warnings are on the stream of those words, its own and those of a plugin that gets credentials.
+    """
+
+    good: bool
+    text: str
+
+
+async def try_kubectl(kubectl: Path, kubeconfig: Path, arguments: Sequence[str], stdin: str = "") -> Said:
+    """One command of kubectl."""
     process = await asyncio.create_subprocess_exec(
         str(kubectl),
         f"--kubeconfig={kubeconfig}",
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.PIPE,
     )
-    output, _ = await process.communicate(stdin.encode())
-    return process.returncode or 0, output.decode(errors="replace").strip()
+    output, errors = await process.communicate(stdin.encode())
+    good = process.returncode == 0
+    return Said(good, (output if good else errors or output).decode(errors="replace").strip())
 
 
 async def run_kubectl(kubectl: Path, kubeconfig: Path, arguments: Sequence[str], stdin: str = "") -> None:
     """Raises ClusterApiError with kubectl's own words when it fails."""
-    code, output = await try_kubectl(kubectl, kubeconfig, arguments, stdin)
-    if code != 0:
-        raise ClusterApiError(f"kubectl {arguments[0]} failed: {output}")
+    good, text = await try_kubectl(kubectl, kubeconfig, arguments, stdin)
+    if not good:
+        raise ClusterApiError(f"kubectl {arguments[0]} failed: {text}")
 
 
 def to_list(objects: Sequence[Object]) -> str:

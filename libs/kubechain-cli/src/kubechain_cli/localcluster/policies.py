@@ -71,8 +71,8 @@ async def install_policies_with_kubectl(kubectl: Path, kubeconfig: Path, policie
 
     Only new clusters know mutating policies: without one, whoever answers with kubectl has to say who it is.
     """
-    code, served = await try_kubectl(kubectl, kubeconfig, ("get", "--raw", _ADMISSION))
-    if code != 0:
+    good, served = await try_kubectl(kubectl, kubeconfig, ("get", "--raw", _ADMISSION))
+    if not good:
         raise ClusterApiError(f"The cluster does not tell which admission policies it serves: {served}")
     known = {resource["kind"] for resource in json.loads(served)["resources"]}
     fit = [policy for policy in policies if policy["kind"] in known or policy["kind"] == "ClusterRole"]
@@ -80,8 +80,7 @@ async def install_policies_with_kubectl(kubectl: Path, kubeconfig: Path, policie
 
     async def probe(call: dict[str, Any]) -> tuple[bool, str]:
         create = ("create", "--namespace=default", "--dry-run=server", "-o", "json", "-f", "-")
-        code, output = await try_kubectl(kubectl, kubeconfig, create, json.dumps(call))
-        return code == 0, output
+        return await try_kubectl(kubectl, kubeconfig, create, json.dumps(call))
 
     await wait_effective(probe, kinds_of(fit))
 

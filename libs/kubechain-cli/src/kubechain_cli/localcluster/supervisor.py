@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -149,6 +150,10 @@ class Supervisor:
             await step
         except LocalClusterError as error:
             self._fail(error)
+        except Exception as error:
+            with suppress(OSError):
+                traceback.print_exc()  # for those who mend it
+            self._fail(LocalClusterError(f"Something unexpected: {type(error).__name__}: {error}"))
 
     def _fail(self, error: LocalClusterError) -> None:
         if self._failure is None:
