@@ -22,6 +22,7 @@ from kubechain_cli.demo.errors import SetupError
 from kubechain_cli.localcluster.files import tail, write_atomic
 from kubechain_cli.localcluster.identity import StartMark, is_alive, read_start
 from kubechain_cli.localcluster.layout import Layout, default_state_dir
+from kubechain_cli.own_modules import build_module_command
 
 STOP_SECONDS = 5.0
 # The demo's keys reach the services through a Secret alone; what is in the environment must not help.
@@ -66,7 +67,7 @@ class Household:
         log = self.layout.log_file(module.rpartition(".")[2])
         with log.open("ab") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *args],
+                build_module_command(module, *args),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 stdin=subprocess.DEVNULL,
@@ -104,7 +105,7 @@ class Household:
 
     def _run_cli(self, *arguments: str) -> int:
         env = {name: value for name, value in self.env.items() if name != "KUBECONFIG"}
-        return subprocess.run([sys.executable, "-m", "kubechain_cli", *arguments], env=env, check=False).returncode
+        return subprocess.run(build_module_command("kubechain_cli", *arguments), env=env, check=False).returncode
 
     def _note_server(self, pid: int) -> None:
         noted = [*self._read_servers(), (pid, read_start(pid))]

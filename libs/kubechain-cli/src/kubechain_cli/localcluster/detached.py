@@ -6,7 +6,6 @@ import json
 import os
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,15 +16,16 @@ from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.leftovers import end_leftovers, end_supervisor
 from kubechain_cli.localcluster.lock import hold_lock
 from kubechain_cli.localcluster.state import ClusterState, read_state
+from kubechain_cli.own_modules import build_module_command
 
 
 def start_supervisor(layout: Layout, lock: int) -> int:
     """Start the supervisor in a session of its own, and hand it the lock; returns the read end of its notify pipe."""
     read_end, write_end = os.pipe()
-    command = [sys.executable, "-m", "kubechain_cli.localcluster.supervisor", "--state-dir", str(layout.root)]
+    options = ("--state-dir", str(layout.root), "--lock-fd", str(lock), "--notify-fd", str(write_end))
     with layout.supervisor_log.open("ab") as log:
         subprocess.Popen(
-            [*command, "--lock-fd", str(lock), "--notify-fd", str(write_end)],
+            build_module_command("kubechain_cli.localcluster.supervisor", *options),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
