@@ -278,6 +278,23 @@ async def test_text_of_any_kind_arrives_as_it_is(chat: OpenAIChat, provider: Any
     assert completion.message.content == "ok 😀"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_provider_on_this_machine_is_asked_without_a_proxy(
+    provider: Any, build_llm: BuildLLM, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    pool = HTTPPool()
+    provider.answer(REPLY)
+    spec = build_llm(parameters={"model": "m", "baseUrl": provider.url.replace("127.0.0.1", host)}).spec
+    try:
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+    finally:
+        await pool.aclose()
+
+
 async def test_proxies_of_the_environment_are_used_except_where_it_says_not_to(
     provider: Any, build_llm: BuildLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

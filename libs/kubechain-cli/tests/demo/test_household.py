@@ -51,6 +51,22 @@ def test_keys_of_the_user_reach_the_services_through_secrets_alone(tmp_path: Pat
     assert env["PATH"].endswith(f"{os.pathsep}/bin")
 
 
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        ({}, ("127.0.0.1,localhost", "127.0.0.1,localhost")),
+        ({"NO_PROXY": "corp"}, ("corp,127.0.0.1,localhost", "corp,127.0.0.1,localhost")),
+        ({"no_proxy": "a,b", "NO_PROXY": "c"}, ("a,b,127.0.0.1,localhost", "c,127.0.0.1,localhost")),
+        ({"no_proxy": "*"}, ("*", "*")),
+    ],
+)
+def test_servers_of_this_machine_are_reached_without_a_proxy(
+    tmp_path: Path, given: dict[str, str], made: tuple[str, str]
+) -> None:
+    env = build_environment({"http_proxy": "http://proxy:1", **given}, Layout.at(tmp_path))
+    assert (env["no_proxy"], env["NO_PROXY"], env["http_proxy"]) == (*made, "http://proxy:1")
+
+
 def test_a_kept_demo_lives_beside_the_local_cluster() -> None:
     assert kept_state_dir({"KUBECHAIN_HOME": "/home/me/chain"}) == Path("/home/me/chain-demo")
 

@@ -27,6 +27,9 @@ from kubechain_cli.own_modules import build_module_command
 STOP_SECONDS = 5.0
 # The demo's keys reach the services through a Secret alone; what is in the environment must not help.
 _PRIVATE = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "KUBECONFIG")
+# Some programs read the one spelling first, some the other.
+_NO_PROXY = ("no_proxy", "NO_PROXY")
+_THIS_MACHINE = "127.0.0.1,localhost"
 
 
 def kept_state_dir(env: Mapping[str, str]) -> Path:
@@ -36,11 +39,22 @@ def kept_state_dir(env: Mapping[str, str]) -> Path:
 
 
 def build_environment(env: Mapping[str, str], layout: Layout) -> dict[str, str]:
-    """The environment of everything the demo starts; tools installed beside Python come first on PATH."""
+    """The environment of everything the demo starts; tools installed beside Python come first on PATH.
+
+    Whatever proxy there is, servers of this machine are asked without it: the page is fetched by a tool that would not.
+    """
     tools = str(Path(sys.executable).parent)
     kept = {name: value for name, value in env.items() if name not in _PRIVATE}
     path = os.pathsep.join(filter(None, (tools, env.get("PATH"))))
+    kept |= exempt_this_machine(env)
     return {**kept, "PATH": path, "KUBECHAIN_HOME": str(layout.root), "KUBECONFIG": str(layout.kubeconfig)}
+
+
+def exempt_this_machine(env: Mapping[str, str]) -> dict[str, str]:
+    """What the user has exempted from the proxies, and this machine; * exempts all and stands alone."""
+    small, large = (env.get(name, "") for name in _NO_PROXY)
+    exempted = zip(_NO_PROXY, (small or large, large or small), strict=True)
+    return {name: given if given == "*" else ",".join(filter(None, (given, _THIS_MACHINE))) for name, given in exempted}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 The SDKs' own transport scans its whole pool for every request, which with 200 calls in flight costs about 2.5 ms of
 the event loop per call; aiohttp's costs about 0.1 ms. TLS trust stays what httpx2 would use. Proxies come from the
 environment, but are looked up here: aiohttp's own look-up hops to a thread for every request, and reads ~/.netrc.
+What is on this machine is asked without one, as Go's programs do it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from types import TracebackType
 from urllib.request import getproxies, proxy_bypass
 
@@ -80,7 +82,7 @@ class _AiohttpTransport(httpx2.AsyncBaseTransport):
 
     def _proxy_for(self, url: httpx2.URL) -> str | None:
         proxy = self._proxies.get(url.scheme) or self._proxies.get("all")
-        return None if proxy is None or proxy_bypass(url.host) else proxy
+        return None if proxy is None or _is_this_machine(url.host) or proxy_bypass(url.host) else proxy
 
     async def __aexit__(
         self,
@@ -110,6 +112,14 @@ class _Body(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._answer.release()
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether it is the loopback interface, which to a proxy would be another machine's."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 @contextmanager
