@@ -21,9 +21,11 @@ import tempfile
 import time
 import urllib.request
 import zipfile
+from base64 import b64encode
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import urljoin
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urljoin, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / ".tools"
@@ -39,6 +41,10 @@ _MACHINES_ON_MACOS = {"aarch64": "arm64", "amd64": "x86_64"}
 
 class SetupError(Exception):
     """What keeps the setup from going on, as a sentence with the way out."""
+
+
+class NotThereError(SetupError):
+    """The server has no such file."""
 
 
 def main() -> int:
@@ -145,7 +151,7 @@ def install_from_index(wheels: dict[str, str]) -> None:
     url = find_on_mirror(locked_url) or locked_url
     content = download(url)
     if hashlib.sha256(content).hexdigest() != digest:
-        raise SetupError(f"{url} is not the file that uv.lock names: its SHA-256 differs")
+        raise SetupError(f"{hide_credentials(url)} is not the file that uv.lock names: its SHA-256 differs")
     (TOOLS / "bin").mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(io.BytesIO(content)) as wheel:
         for member in wheel.namelist():
@@ -182,18 +188,59 @@ def find_on_mirror(locked_url: str) -> str | None:
         return None
     page = mirror.rstrip("/") + "/uv/"
     name = locked_url.rsplit("/", 1)[1]
-    links: list[str] = re.findall(r'href="([^"#]+)', download(page).decode("utf-8", "replace"))
-    return next((urljoin(page, link) for link in links if link.endswith(name)), None)
+    try:
+        content = download(page)
+    except NotThereError:
+        return None
+    links: list[str] = re.findall(r'href="([^"#]+)', content.decode("utf-8", "replace"))
+    return next((join_link(page, link) for link in links if link.endswith(name)), None)
+
+
+def join_link(page: str, link: str) -> str:
+    """Where a link of the page leads; the page's credentials are good for its own host and no other."""
+    found, (credentials, host) = urlsplit(urljoin(page, link)), split_credentials(page)
+    return (
+        found._replace(netloc=f"{credentials}@{host}").geturl()
+        if credentials and found.netloc == host
+        else found.geturl()
+    )
+
+
+def split_credentials(url: str) -> tuple[str, str]:
+    """What stands before the host, and the host with its port."""
+    credentials, _, host = urlsplit(url).netloc.rpartition("@")
+    return credentials, host
+
+
+def hide_credentials(url: str) -> str:
+    """The URL for eyes: what is before an @ may be a password, and what follows it never is."""
+    return url.rpartition("@")[2]
+
+
+def build_request(url: str) -> urllib.request.Request:
+    """Credentials in the URL become a header, which is not sent to wherever the server redirects."""
+    credentials, host = split_credentials(url)
+    request = urllib.request.Request(urlsplit(url)._replace(netloc=host).geturl(), headers={"Accept": "*/*"})
+    if credentials:
+        user, _, password = (unquote(part) for part in credentials.partition(":"))
+        request.add_unredirected_header("Authorization", f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}")
+    return request
 
 
 def download(url: str) -> bytes:
     """The content behind ``url``; raises SetupError."""
+    shown, advice = hide_credentials(url), "Check the network, set PIP_INDEX_URL to a mirror, or put uv on PATH"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": "*/*"}), timeout=60) as answer:
+        with urllib.request.urlopen(build_request(url), timeout=60) as answer:
             return bytes(answer.read())
+    except HTTPError as error:
+        error.close()
+        kind = NotThereError if error.code == 404 else SetupError
+        raise kind(f"can not download {shown}: {error}. {advice}") from None
+    except (HTTPException, ValueError) as error:  # their words may quote the URL
+        raise SetupError(f"can not download {shown}: {type(error).__name__}. {advice}") from None
     except (URLError, OSError) as error:
-        advice = "Check the network, set PIP_INDEX_URL to a mirror, or put uv on PATH"
-        raise SetupError(f"can not download {url.split('@')[-1]}: {error}. {advice}") from error
+        raise SetupError(f"can not download {shown}: {error}. {advice}") from error
 
 
 if __name__ == "__main__":

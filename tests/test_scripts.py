@@ -9,8 +9,12 @@ import re
 import sys
 import threading
 import zipfile
+from base64 import b64encode
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote
 
 import pytest
 
@@ -99,6 +103,70 @@ def test_a_mirror_is_searched_for_the_file_of_the_lock(tools: Path, monkeypatch:
 def test_a_failed_download_says_what_to_do(tools: Path) -> None:
     with pytest.raises(bootstrap.SetupError, match=r"can not download .*PIP_INDEX_URL"):
         bootstrap.download((tools / "missing.whl").as_uri())
+
+
+PASSWORD = "s3cr3t/@x"
+CREDENTIALS = b64encode(f"me:{PASSWORD}".encode()).decode()
+WHEEL = wheel_with(b"#!/bin/sh\n")
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Has one wheel, for those who sign in."""
+
+    def do_GET(self) -> None:
+        links = b'<a href="../../files/uv-1-this.whl">x</a>'
+        content = {"/simple/uv/": links, "/files/uv-1-this.whl": WHEEL}.get(self.path)
+        if self.headers["Authorization"] != f"Basic {CREDENTIALS}":
+            self.send_error(401)
+        elif content is None:
+            self.send_error(404)
+        else:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def mirror() -> Iterator[str]:
+    """The host of a mirror, with its port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_mirror_that_asks_for_a_password_gets_it(tools: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://me:{quote(PASSWORD, safe='')}@{mirror}/simple")
+    monkeypatch.setattr(bootstrap, "choose_wheel", lambda wheels: next(iter(wheels.items())))
+    bootstrap.install_from_index({"https://index/uv-1-this.whl": hashlib.sha256(WHEEL).hexdigest()})
+    assert (tools / "bin" / "uv").exists()
+
+
+def test_a_mirror_without_uv_is_passed_over(tools: Path, monkeypatch: pytest.MonkeyPatch, mirror: str) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://me:{quote(PASSWORD, safe='')}@{mirror}/other/simple")
+    assert bootstrap.find_on_mirror("https://index/uv-1-this.whl") is None
+
+
+@pytest.mark.parametrize("given", [quote(PASSWORD, safe="") + "x", PASSWORD])
+def test_the_password_of_a_mirror_is_not_told(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, mirror: str, given: str
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://me:{given}@{mirror}/simple")
+    monkeypatch.setattr(bootstrap, "choose_wheel", lambda wheels: next(iter(wheels.items())))
+    with pytest.raises(bootstrap.SetupError, match=f"can not download {mirror}/simple/uv/") as refused:
+        bootstrap.install_from_index({"https://index/uv-1-this.whl": "0" * 64})
+    assert "s3cr3t" not in str(refused.value)
+
+
+def test_the_password_is_for_the_mirror_alone() -> None:
+    page = "https://me:pw@mirror/simple/uv/"
+    assert bootstrap.join_link(page, "https://files.example/uv.whl") == "https://files.example/uv.whl"
+    assert bootstrap.join_link(page, "https://mirror/uv.whl") == "https://me:pw@mirror/uv.whl"
 
 
 def test_type_checks_never_see_two_files_of_one_name() -> None:
