@@ -266,7 +266,7 @@ class Invariants:
 
     def _observe_run(self, tool: str, key: str) -> None:
         """A guarded tool runs only while its call is approved, and one that people refuse never does."""
-        self._expect(tool != REFUSED, f"{key}: ran, though it was rejected")
+        self._expect(tool not in self._world.outside.refused, f"{key}: ran, though it was rejected")
         name = key.partition("/")[2]
         call = self._world.server.find("taskruntoolcalls", name)
         if tool == GUARDED and call is not None and self._births.get(name) == 1:

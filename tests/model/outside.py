@@ -30,7 +30,7 @@ from kubechain_task_controller.core.overflow import PROMPT
 
 READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN = "read", "once", "broken", "breaks_off", "unknown"
 GUARDED, REFUSED = "guarded", "refused"
-"""Tools that need approval; whoever is asked approves the one and rejects the other."""
+"""Tools that need approval; whoever is asked approves the one and rejects the other (see ``Outside.refused``)."""
 REFUSAL = "not on a Friday"
 CHANNEL = "people"
 TOOLS = (
@@ -89,6 +89,7 @@ class Outside:
     tool_of: dict[str, str] = field(default_factory=dict)
     people_asked: set[str] = field(default_factory=set)
     people_answer: bool = True
+    refused: set[str] = field(default_factory=lambda: {REFUSED})
     observe_run: Callable[[str, str], None] = lambda tool, key: None
 
     def answer(self, messages: Sequence[Message]) -> Completion:

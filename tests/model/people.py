@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import nats.js.errors
 from tests.model.api_server import Wire
 from tests.model.jetstream import Message
-from tests.model.outside import REFUSAL, REFUSED
+from tests.model.outside import REFUSAL
 
 from kubechain_common.messages.human import HumanRequest, HumanResult
 from kubechain_common.messages.topology import HUMAN_REQUESTS, human_result_subject
@@ -57,7 +57,7 @@ class People:
         self._world.after_step()
 
     def _decide(self, call: Wire) -> None:
-        rejected = call["spec"]["target"]["tool"] == REFUSED
+        rejected = call["spec"]["target"]["tool"] in self._world.outside.refused
         decision: dict[str, Any] = {"approved": not rejected, **({"comment": REFUSAL} if rejected else {})}
         self._world.patch(CALLS, call["metadata"]["name"], {"spec": {"decision": decision}})
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.model.api_server import Wire
 from tests.model.jetstream import Message
-from tests.model.outside import ONCE, READ, Turn
+from tests.model.outside import GUARDED, ONCE, READ, REFUSAL, Turn
 from tests.model.world import World
 
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS
@@ -58,3 +59,29 @@ def test_a_message_of_a_lost_future_blocks_nobody(turn: int, stream: str, ending
         task = world.server.find("tasks", name)
         assert task is not None
         assert (task["status"]["phase"], task["status"]["turn"]) == ("FinalAnswer", 4)
+
+
+@pytest.mark.parametrize("after", [AT_ONCE, LATER], ids=["at once", "later"])
+def test_a_call_that_ran_before_the_restore_and_is_refused_after_it_ends(after: float) -> None:
+    with World.opened() as world:
+        name = world.create_task((Turn((GUARDED,)), Turn()))
+
+        def call_of() -> Wire:
+            return next(iter(world.server.all("taskruntoolcalls")), {})
+
+        def is_asked() -> bool:
+            return any(c["type"] == "HumanAsked" for c in call_of().get("status", {}).get("conditions", ()))
+
+        go_on_until(world, is_asked)
+        snapshot = world.server.save()
+        go_on_until(world, lambda: turn_of(world, name) == 2)
+        world.outside.refused.add(GUARDED)
+        world.restore_api_server(snapshot, after)
+        world.settle()
+        world.invariants.check_settled()
+        status, task = call_of()["status"], world.server.find("tasks", name)
+        assert (status["phase"], status["reason"]) == ("Failed", "OutcomeUnknown")
+        assert "whether it took effect is unknown" in status["error"]
+        assert REFUSAL in status["error"]
+        assert task is not None
+        assert task["status"]["phase"] == "FinalAnswer"

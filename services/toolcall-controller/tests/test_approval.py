@@ -27,6 +27,7 @@ GUARDED = build_mcp_server(approvalContactChannel=NAMED)
 CHANNEL = build_contact_channel()
 SENTENCE = "Waiting for human approval via contact channel approval-channel"
 TASK_UID = "uid-hello"
+TOO_LATE = "The call was rejected; it had been started, or may have been: whether it took effect is unknown"
 
 
 def snapshot(call: TaskRunToolCall | None = None, **parts: Any) -> CallSnapshot:
@@ -410,10 +411,22 @@ def test_a_decision_counts_where_no_approval_was_needed() -> None:
     assert decide_call(snapshot(build_call(decision={"approved": True}), server=free)).request is not None
 
 
-def test_a_call_that_had_begun_before_its_server_was_guarded_is_not_rejected_any_more() -> None:
-    plan = decide_call(snapshot(waiting(decision={"approved": False}), stopped=False))
-    assert plan.status is None
-    assert plan.request is not None  # its host knows that it had begun
+@pytest.mark.parametrize(
+    ("comment", "read"), [("not on a Friday", f"{TOO_LATE}. The comment: not on a Friday"), (None, TOO_LATE)]
+)
+@pytest.mark.parametrize("late", [0, 60], ids=["young", "old"])
+def test_a_rejected_call_that_had_begun_before_is_not_sent_and_ends_with_what_is_known(
+    late: int, comment: str | None, read: str
+) -> None:
+    """It was deleted and made again under its name, or etcd went back to the time before it was approved."""
+    call = waiting(decision={"approved": False, "comment": comment, "by": "alice", "via": "page"})
+    plan = decide_call(replace(snapshot(call, stopped=False), now=NOW + timedelta(seconds=late)))
+    status = status_of(plan)
+    assert (plan.request, plan.ask_task, plan.consumed, plan.withdraw_question) == (None, False, True, True)
+    assert (status.phase, status.status, status.reason) == (ToolCallPhase.FAILED, "Error", "OutcomeUnknown")
+    assert (status.error, status.status_detail) == (read, read)
+    assert told(plan) == [("Warning", "ToolCallRejected", read)]
+    assert condition_of(plan, ANSWERED).message == "Rejected by alice via page"
 
 
 def test_a_decision_about_a_call_under_way_comes_too_late() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
 
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.meta import Resource
+from kubechain_common.api.v1alpha1.taskruntoolcall import ANSWERED, ToolCallPhase
 from kubechain_common.messages import ToolResult
 from kubechain_common.messages.human import HumanResult
 from kubechain_common.messaging.errors import BusUnavailableError
+from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.testing.builders import build_call
+from kubechain_common.testing.builders import build_call, build_contact_channel, build_mcp_server, build_task
 from kubechain_toolcall_controller.human_requests import HumanRequests
 from kubechain_toolcall_controller.toolcall_reconciler import ToolCallReconciler
 from kubechain_toolcall_controller.watched import Watched
@@ -22,6 +27,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self.meanwhile: Any = None
         self.withdrawn: list[str] = []
+        self.published: list[str] = []
         self.away = False
 
     async def withdraw(self, unit: str, *subjects: str) -> None:
@@ -32,14 +38,47 @@ class Dispatcher:
             raise BusUnavailableError("down")
         self.withdrawn.append(unit)
 
+    async def publish(self, unit: str, message: Any, **how: Any) -> None:
+        self.published.append(unit)
 
-def build_reconciler(dispatcher: Dispatcher) -> ToolCallReconciler:
-    watched = Watched.build(cast("Any", None), "")
+    def subject_of(self, unit: str) -> str | None:
+        return None
+
+    def forget(self, unit: str) -> None:
+        pass
+
+
+class Cluster:
+    """The API server with one running Task, the record in which every call has begun, and no reader of Events."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    async def get(self, kind: type[Resource], namespace: str, name: str) -> Task:
+        assert kind is Task
+        return build_task(name)
+
+    async def update_status(self, obj: TaskRunToolCall, status: dict[str, Any]) -> TaskRunToolCall:
+        version = str(int(obj.metadata.resource_version) + 1)
+        metadata = {**obj.metadata.to_wire(), "resourceVersion": version}
+        return TaskRunToolCall.model_validate({**obj.to_wire(), "metadata": metadata, "status": status})
+
+    async def forbid(self, key: str) -> bool:
+        return False
+
+    def event(self, obj: Any, kind: str, reason: str, message: str) -> None:
+        self.told.append(reason)
+
+
+def build_reconciler(
+    dispatcher: Dispatcher, watched: Watched | None = None, cluster: Cluster | None = None
+) -> ToolCallReconciler:
+    watched = watched or Watched.build(cast("Any", None), "")
     inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, lambda ref: False)
     reports: Inbox[HumanResult] = Inbox(lambda report: report.call, lambda ref: False)
     people = HumanRequests(cast("Any", dispatcher), reports)
-    unused = cast("Any", None)
-    return ToolCallReconciler(unused, watched, cast("Any", dispatcher), unused, inbox, people, unused)
+    server = cast("Any", cluster)
+    return ToolCallReconciler(server, watched, cast("Any", dispatcher), server, inbox, people, server)
 
 
 async def test_a_deletion_that_is_heard_of_while_another_is_dealt_with_is_not_lost() -> None:
@@ -65,3 +104,23 @@ async def test_a_deletion_is_kept_until_its_request_was_taken_back() -> None:
     for _ in range(2):
         await reconciler.reconcile(deleted.key)
     assert dispatcher.withdrawn == [deleted.uid]
+
+
+@pytest.mark.parametrize("age", [0.0, 60.0], ids=["young", "old"])
+async def test_a_rejected_call_whose_name_had_begun_ends_in_one_step_and_is_not_sent(age: float) -> None:
+    watched, cluster, dispatcher = Watched.build(cast("Any", None), ""), Cluster(), Dispatcher()
+    watched.servers.observe(build_mcp_server(approvalContactChannel={"name": "approval-channel"}))
+    watched.channels.observe(build_contact_channel())
+    asked_at = (now() - timedelta(seconds=age)).isoformat()
+    call = build_call(
+        status={"phase": "Pending", "status": "AwaitingHumanApproval", "startTime": "2026-11-23T12:00:00Z"},
+        decision={"approved": False, "comment": "not on a Friday"},
+        requestedAt=asked_at,
+    )
+    watched.calls.observe(call)
+    await build_reconciler(dispatcher, watched, cluster).reconcile(call.key)
+    ended = watched.calls.get(*call.key)
+    assert ended is not None
+    assert (ended.status.phase, ended.status.reason) == (ToolCallPhase.FAILED, "OutcomeUnknown")
+    assert any(c.type == ANSWERED and c.reason == "Rejected" for c in ended.status.conditions)
+    assert (dispatcher.published, cluster.told) == ([], ["ToolCallRejected"])

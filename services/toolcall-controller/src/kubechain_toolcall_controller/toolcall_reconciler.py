@@ -188,18 +188,23 @@ class ToolCallReconciler:
         self._sent_at.pop(call.uid, None)
 
     async def _decide(self, snapshot: CallSnapshot) -> tuple[CallSnapshot, CallPlan]:
-        """The plan, once what it has to know first has been found out."""
-        plan = decide_call(snapshot)
+        """The plan, once all that it has to know first has been found out: one answer may lead to another question."""
+        while True:
+            plan = decide_call(snapshot)
+            answered = await self._find_out(snapshot, plan)
+            if answered == snapshot:
+                return snapshot, plan
+            snapshot = answered
+
+    async def _find_out(self, snapshot: CallSnapshot, plan: CallPlan) -> CallSnapshot:
+        """The snapshot with the answer to what the plan asks; the same one if it asks nothing, or nothing is news."""
         if plan.ask_task:
-            snapshot = replace(snapshot, task_over=await self._is_task_over(snapshot.call))
-            plan = decide_call(snapshot)
+            return replace(snapshot, task_over=await self._is_task_over(snapshot.call))
         if plan.stop:
-            snapshot = replace(snapshot, stopped=await self._stop(snapshot.call))
-            plan = decide_call(snapshot)
+            return replace(snapshot, stopped=await self._stop(snapshot.call))
         if plan.delegate is not None or plan.ask_sub_task:
-            snapshot = replace(snapshot, sub_task=await self._sub_tasks.find_out(snapshot.call, plan.delegate))
-            plan = decide_call(snapshot)
-        return snapshot, plan
+            return replace(snapshot, sub_task=await self._sub_tasks.find_out(snapshot.call, plan.delegate))
+        return snapshot
 
     async def _is_task_over(self, call: TaskRunToolCall) -> bool:
         owners = {owner.uid for owner in call.metadata.owner_references or ()}

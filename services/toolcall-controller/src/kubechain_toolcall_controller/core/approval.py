@@ -1,7 +1,8 @@
 """Which calls wait for approval, and what a decision makes of them.
 
 A decision counts whenever it comes, also before the call waits: then nobody is asked. A rejected call is kept from
-beginning before that is written, so that it never runs, whoever may have sent it.
+beginning before that is written, so that it never runs, whoever may have sent it. If it had begun before, it ends all
+the same, and says that nobody knows what came of it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from kubechain_common.api.v1alpha1 import MCPServer, TaskRunToolCall
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, ToolCallPhase
 from kubechain_common.messages import ToolResult
-from kubechain_common.messages.tool import REASON_INVALID_ARGUMENTS
+from kubechain_common.messages.tool import REASON_INVALID_ARGUMENTS, REASON_OUTCOME_UNKNOWN
 from kubechain_toolcall_controller.core.answer import describe_answer, mark_answered
 from kubechain_toolcall_controller.core.asking import Question, decide_asking, describe_timeout, seconds_left
 from kubechain_toolcall_controller.core.ending import build_ended
@@ -89,15 +90,28 @@ def is_rejected(call: TaskRunToolCall) -> bool:
     return call.spec.decision is not None and not call.spec.decision.approved
 
 
-def _reject(snapshot: CallSnapshot, decision: Decision) -> CallPlan | None:
+def _reject(snapshot: CallSnapshot, decision: Decision) -> CallPlan:
     if snapshot.stopped is None:
         return CallPlan(stop=True)
     if not snapshot.stopped:
-        return None  # it had begun before it was guarded: its result counts
+        return _reject_too_late(snapshot, decision)
     comment = decision.comment or "The call was rejected by a human."
     detail = "Tool execution rejected"
     status = build_ended(snapshot, ToolCallPhase.TOOL_CALL_REJECTED, detail, "Rejected", result=comment)
     event = PlannedEvent("Normal", "ToolCallRejected", shorten(f"{detail}: {comment}"))
+    answered = mark_answered(snapshot.call, status, decision, snapshot.now)
+    return CallPlan(answered, consumed=True, events=(event,))
+
+
+def _reject_too_late(snapshot: CallSnapshot, decision: Decision) -> CallPlan:
+    """A call of this name had been started before: by one that was deleted since, or after the snapshot of a restore.
+
+    It is not sent, because a tool that may run twice would run again for it.
+    """
+    late = "The call was rejected; it had been started, or may have been: whether it took effect is unknown"
+    error = f"{late}. The comment: {decision.comment}" if decision.comment else late
+    status = build_ended(snapshot, ToolCallPhase.FAILED, error, REASON_OUTCOME_UNKNOWN, error=error)
+    event = PlannedEvent("Warning", "ToolCallRejected", shorten(error))
     answered = mark_answered(snapshot.call, status, decision, snapshot.now)
     return CallPlan(answered, consumed=True, events=(event,))
 
