@@ -560,6 +560,32 @@ def test_a_tool_loop_ends_at_max_turns() -> None:
     assert plan.children == ()
 
 
+def at_turn(turn: int, **spec: Any) -> Task:
+    task = started(**spec)
+    return task.model_copy(update={"status": task.status.model_copy(update={"turn": turn})})
+
+
+def test_an_agent_that_is_away_when_the_answer_comes_gives_its_limit_later() -> None:
+    tools, nothing = answer("fetch__fetch"), build_catalog(AGENT, {}, {}, {})
+    away: dict[str, Any] = {"agent": None, "llm": None, "catalog": nothing}
+    task = at_turn(60)
+    plan = decide_task(snapshot(task, result=tools.model_copy(update={"turn": 60}), **away))
+    pending = carried_out(task, plan)
+    assert (pending.status.phase, plan.children) == (TaskPhase.TOOL_CALLS_PENDING, ())
+    back = build_agent(mcpServers=[{"name": "fetch"}], maxTurns=100)
+    assert [c.name for c in decide_task(snapshot(pending, agent=back)).children] == child_names(task, 60, 1)
+    next_answer = tools.model_copy(update={"turn": 61})
+    judged = decide_task(snapshot(at_turn(61), agent=build_agent(maxTurns=60), result=next_answer))
+    assert judged.status is not None
+    assert "limit of 60 turns" in judged.status.error
+
+
+def test_a_limit_of_the_task_itself_holds_while_its_agent_is_away() -> None:
+    plan = decide_task(snapshot(started(maxTurns=1), agent=None, llm=None, result=answer("fetch__fetch")))
+    assert plan.status is not None
+    assert "limit of 1 turns" in plan.status.error
+
+
 def test_a_cancelled_task_fails_wherever_it_stands() -> None:
     for task in (build_task(cancel=True), with_tool_calls("fetch__fetch", cancel=None)):
         cancelled = task.model_copy(update={"spec": task.spec.model_copy(update={"cancel": True})})

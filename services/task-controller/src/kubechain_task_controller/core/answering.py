@@ -34,8 +34,8 @@ from kubechain_task_controller.core.spent import add_cost, price
 from kubechain_task_controller.core.steps import (
     end_at_max_turns,
     in_flight,
+    is_last_turn,
     keep_window,
-    max_turns_of,
     stop_at_budget,
 )
 from kubechain_task_controller.core.summary import apply_summary
@@ -95,7 +95,7 @@ def _judge_answer(snapshot: TaskSnapshot, answer: Message, update: dict[str, obj
     status = snapshot.task.status
     if was_refused(status):
         return _end_unfit(snapshot, answer, update, problem, " a second time")
-    if status.turn >= max_turns_of(snapshot):
+    if is_last_turn(snapshot):
         return _end_unfit(snapshot, answer, update, problem, ", and maxTurns leaves no turn to correct it")
     exceeded = find_exceeded(snapshot, status.model_copy(update=update))
     if exceeded:
@@ -146,7 +146,7 @@ def _end_unfit(snapshot: TaskSnapshot, answer: Message, update: dict[str, object
 def begin_tool_calls(snapshot: TaskSnapshot, calls: list[MessageToolCall], update: dict[str, object]) -> TaskPlan:
     task = snapshot.task
     answered = task.status.model_copy(update=update)
-    if task.status.turn >= max_turns_of(snapshot):
+    if is_last_turn(snapshot):
         return end_at_max_turns(snapshot, answered)
     exceeded = find_exceeded(snapshot, answered)
     if exceeded:  # nobody would read what its calls give

@@ -84,6 +84,12 @@ def end_at_max_turns(snapshot: TaskSnapshot, status: TaskStatus) -> TaskPlan:
     return end_failed(snapshot, "MaxTurnsExceeded", reached, reached, event, status)
 
 
+def is_last_turn(snapshot: TaskSnapshot) -> bool:
+    """Whether no turn may follow. Nobody can say so while the Agent is away that might: its next answer is judged."""
+    known = snapshot.agent is not None or snapshot.task.spec.max_turns is not None
+    return known and snapshot.task.status.turn >= max_turns_of(snapshot)
+
+
 def max_turns_of(snapshot: TaskSnapshot) -> int:
     own = snapshot.task.spec.max_turns
     agents = snapshot.agent.spec.max_turns if snapshot.agent else None
