@@ -504,6 +504,7 @@ async def test_a_fallback_answers_for_an_llm_that_does_not(backed: World, build_
     result = backed.result
     assert (result.outcome, result.fallback_reason) == ("Message", "Incorrect API key provided.")
     assert result.answered_by == ObjectRef(namespace="default", name="second", uid="uid-second")
+    assert (result.llm is not None and result.llm.name) == "gpt-4o"
 
 
 async def test_an_llm_that_answers_needs_none(backed: World, build_delivery: BuildDelivery) -> None:

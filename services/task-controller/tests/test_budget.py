@@ -27,7 +27,8 @@ CATALOG = build_catalog(AGENT, {"fetch": build_mcp_server(tools=("fetch",))}, {}
 
 
 def decide(task: Task, **parts: Any) -> TaskPlan:
-    defaults: dict[str, Any] = {"agent": AGENT, "llm": ObjectRef.of(build_llm()), "catalog": CATALOG, "prices": PRICES}
+    prices = {"prices": PRICES, "answer_prices": PRICES}
+    defaults: dict[str, Any] = {"agent": AGENT, "llm": ObjectRef.of(build_llm()), "catalog": CATALOG, **prices}
     return decide_task(TaskSnapshot(task=task, now=NOW, **{**defaults, **parts}))
 
 

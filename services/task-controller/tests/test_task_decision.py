@@ -258,7 +258,7 @@ PRICES = LLMPrices(input_per_million="2.50", cached_input_per_million="1.25", ou
 
 
 def test_an_answer_is_priced_when_it_is_applied() -> None:
-    first = decide_task(snapshot(started(), result=answer("fetch__fetch"), prices=PRICES))
+    first = decide_task(snapshot(started(), result=answer("fetch__fetch"), answer_prices=PRICES))
     assert first.status is not None
     assert (first.status.cost, first.status.currency) == ("0.000075", "USD")
     assert first.answered is not None
@@ -266,7 +266,7 @@ def test_an_answer_is_priced_when_it_is_applied() -> None:
     task = carried_out(started(), first)
     task = task.model_copy(update={"status": task.status.model_copy(update={"phase": "SendContextWindowToLLM"})})
     dearer = PRICES.model_copy(update={"output_per_million": "10.000001"})
-    second = decide_task(snapshot(task, result=answer(content="done"), prices=dearer))
+    second = decide_task(snapshot(task, result=answer(content="done"), answer_prices=dearer))
     assert second.status is not None
     assert second.status.cost == "0.000150000005"
     assert reasons(second) == ["LLMFinalAnswer"]
@@ -275,7 +275,7 @@ def test_an_answer_is_priced_when_it_is_applied() -> None:
 def test_a_turn_in_another_currency_is_told_of_and_not_added() -> None:
     task = started()
     task.status.cost, task.status.currency = "1.5", "EUR"
-    plan = decide_task(snapshot(task, result=answer(content="done"), prices=PRICES))
+    plan = decide_task(snapshot(task, result=answer(content="done"), answer_prices=PRICES))
     assert plan.status is not None
     assert (plan.status.cost, plan.status.currency) == ("1.5", "EUR")
     assert [(e.type, e.reason) for e in plan.events][-1] == ("Warning", "CostNotAdded")
@@ -391,6 +391,9 @@ def test_an_answer_of_a_fallback_is_told(tools: tuple[str, ...]) -> None:
     [event] = [event for event in plan.events if event.reason == "LLMFallbackUsed"]
     assert event.type == "Warning"
     assert event.message == 'LLM "spare" answered in place of "gpt-4o": Connection refused'
+    known = result.model_copy(update={"llm": ObjectRef(namespace="default", name="asked", uid="uid-asked")})
+    told = [event.message for event in decide_task(snapshot(started(), result=known)).events]
+    assert 'LLM "spare" answered in place of "asked": Connection refused' in told
     assert "LLMFallbackUsed" not in [e.reason for e in decide_task(snapshot(started(), result=answer())).events]
 
 

@@ -74,6 +74,7 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
         request_on_its_way=draw(st.booleans()),
         source=draw(st.none() | sources),
         prices=draw(st.none() | models(LLMPrices)),
+        answer_prices=draw(st.none() | models(LLMPrices)),
         spent_below=Spent(total=draw(st.integers(0, 9))),
         above=draw(st.lists(tasks.map(lambda above: Above(above, spent_by(above.status))), max_size=1).map(tuple)),
         namespace_budget=draw(st.none() | budgets),

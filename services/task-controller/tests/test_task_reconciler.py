@@ -122,7 +122,24 @@ def test_an_answer_is_priced_by_whoever_gave_it() -> None:
     by_itself = LLMResult(task=ObjectRef.of(build_task()), turn=1, outcome="Message")
     by_spare = by_itself.model_copy(update={"answered_by": ObjectRef.of(spare)})
     by_free = by_itself.model_copy(update={"answered_by": ObjectRef.of(free)})
-    assert reconciler._find_prices(own, None) == reconciler._find_prices(own, by_itself) == own.spec.prices
+    assert reconciler._find_prices(own, by_itself) == own.spec.prices
     assert reconciler._find_prices(own, by_spare) == spare.spec.prices
     assert reconciler._find_prices(own, by_free) == own.spec.prices, "an estimate is better than nothing"
     assert reconciler._find_prices(None, by_itself) is None
+
+
+def test_an_answer_is_priced_by_the_llm_that_was_asked_whatever_the_agent_names_now() -> None:
+    reconciler = build_reconciler(Dispatcher())
+    asked = build_llm(prices={"inputPerMillion": "1", "outputPerMillion": "1"})
+    now_named = build_llm(name="other", prices={"inputPerMillion": "2", "outputPerMillion": "2"})
+    free = build_llm(name="free")
+    for llm in (asked, now_named, free):
+        reconciler._watched.llms.observe(llm)
+    result = LLMResult(task=ObjectRef.of(build_task()), turn=1, outcome="Message", llm=ObjectRef.of(asked))
+    gone = ObjectRef(namespace="default", name="gone", uid="uid-gone")
+    assert reconciler._find_prices(None, result) == asked.spec.prices, "the Agent is away"
+    assert reconciler._find_prices(now_named, result) == asked.spec.prices
+    assert reconciler._find_prices(now_named, result.model_copy(update={"llm": ObjectRef.of(free)})) is None
+    assert reconciler._find_prices(now_named, result.model_copy(update={"llm": gone})) == now_named.spec.prices
+    by_free = result.model_copy(update={"answered_by": ObjectRef.of(free)})
+    assert reconciler._find_prices(now_named, by_free) == asked.spec.prices

@@ -25,6 +25,7 @@ def build_answer(
         usage=completion.usage,
         stop_reason=completion.stop_reason,
         incomplete=completion.incomplete,
+        llm=request.llm,
         answered_by=ObjectRef.of(other) if other is not None else None,
         fallback_reason=reason,
         attempt=delivery.attempt,

@@ -186,7 +186,8 @@ class TaskReconciler:
             now=now(),
             agent=agent,
             llm=ObjectRef.of(llm) if llm else None,
-            prices=self._find_prices(llm, result),
+            prices=llm.spec.prices if llm else None,
+            answer_prices=self._find_prices(llm, result) if result is not None else None,
             spent_below=self._tree.spent_below(task) if task.spec.budget else Spent(),
             above=self._tree.find_budgets_above(task),
             namespace_budget=budget,
@@ -200,13 +201,19 @@ class TaskReconciler:
             new_span=task.status.span_context or new_span_context(_span_of_delegation(task)),
         )
 
-    def _find_prices(self, llm: LLM | None, result: LLMResult | None) -> LLMPrices | None:
-        """Those of the fallback that answered, if it has any, else of the LLM itself."""
-        ref = result.answered_by if result is not None else None
-        other = self._watched.llms.get(*ref.key) if ref is not None else None
+    def _find_prices(self, llm: LLM | None, result: LLMResult) -> LLMPrices | None:
+        """Those of the fallback that answered, if it has any, else of the LLM that was asked.
+
+        Of one that is gone nobody knows them: those of the Agent's LLM now, ``llm``, are taken.
+        """
+        other = self._find_llm(result.answered_by)
         if other is not None and other.spec.prices is not None:
             return other.spec.prices
-        return llm.spec.prices if llm is not None else None
+        asked = self._find_llm(result.llm) or llm
+        return asked.spec.prices if asked is not None else None
+
+    def _find_llm(self, ref: ObjectRef | None) -> LLM | None:
+        return self._watched.llms.get(*ref.key) if ref is not None else None
 
     def _build_catalog(self, agent: Agent) -> ToolCatalog:
         needs = self._watched.needs_of(agent)
@@ -258,7 +265,7 @@ class TaskReconciler:
             await self._store_texts(task, plan.stored)
             task = await write_status(self._kube, self._watched.tasks, task, plan.status)
         if plan.answered is not None:
-            count_turn(task, snapshot.llm.name if snapshot.llm else "", plan.answered)
+            count_turn(task, snapshot.asked_llm.name if snapshot.asked_llm else "", plan.answered)
         more = self._settle(task, plan, parked)
         # Children that are missing later on may have gone because their Task did, of which we have not heard yet.
         if plan.status is not None or not plan.children or await self._is_there(task):

@@ -61,7 +61,8 @@ class LLMResult(Envelope):
 
     ``outcome`` Retrying is a notice, not an answer: attempt ``attempt`` failed with ``error`` and the next follows in
     ``retry_in_seconds``; without these, when the LLM or its Secret changes. ``incomplete`` says why the message is not
-    the model's whole answer, where it is not. ``answered_by`` is the fallback that answered in place of the LLM, and
+    the model's whole answer, where it is not. ``llm`` is the LLM that the request named, which the Agent may have
+    exchanged since; an older gateway does not say it. ``answered_by`` is the fallback that answered in its place, and
     ``fallback_reason`` why.
     """
 
@@ -72,6 +73,7 @@ class LLMResult(Envelope):
     usage: TokenUsage | None = None
     stop_reason: str = ""
     incomplete: str = ""
+    llm: ObjectRef | None = None
     answered_by: ObjectRef | None = None
     fallback_reason: str = ""
     error: LLMCallError | None = None

@@ -47,7 +47,7 @@ ANSWERED = "LLM final response received"
 def apply_answer(snapshot: TaskSnapshot, result: LLMResult) -> TaskPlan:
     """What the model said, counted and priced, and what follows from it."""
     status = snapshot.task.status
-    turn = Turn(result.usage or TokenUsage(), price(result.usage or TokenUsage(), snapshot.prices))
+    turn = Turn(result.usage or TokenUsage(), price(result.usage or TokenUsage(), snapshot.answer_prices))
     answer = normalise_answer(result.message or Message(role="assistant"), result.turn, result.usage)
     cost, not_added = add_cost(status, turn.cost)
     used = {
@@ -81,7 +81,7 @@ def _apply_message(snapshot: TaskSnapshot, answer: Message, used: dict[str, obje
 
 
 def _tell_fallback(snapshot: TaskSnapshot, result: LLMResult, other: ObjectRef) -> PlannedEvent:
-    name = snapshot.llm.name if snapshot.llm is not None else ""
+    name = snapshot.asked_llm.name if snapshot.asked_llm is not None else ""
     told = f'LLM "{other.name}" answered in place of "{name}": {result.fallback_reason}'
     return PlannedEvent("Warning", "LLMFallbackUsed", shorten(told))
 

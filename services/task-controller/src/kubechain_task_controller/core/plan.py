@@ -50,8 +50,8 @@ class TaskSnapshot:
 
     ``refused`` holds the children that the API server would not take, with its reason. ``source`` is the Task that
     ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now. ``prices`` are those of the LLM,
-    ``spent_below`` is what the Tasks of sub-agents used that work for this one, ``spent_in_namespace`` what all Tasks
-    of the namespace used in the present period of its budget.
+    ``answer_prices`` those of whoever gave the result; ``spent_below`` is what the Tasks of sub-agents used that work
+    for this one, ``spent_in_namespace`` what all Tasks of the namespace used in the present period of its budget.
     """
 
     task: Task
@@ -59,6 +59,7 @@ class TaskSnapshot:
     agent: Agent | None = None
     llm: ObjectRef | None = None
     prices: LLMPrices | None = None
+    answer_prices: LLMPrices | None = None
     spent_below: Spent = field(default_factory=Spent)
     above: tuple[Above, ...] = ()
     namespace_budget: NamespaceBudget | None = None
@@ -70,6 +71,11 @@ class TaskSnapshot:
     request_on_its_way: bool = False
     source: Source | None = None
     new_span: SpanContext = field(default_factory=SpanContext)
+
+    @property
+    def asked_llm(self) -> ObjectRef | None:
+        """The LLM that was asked for the result, whatever the Agent names now."""
+        return (self.result.llm if self.result is not None else None) or self.llm
 
     @property
     def agent_ready(self) -> bool:
