@@ -49,10 +49,10 @@ class Bench:
     server: MCPServer
     record: Record = field(default_factory=Record)
 
-    async def run(self, tool: str, arguments: str = "", *, redelivered: bool = False) -> ToolResult:
+    async def run(self, tool: str, arguments: str = "", *, key: str = "call-1") -> ToolResult:
         request = ToolRequest(
             call=ObjectRef(namespace="default", name="call", uid="call-1"),
-            execution_key="call-1",
+            execution_key=key,
             server=ObjectRef.of(self.server),
             tool=tool,
             arguments=arguments,
@@ -60,7 +60,7 @@ class Bench:
         )
         wait = self.harness.connection.wait_session
         meta = {"traceparent": "00-1-2-01"}
-        return await ToolCall(request, self.server, wait, wait, self.record, redelivered, meta).run()
+        return await ToolCall(request, self.server, wait, wait, self.record, meta).run()
 
 
 @asynccontextmanager
@@ -98,8 +98,7 @@ async def test_bad_arguments_never_start_the_tool() -> None:
     async with bench(plain_server()) as it:
         result = await it.run("echo", "{")
         assert result.reason == "InvalidArguments"
-        assert result.started_at is None
-        assert not it.record.claimed
+        assert (result.started_at, it.record.claimed) == (None, {"call-1"})
 
 
 async def test_an_unknown_tool() -> None:
@@ -109,7 +108,7 @@ async def test_an_unknown_tool() -> None:
         assert result.error == (
             'MCPServer "plain" has no tool "sing". Available tools: echo, env, pid, die, slow, grow, fail, flood, odd.'
         )
-        assert not it.record.claimed
+        assert (result.started_at, it.record.claimed) == (None, {"call-1"})
 
 
 async def test_timeout() -> None:
@@ -138,13 +137,13 @@ async def test_arguments_that_do_not_fit_never_start_the_tool() -> None:
         result = await it.run("echo", '{"text": 3}')
         assert result.reason == "InvalidArguments"
         assert result.error == 'The arguments do not fit the tool "echo": "text" must be of type string, not 3.'
-        assert not it.record.claimed
+        assert (result.started_at, it.record.claimed) == (None, {"call-1"})
 
 
 async def test_a_claimed_call_is_not_run_again() -> None:
     async with bench(plain_server()) as it:
         it.record.claimed.add("call-1")
-        result = await it.run("pid", redelivered=True)
+        result = await it.run("pid")
         assert result.reason == "OutcomeUnknown"
         assert result.error == (
             "The outcome of the call is unknown: the tool was started, but its host died before the result was "
@@ -155,30 +154,47 @@ async def test_a_claimed_call_is_not_run_again() -> None:
 async def test_a_claimed_call_of_a_read_only_tool_is_run_again() -> None:
     async with bench(plain_server()) as it:
         it.record.claimed.add("call-1")
-        assert (await it.run("echo", '{"text": "twice"}', redelivered=True)).content == "twice"
+        assert (await it.run("echo", '{"text": "twice"}')).content == "twice"
 
 
 async def test_the_owner_may_ask_for_a_retry() -> None:
     async with bench(plain_server(onLostExecution="Retry")) as it:
         it.record.claimed.add("call-1")
-        assert (await it.run("pid", redelivered=True)).outcome == "Succeeded"
+        assert (await it.run("pid")).outcome == "Succeeded"
 
 
 @pytest.mark.parametrize("tool", ["pid", "echo"])
-@pytest.mark.parametrize("redelivered", [False, True])
-async def test_a_cancelled_call_does_not_begin_even_if_it_might_run_twice(tool: str, redelivered: bool) -> None:
+async def test_a_cancelled_call_does_not_begin_even_if_it_might_run_twice(tool: str) -> None:
     async with bench(plain_server(onLostExecution="Retry")) as it:
         it.record.cancelled.add("call-1")
-        result = await it.run(tool, '{"text": "hi"}', redelivered=redelivered)
+        result = await it.run(tool, '{"text": "hi"}')
         assert (result.outcome, result.reason) == ("Failed", "Cancelled")
         assert result.started_at is None
         assert not it.record.claimed
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments"), [("echo", "{"), ("sing", ""), ("echo", '{"text": 3}')], ids=["no JSON", "no tool", "unfit"]
+)
+@pytest.mark.parametrize("lost", [False, True], ids=["claimed before", "record lost"])
+async def test_a_call_that_had_begun_before_is_never_said_not_to_have_run(
+    tool: str, arguments: str, lost: bool
+) -> None:
+    """Also by the first delivery of its request: it was deleted and made again, or etcd was restored."""
+    async with bench(plain_server()) as it:
+        if lost:
+            it.record.created = NOW + timedelta(microseconds=1)
+        else:
+            it.record.claimed.add("call-1")
+        result = await it.run(tool, arguments)
+        assert (result.reason, result.started_at) == ("OutcomeUnknown", None)
+        assert "It may or may not have taken effect." in result.error
+
+
 async def test_a_cancelled_call_that_can_not_run_anyway_was_cancelled() -> None:
     async with bench(plain_server()) as it:
         it.record.cancelled.add("call-1")
-        assert (await it.run("sing", redelivered=True)).reason == "Cancelled"
+        assert (await it.run("sing")).reason == "Cancelled"
 
 
 async def test_a_call_older_than_the_record_counts_as_started() -> None:
@@ -227,9 +243,8 @@ async def test_a_server_that_is_not_there() -> None:
         result = await it.run("echo")
         assert result.reason == "ServerUnavailable"
         assert result.error.startswith('MCPServer "plain" was not connected within 1 seconds: the server process ended')
-        assert not it.record.claimed
-        it.record.claimed.add("call-1")
-        assert (await it.run("echo", redelivered=True)).reason == "OutcomeUnknown"
+        assert it.record.claimed == {"call-1"}
+        assert (await it.run("echo")).reason == "OutcomeUnknown"
 
 
 async def test_a_deleted_server_ends_its_calls() -> None:
@@ -239,7 +254,7 @@ async def test_a_deleted_server_ends_its_calls() -> None:
         it.harness.connection.stop()
         result = await running
         assert result.reason == "OutcomeUnknown"
-        late = await it.run("pid", redelivered=False)
+        late = await it.run("pid", key="call-2")
         assert late.error == 'MCPServer "plain" was deleted.'
 
 

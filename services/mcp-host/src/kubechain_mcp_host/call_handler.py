@@ -23,7 +23,7 @@ from kubechain_mcp_host.connection_pool import ConnectionPool
 from kubechain_mcp_host.metrics import TOOL_CALL_SECONDS, TOOL_CALLS
 from kubechain_mcp_host.sessions import Sessions
 from kubechain_mcp_host.task_sessions import HostedSession
-from kubechain_mcp_host.tool_call import ToolCall
+from kubechain_mcp_host.tool_call import ToolCall, refuse
 from kubechain_mcp_host.tool_session import ToolSession
 
 log = get_logger(__name__)
@@ -107,21 +107,14 @@ class CallHandler:
         request = delivery.message
         connection = session.connection if session is not None else self._pool.get(request.server.uid)
         if connection is None:
-            sentence = f'MCPServer "{request.server.name}" was deleted.'
-            return ToolResult(
-                call=request.call,
-                outcome="Failed",
-                reason=REASON_SERVER_UNAVAILABLE,
-                error=sentence,
-                completed_at=now(),
-            )
+            deleted = f'MCPServer "{request.server.name}" was deleted.'
+            return await refuse(request, self._bus.started_calls, REASON_SERVER_UNAVAILABLE, deleted)
         call = ToolCall(
             request=request,
             server=connection.server,
             find_session=lambda seconds: self._find_session(request, connection, session, seconds),
             wait_session=connection.wait_session,
             record=self._bus.started_calls,
-            redelivered=delivery.attempt > 1,
             # https://modelcontextprotocol.io/seps/414: servers join the trace by it.
             meta={"traceparent": traceparent_of(current.context)},
         )

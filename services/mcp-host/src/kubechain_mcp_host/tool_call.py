@@ -1,7 +1,7 @@
 """Runs one tool call, from its arguments to its result: at most once, and never without an answer.
 
-The claim on the call is made as late as possible, when the tool is known and its server connected: from then on a
-death of this process makes the outcome unknown.
+The claim on the call is made as late as possible, when the tool is known and its server connected, or when it is clear
+that the call can not run: from then on a death of this process makes the outcome unknown.
 """
 
 from __future__ import annotations
@@ -81,7 +81,6 @@ class ToolCall:
     find_session: WaitSession
     wait_session: WaitSession
     record: StartedRecord
-    redelivered: bool
     meta: Mapping[str, str]
     started_at: datetime | None = None
 
@@ -95,10 +94,7 @@ class ToolCall:
         raises: nothing ran then.
         """
         try:
-            arguments = parse_arguments(self.request.arguments)
-        except InvalidArgumentsError as error:
-            return self._failed(REASON_INVALID_ARGUMENTS, str(error))
-        try:
+            arguments = self._parse_arguments()
             session, tool = await self._find_tool()
             problems = session.find_problems(tool, arguments)
             if problems:
@@ -106,15 +102,7 @@ class ToolCall:
                     REASON_INVALID_ARGUMENTS, f'The arguments do not fit the tool "{tool.name}": {problems}.'
                 )
         except _Refused as refusal:
-            # An earlier delivery may have got further than this one: then "it did not run" would be a lie.
-            claim = await self.record.claim(self.request.execution_key) if self.redelivered else Claim.GRANTED
-            match claim:
-                case Claim.TAKEN:
-                    return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
-                case Claim.CANCELLED:
-                    return self._failed(REASON_CANCELLED, _CANCELLED)
-                case Claim.GRANTED:
-                    return self._failed(refusal.reason, str(refusal))
+            return await refuse(self.request, self.record, refusal.reason, str(refusal))
         execution = await self._decide(tool)
         if execution is Execution.CANCELLED:
             return self._failed(REASON_CANCELLED, _CANCELLED)
@@ -122,6 +110,12 @@ class ToolCall:
             return self._failed(REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
         self.started_at = now()
         return await self._execute(session, tool, arguments, ran_before=execution is Execution.RUN_AGAIN)
+
+    def _parse_arguments(self) -> dict[str, Any]:
+        try:
+            return parse_arguments(self.request.arguments)
+        except InvalidArgumentsError as error:
+            raise _Refused(REASON_INVALID_ARGUMENTS, str(error)) from error
 
     async def _find_tool(self) -> tuple[ToolSession, MCPTool]:
         try:
@@ -143,12 +137,7 @@ class ToolCall:
         )
 
     async def _record_created_at(self) -> datetime:
-        """Patient: to give up now would leave a claim behind for a call that never ran."""
-        while True:
-            try:
-                return await self.record.created_at()
-            except BusUnavailableError:
-                await asyncio.sleep(_RECORD_RETRY_SECONDS)
+        return await _find_age(self.record)
 
     async def _execute(
         self, session: ToolSession, tool: MCPTool, arguments: dict[str, Any], *, ran_before: bool
@@ -200,7 +189,7 @@ class ToolCall:
         return self._result("Succeeded", content=cap(text), images=find_images(result))
 
     def _failed(self, reason: str, sentence: str) -> ToolResult:
-        return self._result("Failed", reason=reason, error=cap(sentence, MAX_ERROR_CHARACTERS))
+        return _build_failure(self.request, reason, sentence, self.started_at)
 
     def _result(self, outcome: Any, **fields: Any) -> ToolResult:
         return ToolResult(
@@ -218,3 +207,42 @@ class ToolCall:
         listed = ", ".join(names[:_MAX_LISTED_TOOLS]) or "none"
         more = f" and {len(names) - _MAX_LISTED_TOOLS} more" if len(names) > _MAX_LISTED_TOOLS else ""
         return f'MCPServer "{self.server.name}" has no tool "{self.request.tool}". Available tools: {listed}{more}.'
+
+
+async def refuse(request: ToolRequest, record: StartedRecord, reason: str, sentence: str) -> ToolResult:
+    """The result of a call that can not run here, with the sentence for the model.
+
+    It may have begun before: an earlier delivery got further, or the call was deleted and made again under its name.
+    Then "it did not run" would be a lie, so its key is claimed as if it were to run.
+    """
+    claim = await record.claim(request.execution_key)
+    created_at = await _find_age(record)
+    match decide_execution(
+        claim=claim, requested_at=request.requested_at, record_created_at=created_at, repeatable=False
+    ):
+        case Execution.CANCELLED:
+            return _build_failure(request, REASON_CANCELLED, _CANCELLED)
+        case Execution.RUN:
+            return _build_failure(request, reason, sentence)
+        case _:
+            return _build_failure(request, REASON_OUTCOME_UNKNOWN, UNKNOWN_AFTER_HOST_DEATH)
+
+
+async def _find_age(record: StartedRecord) -> datetime:
+    """Patient: to give up now would leave a claim behind for a call that never ran."""
+    while True:
+        try:
+            return await record.created_at()
+        except BusUnavailableError:
+            await asyncio.sleep(_RECORD_RETRY_SECONDS)
+
+
+def _build_failure(request: ToolRequest, reason: str, sentence: str, started_at: datetime | None = None) -> ToolResult:
+    return ToolResult(
+        call=request.call,
+        outcome="Failed",
+        reason=reason,
+        error=cap(sentence, MAX_ERROR_CHARACTERS),
+        started_at=started_at,
+        completed_at=now(),
+    )

@@ -4,7 +4,8 @@ A call whose key exists has started, here or elsewhere, and is not started again
 broker, so its word counts only for calls younger than itself: claim first, then compare with ``created_at``. In this
 order a bucket that is made anew in between errs on the safe side.
 
-A call that is cancelled gets its key as well, from whoever cancels it, with a value that says so: the call has either
+A call that can not run is claimed too by the host that says so, which learns by it whether the call had begun before. A
+call that is cancelled gets its key as well, from whoever cancels it, with a value that says so: the call has either
 begun before, or never will, and both sides know which.
 """
 
