@@ -178,6 +178,57 @@ def test_a_fork_beyond_the_last_turn_fails_with_a_sentence() -> None:
     assert not plan.send
 
 
+GIVEN = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "hello"},
+    {"role": "user", "content": "and?"},
+]
+
+
+def fork_of(source: Task, turn: int) -> str:
+    """The conversation of a Task that goes on from this turn of the source, without its system message."""
+    plan = decide_task(snapshot(going_on(turn=turn), source=Source(source, source.status.context_window)))
+    assert plan.status is not None
+    return " ".join(m.content for m in plan.status.context_window[1:])
+
+
+def with_two_turns(task: Task, *, answered: bool) -> Task:
+    """It calls a tool in its first turn; the second gives the answer, or fails."""
+    task = carried_out(task, decide_task(snapshot(task, result=answer("fetch__fetch", content="one"))))
+    name = child_names(task, 1, 1)[0]
+    done = {name: build_call(name, status={"phase": "Succeeded", "result": "r"})}
+    task = carried_out(task, decide_task(snapshot(task, children=done)))
+    error = LLMCallError(message="no", status_code=400)
+    failed = LLMResult(task=ObjectRef.of(build_task()), turn=2, outcome="Error", error=error)
+    ended = decide_task(snapshot(task, result=answer(content="two", turn=2) if answered else failed))
+    return carried_out(task, ended)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_fork_counts_the_sources_own_turns_whether_the_last_was_answered_or_not(answered: bool) -> None:
+    source = with_two_turns(started(contextWindow=GIVEN), answered=answered)
+    assert (source.finished, source.status.turn, source.status.inherited_messages) == (True, 2, 4)
+    assert fork_of(source, 1) == "hi hello and? one r and then?"
+    assert fork_of(source, 2) == f"hi hello and? one r {'two ' if answered else ''}and then?"
+    begun_by_older = source.model_copy(update={"status": source.status.model_copy(update={"inherited_messages": None})})
+    assert not answered or fork_of(begun_by_older, 1) == "hi hello and? one r and then?"
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_fork_of_a_fork_counts_from_where_the_second_one_began(answered: bool) -> None:
+    first = finished_source()
+    begun = going_on()
+    begun = carried_out(begun, decide_task(snapshot(begun, source=Source(first, first.status.context_window))))
+    source = with_two_turns(begun, answered=answered)
+    assert source.status.inherited_messages == 4
+    assert fork_of(source, 1).endswith("It has none. and then? one r and then?")
+
+
+def test_a_task_that_begins_anew_says_nothing_of_what_was_before_it() -> None:
+    assert started().status.inherited_messages is None
+    assert started(contextWindow=[{"role": "user", "content": "hi"}]).status.inherited_messages is None
+
+
 def test_a_source_that_lost_a_text_fails_with_a_sentence_that_names_it() -> None:
     source = Source(finished_source(), lost='TaskRunToolCall "x" is gone')
     status = decide_task(snapshot(going_on(), source=source)).status

@@ -51,14 +51,27 @@ def _of_another_task(message: Message) -> Message:
 def _until_turn(source: Source, turn: int | None) -> list[Message]:
     """The source's messages up to and with the tool results that answer ``turn``'s assistant message (all, if None).
 
-    Turns are counted backwards from the end, because a source may itself have begun with messages of an earlier Task.
+    Each of its turns gave one answer, but for the last one, which may have failed.
     """
     window, last = source.window, source.task.status.turn
     if turn is None or turn >= last:
         return list(window)
-    answers = [i for i, m in enumerate(window) if m.role in ("assistant", "summary")]
-    own = answers[-last:]
+    own = _find_own_answers(source)
     return list(window[: own[turn]]) if turn < len(own) else list(window)
+
+
+def _find_own_answers(source: Source) -> list[int]:
+    """Where the answers of its own turns are, after those of a conversation that it was given itself."""
+    status, answers = source.task.status, find_answers(source.window)
+    if status.inherited_messages is not None:
+        return [i for i in answers if i >= status.inherited_messages]
+    # It was given none, or an older release began it; that one does not say where its own begin.
+    return answers[-status.turn :]
+
+
+def find_answers(window: Sequence[Message]) -> list[int]:
+    """Where in the window the model's answers are; a summary is one too."""
+    return [i for i, m in enumerate(window) if m.role in ("assistant", "summary")]
 
 
 def _answer_open_calls(messages: list[Message]) -> list[Message]:

@@ -11,6 +11,7 @@ from kubechain_task_controller.core.budget import (
 )
 from kubechain_task_controller.core.context_window import (
     build_initial_window,
+    find_answers,
     find_problem,
     preview_of,
 )
@@ -54,6 +55,7 @@ def decide_start(snapshot: TaskSnapshot) -> TaskPlan:
             "user_msg_preview": preview_of(window),
             "span_context": snapshot.new_span,
             "observed_generation": snapshot.task.metadata.generation,
+            **({"inherited_messages": len(window)} if find_answers(window) else {}),
             **mark_within(snapshot),
         }
     )

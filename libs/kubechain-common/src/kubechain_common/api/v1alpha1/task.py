@@ -186,6 +186,15 @@ class TaskStatus(Status):
     start_time: Timestamp | None = None
     completion_time: Timestamp | None = None
     message_count: int = 0
+    inherited_messages: (
+        Annotated[
+            int,
+            Field(
+                description="Of a Task that goes on with a conversation: how many messages were before its first turn."
+            ),
+        ]
+        | None
+    ) = None
     token_usage: TokenUsage | None = None
     cost: (
         Annotated[Sum, Field(description="What its turns cost so far, by spec.prices of the LLM. Absent: no prices.")]
