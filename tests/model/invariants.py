@@ -133,7 +133,9 @@ class Invariants:
         added = after[len(before) :]
         roles = [m["role"] for m in added]
         if edge == (CALLS, SEND):
-            self._observe_tool_messages(task, before[-1], added)
+            self._observe_tool_messages(task, turn - 1, before[-1], added)
+        elif edge == (CALLS, "Failed"):
+            self._observe_tool_messages(task, turn, before[-1], added, ends=True)
         elif edge[1] == SEND and edge[0] != SEND:
             self._expect(roles == ["system", "user"], f"{name}: begins with {roles}")
         elif added:
@@ -162,12 +164,16 @@ class Invariants:
             whole = {**whole, "role": "summary", "keeps": message.get("keeps")}
         self._expect(whole == message, f"{name}: the answer was changed: {message}")
 
-    def _observe_tool_messages(self, task: Wire, answer: Wire, added: list[Wire]) -> None:
-        name, uid, turn = task["metadata"]["name"], task["metadata"]["uid"], task["status"]["turn"] - 1
-        calls = answer.get("toolCalls") or []
+    def _observe_tool_messages(
+        self, task: Wire, turn: int, answer: Wire, added: list[Wire], *, ends: bool = False
+    ) -> None:
+        """All results of the turn's calls, in their order; in a Task that ends, those that are there."""
+        name, uid = task["metadata"]["name"], task["metadata"]["uid"]
+        calls = [c["id"] for c in answer.get("toolCalls") or []]
         ids = [m.get("toolCallId") for m in added]
-        self._expect(ids == [c["id"] for c in calls], f"{name}: tool messages {ids} for turn {turn}")
-        for index, message in enumerate(added, start=1):
+        wanted = [call_id for call_id in calls if call_id in ids] if ends else calls
+        self._expect(ids == wanted, f"{name}: tool messages {ids} for turn {turn}")
+        for index, message in zip((calls.index(i) + 1 for i in wanted), added, strict=False):
             key = f"default/{tool_call_name(name, uid, turn, index)}"
             content = message.get("content", "")
             runs = self._world.outside.runs.get(key, [])

@@ -23,6 +23,7 @@ from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.messages import LLMCallError, LLMResult, ObjectRef
 from kubechain_common.messages.trouble import PREFIX, Trouble
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
+from kubechain_task_controller.core.offload import WINDOW_MESSAGES
 from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
 from kubechain_task_controller.core.source import Source
@@ -772,3 +773,86 @@ def test_trouble_in_many_words_is_told_once() -> None:
     long = Trouble("MessageBusFull", PREFIX + "x" * 5000)
     task = started()
     assert decide_kept(carried_out(task, decide_kept(task, long)), long) == NOTHING
+
+
+# --- what a Task that ends early keeps
+
+
+def ending_with(task: Task, statuses: list[dict[str, Any] | None], **parts: Any) -> TaskPlan:
+    """Its calls stand so when it is cancelled; None for one that nobody has seen."""
+    names = child_names(task, 1, len(statuses))
+    children = {
+        name: build_call(name, task=task, status=status, toolCallId=f"call_{index}")
+        for index, (name, status) in enumerate(zip(names, statuses, strict=True))
+        if status is not None
+    }
+    cancelled = task.model_copy(update={"spec": task.spec.model_copy(update={"cancel": True})})
+    return decide_task(snapshot(cancelled, children=children, **parts))
+
+
+THREE: list[dict[str, Any] | None] = [
+    {"phase": "Succeeded", "result": "one"},
+    {"phase": "Running"},
+    {"phase": "Failed", "error": "no route"},
+]
+
+
+def test_a_task_that_ends_early_keeps_the_results_that_are_there_in_call_order() -> None:
+    task = with_tool_calls("fetch__fetch", "fetch__head", "fetch__head")
+    plan = ending_with(task, THREE)
+    assert plan.status is not None
+    assert [(m.tool_call_id, m.content) for m in plan.status.context_window[-2:]] == [
+        ("call_0", "one"),
+        ("call_2", "Error: no route"),
+    ]
+    assert plan.status.message_count == len(plan.status.context_window) == 5
+    assert plan.status.conditions[-1].reason == "Cancelled"
+    assert plan.cancel == plan.forbid == (child_names(task, 1, 3)[1],)
+
+
+def test_a_task_that_goes_on_from_it_reads_them_and_of_the_others_that_they_did_not_end() -> None:
+    plan = ending_with(with_tool_calls("fetch__fetch", "fetch__head", "fetch__head"), THREE)
+    ended = carried_out(build_task(), plan)
+    status = decide_task(snapshot(going_on(), source=Source(ended, ended.status.context_window))).status
+    assert status is not None
+    assert [(m.role, m.tool_call_id, m.content) for m in status.context_window[3:]] == [
+        ("tool", "call_0", "one"),
+        ("tool", "call_1", "Error: the Task ended before this tool call was answered"),
+        ("tool", "call_2", "Error: no route"),
+        ("user", None, "and then?"),
+    ]
+
+
+def test_a_call_that_was_refused_is_told_of_at_the_end_too() -> None:
+    task = with_tool_calls("fetch__fetch")
+    plan = ending_with(task, [None], refused={child_names(task, 1, 1)[0]: "too long"})
+    assert plan.status is not None
+    assert plan.status.context_window[-1].content == "Error: too long"
+
+
+def test_the_last_results_make_no_status_large() -> None:
+    count = 100
+    task = with_tool_calls(*["fetch__fetch"] * count)
+    plan = ending_with(task, [{"phase": "Succeeded", "result": "r" * 5000}] * count)
+    assert plan.status is not None
+    assert len(plan.status.context_window) <= WINDOW_MESSAGES
+    assert plan.status.message_count == 3 + count
+    assert plan.stored
+
+
+@pytest.mark.parametrize("statuses", [[{"phase": "Running"}], [None]])
+def test_a_task_without_a_result_ends_as_it_stands(statuses: list[dict[str, Any] | None]) -> None:
+    task = with_tool_calls("fetch__fetch")
+    plan = ending_with(task, statuses)
+    assert plan.status is not None
+    assert plan.status.context_window == task.status.context_window
+    assert not plan.keeps_results
+
+
+def test_a_task_whose_last_results_can_not_be_kept_ends_without_them() -> None:
+    task = with_tool_calls("fetch__fetch", "fetch__head", "fetch__head")
+    assert ending_with(task, THREE).keeps_results
+    plan = ending_with(task, THREE, keeps_results=False)
+    assert plan.status is not None
+    assert (plan.status.context_window, plan.stored) == (task.status.context_window, ())
+    assert plan.status.conditions[-1].reason == "Cancelled"

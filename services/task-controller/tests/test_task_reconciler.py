@@ -8,13 +8,21 @@ from typing import Any, cast
 import pytest
 
 from kubechain_common.api.names import turn_key
-from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.kube.controller import Result
-from kubechain_common.kube.errors import NotFoundError
+from kubechain_common.kube.errors import (
+    AlreadyExistsError,
+    ForbiddenError,
+    InvalidError,
+    NotFoundError,
+    TooLargeError,
+)
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messaging.errors import BusUnavailableError
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.testing.builders import build_llm, build_task
+from kubechain_common.testing.builders import build_call, build_llm, build_task
+from kubechain_task_controller.core.offload import WINDOW_MESSAGES
+from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
 
@@ -35,17 +43,51 @@ class Dispatcher:
             raise BusUnavailableError("down")
         self.withdrawn.append(unit)
 
+    def subject_of(self, unit: str) -> str | None:
+        return None
+
+    def forget(self, unit: str) -> None:
+        pass
+
 
 class ApiServer:
-    """Has one Task, or none."""
+    """Has one Task, or none, and tells nobody of Events; takes no texts, or no long windows, if it is told to."""
 
-    def __init__(self, live: Task | None) -> None:
+    def __init__(
+        self, live: Task | None, *, refusal: Exception | None = None, stores: bool = False, takes: int = 100
+    ) -> None:
         self.live = live
+        self.refusal = refusal
+        self.stores = stores
+        self.takes = takes
+        self.told: list[tuple[str, str]] = []
+        self.forbidden: list[str] = []
 
     async def get(self, kind: type[Task], namespace: str, name: str) -> Task:
         if self.live is None:
             raise NotFoundError("gone")
         return self.live
+
+    async def request(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        if self.refusal is not None:
+            raise self.refusal
+        assert self.stores
+        return {}
+
+    async def update_status(self, obj: Task, status: dict[str, Any]) -> Task:
+        if len(status["contextWindow"]) > self.takes:
+            raise TooLargeError("etcdserver: request is too large")
+        version = str(int(obj.metadata.resource_version) + 1)
+        metadata = {**obj.metadata.to_wire(), "resourceVersion": version}
+        self.live = Task.model_validate({**obj.to_wire(), "metadata": metadata, "status": status})
+        return self.live
+
+    async def forbid(self, key: str) -> bool:
+        self.forbidden.append(key)
+        return True
+
+    def event(self, obj: Any, kind: str, reason: str, message: str) -> None:
+        self.told.append((reason, message))
 
 
 def build_reconciler(
@@ -53,8 +95,8 @@ def build_reconciler(
 ) -> TaskReconciler:
     watched = Watched.build(cast("Any", None), "")
     inbox = inbox or Inbox(lambda result: result.task, lambda ref: False)
-    unused = cast("Any", None)
-    return TaskReconciler(cast("Any", kube), watched, cast("Any", dispatcher), unused, inbox, unused, unused)
+    api, unused = cast("Any", kube), cast("Any", None)
+    return TaskReconciler(api, watched, cast("Any", dispatcher), api, inbox, api, unused)
 
 
 async def test_a_deletion_that_is_heard_of_while_another_is_dealt_with_is_not_lost() -> None:
@@ -143,3 +185,57 @@ def test_an_answer_is_priced_by_the_llm_that_was_asked_whatever_the_agent_names_
     assert reconciler._find_prices(now_named, result.model_copy(update={"llm": gone})) == now_named.spec.prices
     by_free = result.model_copy(update={"answered_by": ObjectRef.of(free)})
     assert reconciler._find_prices(now_named, by_free) == asked.spec.prices
+
+
+def waiting_for_calls(count: int, **spec: Any) -> tuple[Task, list[TaskRunToolCall]]:
+    """A Task in its first turn, and its calls, which have all ended."""
+    calls = [{"id": f"call_{i}", "function": {"name": "t", "arguments": "{}"}} for i in range(count)]
+    window = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": "", "toolCalls": calls},
+    ]
+    status = {"phase": "ToolCallsPending", "turn": 1, "messageCount": 3, "contextWindow": window}
+    task = build_task(status=status, **spec)
+    done = {"phase": "Succeeded", "result": "r"}
+    names = child_names(task, 1, count)
+    return task, [build_call(n, task=task, status=done, toolCallId=f"call_{i}") for i, n in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    "api",
+    [
+        ApiServer(None, refusal=ForbiddenError("exceeded quota")),
+        ApiServer(None, refusal=InvalidError("no such thing")),
+        ApiServer(None, refusal=AlreadyExistsError("there is one")),
+        ApiServer(None, stores=True, takes=3),
+    ],
+    ids=["not allowed", "refused", "name taken", "too large"],
+)
+async def test_a_task_ends_as_it_was_told_to_even_if_the_last_results_can_not_be_kept(
+    api: ApiServer,
+) -> None:
+    task, calls = waiting_for_calls(40, cancel=True)
+    reconciler = build_reconciler(Dispatcher(), api)
+    reconciler._watched.tasks.observe(task)
+    for call in calls:
+        reconciler._watched.calls.observe(call)
+    await reconciler.reconcile(task.key)
+    assert api.live is not None
+    assert (api.live.status.phase, api.live.status.message_count) == ("Failed", 3)
+    assert api.live.status.conditions[-1].reason == "Cancelled"
+    assert [reason for reason, _ in api.told] == ["TaskCancelled"]
+
+
+async def test_a_task_that_is_cancelled_keeps_the_results_that_are_there() -> None:
+    task, calls = waiting_for_calls(40, cancel=True)
+    api = ApiServer(None, stores=True)
+    reconciler = build_reconciler(Dispatcher(), api)
+    reconciler._watched.tasks.observe(task)
+    for call in calls:
+        reconciler._watched.calls.observe(call)
+    await reconciler.reconcile(task.key)
+    assert api.live is not None
+    assert (api.live.status.phase, api.live.status.message_count) == ("Failed", 43)
+    assert len(api.live.status.context_window) <= WINDOW_MESSAGES
+    assert api.live.status.context_window[-1].content == "r"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from kubechain_common.api.names import execution_key, turn_key
@@ -112,22 +113,22 @@ class TaskReconciler:
             await self._look_at_later_turn(task, parked)
             return Result(requeue_after=0.0)
         snapshot = await self._take_snapshot(task, parked.message if parked else None)
-        plan = decide_task(snapshot)
         try:
-            again = await self._carry_out(snapshot, plan, parked)
-        except _NotStoredError as error:
-            if error.for_good:
-                plan = decide_refused(snapshot, str(error), too_large=True)
-            else:
-                plan = decide_unstorable(snapshot, str(error))
-            again = await self._carry_out(snapshot, plan, parked)
-        except InvalidError as error:
-            plan = decide_refused(snapshot, str(error), too_large=isinstance(error, TooLargeError))
-            again = await self._carry_out(snapshot, plan, parked)
+            result = await self._step(snapshot, parked)
         except MessagingError as error:
             await self._show_trouble(task, error)
             raise
         self._trouble.clear(task.uid)
+        return result
+
+    async def _step(self, snapshot: TaskSnapshot, parked: Parked[LLMResult] | None) -> Result:
+        """Carries out the plan, or, where the API server does not take it, one that asks for less."""
+        plan = decide_task(snapshot)
+        try:
+            again = await self._carry_out(snapshot, plan, parked)
+        except (InvalidError, _NotStoredError) as error:
+            plan = _decide_less(snapshot, plan, error)
+            again = await self._carry_out(snapshot, plan, parked)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
 
     async def _look_at_later_turn(self, task: Task, parked: Parked[LLMResult]) -> None:
@@ -369,6 +370,17 @@ class TaskReconciler:
             error=status.error if status.phase == TaskPhase.FAILED else None,
             parent=_span_of_delegation(task),
         )
+
+
+def _decide_less(snapshot: TaskSnapshot, plan: TaskPlan, error: InvalidError | _NotStoredError) -> TaskPlan:
+    """The plan when the API server did not take the status of the last one, or a text of it."""
+    if plan.keeps_results:
+        return decide_task(replace(snapshot, keeps_results=False))
+    if isinstance(error, InvalidError):
+        return decide_refused(snapshot, str(error), too_large=isinstance(error, TooLargeError))
+    if error.for_good:
+        return decide_refused(snapshot, str(error), too_large=True)
+    return decide_unstorable(snapshot, str(error))
 
 
 def _span_of_delegation(task: Task) -> SpanContext | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
@@ -10,13 +9,13 @@ from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase, TaskStatus
 from kubechain_task_controller.core.budget import find_exceeded
 from kubechain_task_controller.core.context_window import build_tool_message
+from kubechain_task_controller.core.last_results import keep_results
 from kubechain_task_controller.core.next_turn import go_on
 from kubechain_task_controller.core.offload import offload_results
 from kubechain_task_controller.core.overflow import count_before, policy_of
 from kubechain_task_controller.core.plan import PlannedEvent, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.steps import (
     in_flight,
-    keep_window,
     stop_at_budget,
     wait_in_flight,
 )
@@ -81,13 +80,12 @@ def find_missing_children(
 
 def _next_turn(snapshot: TaskSnapshot, messages: list[Message], consumed: bool) -> TaskPlan:
     status = snapshot.task.status
+    exceeded = find_exceeded(snapshot)
+    if exceeded:  # by a sub-agent; the turn that is not made has no number
+        return keep_results(snapshot, stop_at_budget(snapshot, exceeded, status))
     count = status.message_count + len(messages)
     children = {child.spec.tool_call_id: child for child in snapshot.children.values()}
     offloaded = offload_results(snapshot.task, [*status.context_window, *messages], children, count=count)
-    exceeded = find_exceeded(snapshot)
-    if exceeded:  # by a sub-agent; the turn that is not made has no number
-        whole = status.model_copy(update=keep_window(offloaded.window, count))
-        return replace(stop_at_budget(snapshot, exceeded, whole), stored=offloaded.stored)
     tokens = count_before(snapshot) + estimate_messages(messages) if policy_of(snapshot) is not None else None
     done = PlannedEvent("Normal", "AllToolCallsCompleted", TOOLS_DONE)
     status = status.model_copy(update={"status_detail": TOOLS_DONE})

@@ -79,13 +79,13 @@ def _answer_open_calls(messages: list[Message]) -> list[Message]:
     asked = next((i for i in range(len(messages) - 1, -1, -1) if messages[i].role == "assistant"), None)
     if asked is None:
         return messages
-    answered = {m.tool_call_id for m in messages[asked:] if m.role == "tool"}
-    missing = [
-        Message(role="tool", content=NOT_RUN, tool_call_id=call.id)
-        for call in messages[asked].tool_calls or ()
-        if call.id not in answered
-    ]
-    return [*messages, *missing]
+    calls, after = messages[asked].tool_calls or [], messages[asked + 1 :]
+    given = {m.tool_call_id: m for m in after if m.role == "tool"}
+    if all(call.id in given for call in calls):
+        return messages
+    answers = [given.get(call.id) or Message(role="tool", content=NOT_RUN, tool_call_id=call.id) for call in calls]
+    ids = {call.id for call in calls}
+    return [*messages[: asked + 1], *answers, *(m for m in after if m.tool_call_id not in ids)]
 
 
 def find_problem(window: Sequence[Message]) -> str | None:

@@ -52,6 +52,7 @@ class TaskSnapshot:
     ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now. ``prices`` are those of the LLM,
     ``answer_prices`` those of whoever gave the result; ``spent_below`` is what the Tasks of sub-agents used that work
     for this one, ``spent_in_namespace`` what all Tasks of the namespace used in the present period of its budget.
+    ``keeps_results`` is False once the results of the last calls could not be stored.
     """
 
     task: Task
@@ -71,6 +72,7 @@ class TaskSnapshot:
     request_on_its_way: bool = False
     source: Source | None = None
     new_span: SpanContext = field(default_factory=SpanContext)
+    keeps_results: bool = True
 
     @property
     def asked_llm(self) -> ObjectRef | None:
@@ -110,7 +112,8 @@ class TaskPlan:
     ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with
     this plan. ``consumed`` says that the snapshot's result is done with once the status is written. ``stored`` are the
     texts that the status points at; ``texts`` go with the request, because they are at hand. ``answered`` is for the
-    metrics.
+    metrics. ``keeps_results`` says that the Task ends, and can do so without the texts and without the results in its
+    window.
     """
 
     status: TaskStatus | None = None
@@ -127,6 +130,7 @@ class TaskPlan:
     stored: tuple[StoredText, ...] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
     answered: Turn | None = None
+    keeps_results: bool = False
 
 
 NOTHING = TaskPlan()

@@ -34,6 +34,7 @@ from kubechain_task_controller.core.ending import (
     fail,
     seconds_left,
 )
+from kubechain_task_controller.core.last_results import keep_results
 from kubechain_task_controller.core.plan import NOTHING, PlannedEvent, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.starting import decide_start
 from kubechain_task_controller.core.steps import (
@@ -60,12 +61,13 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
             cancel=calls_under_way(snapshot),
         )
     if task.spec.cancel:
-        return end_early(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
+        cancelled = end_early(snapshot, "Cancelled", "The Task was cancelled", event="TaskCancelled")
+        return keep_results(snapshot, cancelled)
     left = seconds_left(task, snapshot.now)
     if left is not None and left <= 0:
         limit = task.spec.active_deadline_seconds
         detail = f"The Task was active longer than its deadline of {limit} s"
-        return end_early(snapshot, "DeadlineExceeded", detail, event="DeadlineExceeded")
+        return keep_results(snapshot, end_early(snapshot, "DeadlineExceeded", detail, event="DeadlineExceeded"))
     plan = _decide_phase(snapshot)
     return plan if left is None else _with_requeue(plan, left)
 
