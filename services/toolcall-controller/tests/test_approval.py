@@ -445,7 +445,7 @@ def test_a_request_that_may_lie_in_the_stream_is_taken_back_once_somebody_has_de
 
 
 def test_a_server_that_is_deleted_takes_the_request_back() -> None:
-    plan = decide_call(snapshot(waiting(), server=None, channel=None))
+    plan = decide_call(snapshot(waiting(), server=None, server_asked=True, channel=None))
     assert status_of(plan).reason == "ServerNotFound"
     assert plan.withdraw_question
 

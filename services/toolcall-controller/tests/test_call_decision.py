@@ -105,12 +105,17 @@ def test_an_unknown_tool_fails_with_a_sentence() -> None:
 
 
 def test_a_missing_server_fails_the_call_and_a_lost_one_leaves_its_outcome_unknown() -> None:
-    missing = decide_call(snapshot(server=None))
-    lost = decide_call(snapshot(server=None, sent_at=NOW))
+    missing = decide_call(snapshot(server=None, server_asked=True))
+    lost = decide_call(snapshot(server=None, server_asked=True, sent_at=NOW))
     assert missing.status is not None
     assert lost.status is not None
     assert missing.status.reason == "ServerNotFound"
     assert lost.status.reason == "OutcomeUnknown"
+
+
+def test_nothing_is_said_of_a_server_that_the_cache_lacks_before_the_api_server_was_asked() -> None:
+    assert decide_call(snapshot(server=None)) == CallPlan(ask_server=True)
+    assert decide_call(snapshot(server=None, sent_at=NOW)) == CallPlan(ask_server=True)
 
 
 def test_a_finished_call_stays_as_it_is() -> None:

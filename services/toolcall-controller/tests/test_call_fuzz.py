@@ -33,6 +33,7 @@ snapshots = st.builds(
     call=resources(TaskRunToolCall, CLOSE),
     now=st.just(NOW),
     server=st.none() | resources(MCPServer, CLOSE),
+    server_asked=st.booleans(),
     result=st.none() | results,
     sent_at=st.none() | st.just(NOW),
     channel=st.none() | resources(ContactChannel, CLOSE),

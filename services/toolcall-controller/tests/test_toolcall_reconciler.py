@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import MCPServer, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.api.v1alpha1.taskruntoolcall import ANSWERED, ToolCallPhase
+from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import ToolResult
 from kubechain_common.messages.human import HumanResult
 from kubechain_common.messaging.errors import BusUnavailableError
@@ -51,12 +52,17 @@ class Dispatcher:
 class Cluster:
     """The API server with one running Task, the record in which every call has begun, and no reader of Events."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: MCPServer | None = None) -> None:
         self.told: list[str] = []
+        self.server = server
 
-    async def get(self, kind: type[Resource], namespace: str, name: str) -> Task:
-        assert kind is Task
-        return build_task(name)
+    async def get(self, kind: type[Resource], namespace: str, name: str) -> Resource:
+        if kind is Task:
+            return build_task(name)
+        assert kind is MCPServer
+        if self.server is None:
+            raise NotFoundError("gone")
+        return self.server
 
     async def update_status(self, obj: TaskRunToolCall, status: dict[str, Any]) -> TaskRunToolCall:
         version = str(int(obj.metadata.resource_version) + 1)
@@ -124,3 +130,27 @@ async def test_a_rejected_call_whose_name_had_begun_ends_in_one_step_and_is_not_
     assert (ended.status.phase, ended.status.reason) == (ToolCallPhase.FAILED, "OutcomeUnknown")
     assert any(c.type == ANSWERED and c.reason == "Rejected" for c in ended.status.conditions)
     assert (dispatcher.published, cluster.told) == ([], ["ToolCallRejected"])
+
+
+@pytest.mark.parametrize("exists", [True, False])
+async def test_the_api_server_is_asked_for_a_server_that_our_cache_lacks(exists: bool) -> None:
+    watched, dispatcher = Watched.build(cast("Any", None), ""), Dispatcher()
+    cluster = Cluster(build_mcp_server() if exists else None)
+    call = build_call(requestedAt=now().isoformat())
+    watched.calls.observe(call)
+    await build_reconciler(dispatcher, watched, cluster).reconcile(call.key)
+    seen = watched.calls.get(*call.key)
+    assert seen is not None
+    assert (seen.status.reason, dispatcher.published) == (("", [call.uid]) if exists else ("ServerNotFound", []))
+
+
+async def test_a_server_that_our_cache_lacks_guards_its_calls_all_the_same() -> None:
+    watched, dispatcher = Watched.build(cast("Any", None), ""), Dispatcher()
+    watched.channels.observe(build_contact_channel())
+    call = build_call(requestedAt=now().isoformat())
+    watched.calls.observe(call)
+    cluster = Cluster(build_mcp_server(approvalContactChannel={"name": "approval-channel"}))
+    await build_reconciler(dispatcher, watched, cluster).reconcile(call.key)
+    seen = watched.calls.get(*call.key)
+    assert seen is not None
+    assert seen.status.status_detail == "Waiting for human approval via contact channel approval-channel"

@@ -99,7 +99,7 @@ class ToolCallReconciler:
             channel=self._watched.channel_of(call, server),
             result=parked.message if parked else None,
             asked=report.message if report else None,
-            sent_at=self._sent_at.get(call.uid) if self._is_on_its_way(call, server) else None,
+            sent_at=self._find_sent_at(call, server),
             sub_task=self._sub_tasks.find(call),
             new_span=new_span_context(call.spec.span_context),
         )
@@ -200,11 +200,29 @@ class ToolCallReconciler:
         """The snapshot with the answer to what the plan asks; the same one if it asks nothing, or nothing is news."""
         if plan.ask_task:
             return replace(snapshot, task_over=await self._is_task_over(snapshot.call))
+        if plan.ask_server:
+            return await self._ask_server(snapshot)
         if plan.stop:
             return replace(snapshot, stopped=await self._stop(snapshot.call))
         if plan.delegate is not None or plan.ask_sub_task:
             return replace(snapshot, sub_task=await self._sub_tasks.find_out(snapshot.call, plan.delegate))
         return snapshot
+
+    async def _ask_server(self, snapshot: CallSnapshot) -> CallSnapshot:
+        """What the API server has of a server that our cache lacks; its word for a call must not be a stale one."""
+        call = snapshot.call
+        assert call.spec.target is not None  # a call for no tool has no server
+        try:
+            server = await self._kube.get(MCPServer, call.namespace, call.spec.target.name)
+        except NotFoundError:
+            return replace(snapshot, server_asked=True)
+        return replace(
+            snapshot,
+            server=server,
+            server_asked=True,
+            channel=self._watched.channel_of(call, server),
+            sent_at=self._find_sent_at(call, server),
+        )
 
     async def _is_task_over(self, call: TaskRunToolCall) -> bool:
         owners = {owner.uid for owner in call.metadata.owner_references or ()}
@@ -242,12 +260,14 @@ class ToolCallReconciler:
             return call
         return await write_status(self._kube, self._watched.calls, call, plan.status)
 
-    def _is_on_its_way(self, call: TaskRunToolCall, server: MCPServer | None) -> bool:
-        """A server that was deleted and made again under its name has another subject."""
+    def _find_sent_at(self, call: TaskRunToolCall, server: MCPServer | None) -> datetime | None:
+        """None if nothing is on its way. A server that was deleted and made again has another subject."""
         known = self._dispatcher.subject_of(call.uid)
-        return known is not None and (
-            server is None or known == tool_request_subject(server.uid, call.namespace, call.uid)
-        )
+        if known is None or (
+            server is not None and known != tool_request_subject(server.uid, call.namespace, call.uid)
+        ):
+            return None
+        return self._sent_at.get(call.uid)
 
     async def _route(self, call: TaskRunToolCall, request: ToolRequest) -> None:
         attributes = {

@@ -86,7 +86,7 @@ def decide_asking(snapshot: CallSnapshot, question: Question) -> CallPlan:
 def close_question(snapshot: CallSnapshot, plan: CallPlan) -> CallPlan:
     """The plan, which also takes a request back that is not needed any more, and settles what was reported."""
     call = snapshot.call
-    if plan.stop or plan.ask_task:
+    if plan.stop or plan.ask_task or plan.ask_server:
         return plan
     ends = plan.status is not None and plan.status.status != call.status.status
     # A report for a call that does not wait yet, as far as is known here, is kept until the news has come.

@@ -104,6 +104,8 @@ def _decide_mcp(snapshot: CallSnapshot, target: ToolTarget) -> CallPlan:
     server = snapshot.server
     sent = snapshot.sent_at is not None or snapshot.call.status.phase == ToolCallPhase.RUNNING
     if server is None:
+        if not snapshot.server_asked:
+            return CallPlan(ask_server=True)  # our cache may be behind
         if sent:
             gone = (
                 f'MCPServer "{target.name}" was deleted while the call was running: whether it took effect is unknown'

@@ -35,17 +35,19 @@ class PlannedEvent:
 class CallSnapshot:
     """Everything that the next step of a call depends on.
 
-    ``server`` is the MCPServer that the call is for, if it exists; ``channel`` the ContactChannel through which its
-    person is asked, if there is one. ``sent_at`` is when this process published the request, None if it does not know
-    of one. ``asked`` is what human-bridge reports of asking. ``stopped`` is what came of taking the request back, if it
-    was: True when the call had not begun and never will, False when it had begun, or may have. ``task_over`` says that
-    the Task has ended or is gone; it is asked for a call that comes late. ``sub_task`` is what is known of the Task of
-    a sub-agent; ``new_span`` is used if that is created now.
+    ``server`` is the MCPServer that the call is for, if it exists, and ``server_asked`` says that the API server was
+    asked for it; ``channel`` is the ContactChannel through which its person is asked, if there is one. ``sent_at`` is
+    when this process published the request, None if it does not know of one. ``asked`` is what human-bridge reports of
+    asking. ``stopped`` is what came of taking the request back, if it was: True when the call had not begun and never
+    will, False when it had begun, or may have. ``task_over`` says that the Task has ended or is gone; it is asked for a
+    call that comes late. ``sub_task`` is what is known of the Task of a sub-agent; ``new_span`` is used if that is
+    created now.
     """
 
     call: TaskRunToolCall
     now: datetime
     server: MCPServer | None = None
+    server_asked: bool = False
     result: ToolResult | None = None
     sent_at: datetime | None = None
     stopped: bool | None = None
@@ -69,10 +71,11 @@ class CallPlan:
     ``consumed`` says that the snapshot's result is done with once the status is written, ``noted`` that its report of
     asking is. ``question`` is the request to a person, to be published unless it, or its report, is there already;
     ``decision`` is what nobody decided in time. ``withdraw`` takes back what was requested, ``withdraw_question`` the
-    request to a person alone, ``cancel_sub_task`` what a sub-agent does. ``stop`` and ``ask_task`` are questions, to be
-    answered in a new snapshot: take the request back and find out whether the call had begun; find out whether its Task
-    still wants it. So are ``delegate``, the Task of a sub-agent that is to be created, and ``ask_sub_task``: what does
-    the API server know of it? ``stored`` is kept before the status that points at it is written.
+    request to a person alone, ``cancel_sub_task`` what a sub-agent does. ``stop``, ``ask_task`` and ``ask_server`` are
+    questions, to be answered in a new snapshot: take the request back and find out whether the call had begun; find out
+    whether its Task still wants it; whether its MCPServer exists. So are ``delegate``, the Task of a sub-agent that is
+    to be created, and ``ask_sub_task``: what does the API server know of it? ``stored`` is kept before the status that
+    points at it is written.
     """
 
     status: TaskRunToolCallStatus | None = None
@@ -82,6 +85,7 @@ class CallPlan:
     requeue_after: float | None = None
     stop: bool = False
     ask_task: bool = False
+    ask_server: bool = False
     withdraw: bool = False
     question: HumanRequest | None = None
     decision: Decision | None = None

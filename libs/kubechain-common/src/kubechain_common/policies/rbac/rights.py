@@ -123,7 +123,7 @@ RIGHTS: dict[str, ServiceRights] = {
             _status(TaskRunToolCall),
             _ours(TaskRunToolCall, (DECIDE_FOR,), "answers in the name of a channel's deadline"),
             _ours(Task, (*READ, "create", "patch"), "runs a sub-agent as a Task of its own, and cancels it"),
-            _ours(MCPServer, FOLLOW, "a call waits for its server, and for the approval that it asks for"),
+            _ours(MCPServer, READ, "a call waits for its server, and for the approval that it asks for"),
             _ours(ContactChannel, FOLLOW, "until when does a channel wait?"),
             _core("configmaps", ("get", "create"), "keeps the images of a result"),
             _EVENTS,
