@@ -20,7 +20,7 @@ from kubechain_common.kube.errors import (
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messaging.errors import BusUnavailableError
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.testing.builders import build_call, build_llm, build_task
+from kubechain_common.testing.builders import build_agent, build_call, build_llm, build_task
 from kubechain_task_controller.core.offload import WINDOW_MESSAGES
 from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.task_reconciler import TaskReconciler
@@ -42,6 +42,9 @@ class Dispatcher:
         if self.away:
             raise BusUnavailableError("down")
         self.withdrawn.append(unit)
+
+    async def publish(self, unit: str, message: Any, **how: Any) -> None:
+        pass
 
     def subject_of(self, unit: str) -> str | None:
         return None
@@ -239,3 +242,39 @@ async def test_a_task_that_is_cancelled_keeps_the_results_that_are_there() -> No
     assert (api.live.status.phase, api.live.status.message_count) == ("Failed", 43)
     assert len(api.live.status.context_window) <= WINDOW_MESSAGES
     assert api.live.status.context_window[-1].content == "r"
+
+
+class Occupied(ApiServer):
+    """Holds somebody's object under the name of every call."""
+
+    def __init__(self, live: Task, owner: Task) -> None:
+        super().__init__(live, stores=True)
+        self.owner = owner
+
+    async def create(self, obj: TaskRunToolCall) -> TaskRunToolCall:
+        raise AlreadyExistsError("there is one")
+
+    async def get(self, kind: type[Any], namespace: str, name: str) -> Any:
+        if kind is Task:
+            return self.live
+        return build_call(name, task=self.owner)
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+async def test_a_call_whose_name_somebody_else_has_is_told_to_the_model(foreign: bool) -> None:
+    task, _ = waiting_for_calls(1)
+    owner = build_task("hello", metadata={"uid": "uid-of-another"}) if foreign else task
+    api = Occupied(task, owner)
+    reconciler = build_reconciler(Dispatcher(), api)
+    reconciler._watched.tasks.observe(task)
+    reconciler._watched.agents.observe(build_agent())
+    reconciler._watched.llms.observe(build_llm())
+    [name] = child_names(task, 1, 1)
+    again = await reconciler.reconcile(task.key)
+    assert (again is not None and again.requeue_after == 0.0) is foreign
+    assert bool(reconciler._watched.calls.get("default", name)) is not foreign
+    if foreign:
+        await reconciler.reconcile(task.key)
+        assert api.live is not None
+        said = api.live.status.context_window[-1]
+        assert said.content == f'Error: TaskRunToolCall "{name}" exists already and is not the Task\'s'

@@ -57,7 +57,7 @@ from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catal
 from kubechain_task_controller.delegation_tree import DelegationTree
 from kubechain_task_controller.metrics import count_end, count_turn
 from kubechain_task_controller.span_attributes import build_agent_attributes
-from kubechain_task_controller.watched import Watched
+from kubechain_task_controller.watched import Watched, is_owner
 
 log = get_logger(__name__)
 
@@ -307,17 +307,26 @@ class TaskReconciler:
         return not all(created)
 
     async def _create_child(self, task: Task, child: TaskRunToolCall) -> bool:
+        """False when it can not be had."""
         try:
             self._watched.calls.observe(await self._kube.create(child))
         except AlreadyExistsError:
-            # Made before a crash, or not yet in the cache.
-            self._watched.calls.observe(await self._kube.get(TaskRunToolCall, child.namespace, child.name))
+            found = await self._kube.get(TaskRunToolCall, child.namespace, child.name)
+            if not is_owner(task, found):
+                return self._refuse(
+                    task, child, f'TaskRunToolCall "{child.name}" exists already and is not the Task\'s'
+                )
+            self._watched.calls.observe(found)  # made before a crash, or not yet in the cache
         except (InvalidError, ForbiddenError) as error:  # by the schema, a quota or an admission policy
             if _NAMESPACE_GOES in str(error):
                 return True  # so does the Task: its model is not asked about it
-            self._refused.setdefault(task.uid, {})[child.name] = str(error)
-            return False
+            return self._refuse(task, child, str(error))
         return True
+
+    def _refuse(self, task: Task, child: TaskRunToolCall, why: str) -> bool:
+        """There will be no such call; the next step tells the model."""
+        self._refused.setdefault(task.uid, {})[child.name] = why
+        return False
 
     async def _forbid(self, namespace: str, names: tuple[str, ...]) -> None:
         """Keeps the calls from being begun; what has begun goes on until it is cancelled."""
