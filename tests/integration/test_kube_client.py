@@ -96,6 +96,17 @@ async def test_delete_is_content_with_gone_and_spares_a_namesake(kube: KubeClien
         await kube.get(Task, namespace, "a")
 
 
+async def test_delete_spares_what_has_changed_since_it_was_read(kube: KubeClient, namespace: str) -> None:
+    stale = await kube.create(build_task(namespace))
+    task = await kube.patch(Task, namespace, "a", {"spec": {"ttlSecondsAfterFinished": 600}})
+    with pytest.raises(ConflictError):
+        await kube.delete(Task, namespace, "a", uid=stale.uid, version=stale.metadata.resource_version)
+    assert await kube.get(Task, namespace, "a") == task
+    await kube.delete(Task, namespace, "a", uid=task.uid, version=task.metadata.resource_version)
+    with pytest.raises(NotFoundError):
+        await kube.get(Task, namespace, "a")
+
+
 async def test_a_refusal_carries_the_words_of_the_api_server(kube: KubeClient, namespace: str) -> None:
     with pytest.raises(InvalidError, match="set exactly one of userMessage and contextWindow") as caught:
         await kube.create(build_task(namespace, message=None))

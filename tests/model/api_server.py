@@ -86,7 +86,7 @@ class ApiServer:
                 assert subresource == "", "controllers replace a status"
                 return self.patch(key, body or {}, by)
             case "DELETE":
-                return self.delete(key, ((body or {}).get("preconditions") or {}).get("uid"), by)
+                return self.delete(key, (body or {}).get("preconditions") or {}, by)
         raise AssertionError(f"{method} {path}")
 
     def create(self, key: Key, body: Mapping[str, Any], by: str) -> Wire:
@@ -123,10 +123,11 @@ class ApiServer:
             new["metadata"] = {**new["metadata"], "generation": old["metadata"]["generation"] + 1}
         return self._store(key, old, new, by)
 
-    def delete(self, key: Key, uid: str | None, by: str) -> Wire:
+    def delete(self, key: Key, preconditions: Mapping[str, str], by: str) -> Wire:
         old = self._existing(key)
-        if uid is not None and old["metadata"]["uid"] != uid:
-            raise _error(409, f"{key[2]} has another uid", "Conflict")
+        for field, wanted in preconditions.items():
+            if old["metadata"][field] != wanted:
+                raise _error(409, f"{key[2]} has another {field}", "Conflict")
         del self.objects[key]
         self._version += 1
         last = {**old, "metadata": {**old["metadata"], "resourceVersion": str(self._version)}}

@@ -218,3 +218,18 @@ def run_up_to(world: World, label: str, *, but: str = "\0", steps: int = 500) ->
             world.advance_time(0.1)
         else:
             world.step(ready[0])
+
+
+def test_a_task_that_was_given_more_time_in_the_last_moment_is_not_deleted() -> None:
+    """task-controller has not heard of it when the time that it knows of is over."""
+    with World.opened() as world:
+        name = world.create_task((), ttlSecondsAfterFinished=60)
+        world.settle()
+        world.patch("tasks", name, {"spec": {"ttlSecondsAfterFinished": 600}})
+        world.advance_time(61.0)
+        step_until(world, "DELETE tasks")
+        assert world.server.find("tasks", name) is not None
+        world.settle(seconds=300.0, stop=lambda: False)
+        assert world.server.find("tasks", name) is not None
+        world.settle(stop=lambda: world.server.find("tasks", name) is None)
+        assert world.server.find("tasks", name) is None

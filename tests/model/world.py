@@ -272,7 +272,7 @@ class World:
         self.after_step()
 
     def delete(self, plural: str, name: str) -> None:
-        self.server.delete((plural, NAMESPACE, name), None, "user")
+        self.server.delete((plural, NAMESPACE, name), {}, "user")
         self.after_step()
 
     # --- what goes wrong ---
@@ -332,7 +332,7 @@ class World:
 
     def _collect(self, key: tuple[str, str, str]) -> None:
         if key in self.server.objects:
-            self.server.delete(key, None, "gc")
+            self.server.delete(key, {}, "gc")
         self.after_step()
 
     def _apply_basics(self) -> None:

@@ -260,7 +260,9 @@ class TaskReconciler:
             budget = self._watched.budget_of(task.namespace)
             if budget is not None:
                 await self._book.write_down(budget)  # what it used would be known nowhere else
-            await self._kube.delete(Task, task.namespace, task.name, uid=task.uid)
+            # As it was judged: the time that it has may have been made longer since.
+            version = task.metadata.resource_version
+            await self._kube.delete(Task, task.namespace, task.name, uid=task.uid, version=version)
             return False
         if plan.status is not None:
             await self._store_texts(task, plan.stored)

@@ -129,17 +129,23 @@ class KubeClient:
         with self.activity.writing():
             return _parse(kind, await self.request("POST", resource_path(kind, obj.namespace), body=body))
 
-    async def delete(self, kind: type[Resource], namespace: str, name: str, *, uid: str | None = None) -> None:
-        """Deletes the object; that it is gone already, or is another one than ``uid``, is fine."""
+    async def delete(
+        self, kind: type[Resource], namespace: str, name: str, *, uid: str | None = None, version: str | None = None
+    ) -> None:
+        """Deletes the object; that it is gone already, or is another one than ``uid``, is fine.
+
+        With a ``version`` (its resourceVersion) raises ConflictError when it has changed since, or is another one.
+        """
         options: dict[str, Any] = {"propagationPolicy": "Background"}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        guards = {"uid": uid, "resourceVersion": version}
+        if preconditions := {key: value for key, value in guards.items() if value is not None}:
+            options["preconditions"] = preconditions
         try:
             await self.request("DELETE", resource_path(kind, namespace, _required(name)), body=options)
         except NotFoundError:
             return
         except ConflictError:
-            if uid is None:
+            if uid is None or version is not None:
                 raise
 
     async def update_status(self, obj: R, status: Mapping[str, Any]) -> R:
