@@ -16,7 +16,7 @@ from mcp_testbed import eventually, plain_server
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.messages import ToolResult
 from kubechain_common.messages.envelope import Envelope
-from kubechain_common.messages.topology import TOOL_REQUESTS, session_key, task_ended_subject, tool_request_subject
+from kubechain_common.messages.topology import ANY, TOOL_REQUESTS, session_key, task_ended_subject, tool_request_subject
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 
 pytestmark = pytest.mark.integration
@@ -173,6 +173,25 @@ async def test_an_idle_session_is_closed_and_comes_back_with_an_event(tmp_path: 
         await eventually(lambda: count_sessions(fleet) == 0)
         assert await fleet.pid(server, "call-2", "one") != first
         assert ("Task", "one", REESTABLISHED) in fleet.told()
+
+
+async def test_an_idle_session_is_not_kept_beyond_its_task_or_its_server(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        nats = await stack.enter_async_context(run_nats_server(tmp_path))
+        replica = await stack.enter_async_context(run_replica(nats.url, idle=1.0))
+        await stack.enter_async_context(collecting(replica))
+        fleet, server = Fleet(nats, [replica]), plain_server(session="PerTask")
+        fleet.change("added", server)
+        for task in ("one", "two"):
+            await fleet.pid(server, f"call-of-{task}", task)
+        await eventually(lambda: count_sessions(fleet) == 0)
+        claims = replica.sessions.tasks._claims
+        keys = [session_key(server.uid, f"uid-{task}") for task in ("one", "two")]
+        assert claims.held_of(server.uid, ANY) == keys
+        await replica.bus.peers.tell(task_ended_subject("default", "uid-one"), Envelope())
+        await eventually(lambda: claims.held_of(server.uid, ANY) == keys[1:])
+        fleet.change("deleted", server)
+        assert claims.held_of(ANY, ANY) == []
 
 
 async def test_a_shared_server_is_connected_by_one_replica_which_takes_all_its_calls(fleet: Fleet) -> None:

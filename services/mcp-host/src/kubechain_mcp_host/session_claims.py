@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from kubechain_common.messages.peers import SessionOwner
-from kubechain_common.messages.topology import session_key
+from kubechain_common.messages.topology import ANY, session_key
 from kubechain_common.messaging import Bus, MessagingError
 from kubechain_common.messaging.codec import decode, encode
 from kubechain_common.messaging.errors import PoisonMessage
@@ -111,6 +111,11 @@ class SessionClaims:
         self._held.pop(key, None)
         self._doubtful.discard(key)
 
+    def held_of(self, server_uid: str, task_uid: str) -> list[str]:
+        """The keys of those sessions of Tasks that are ours, open or not; ``ANY`` stands for every server, or Task."""
+        wanted = session_key(server_uid, task_uid).split(".")
+        return [key for key in self._held if _matches(key.split("."), wanted)]
+
     async def run(self) -> None:
         """Hears of entries that others write, and keeps our own; until cancelled."""
         unregister = self._bus.on_reconnect(self._doubt_all), self._bus.on_topology_lost(self._doubt_all)
@@ -199,6 +204,10 @@ class SessionClaims:
 
     def _note(self, revision: int) -> _Held:
         return _Held(revision, time.monotonic(), self._bus.connection.connected_at)
+
+
+def _matches(parts: list[str], wanted: list[str]) -> bool:
+    return len(parts) == len(wanted) and all(w in (ANY, part) for part, w in zip(parts, wanted, strict=True))
 
 
 def _decode(data: bytes) -> SessionOwner | None:

@@ -135,6 +135,7 @@ class TaskSessions:
         if change.new is None or change.new.metadata.deleting:
             for session in self._of_server(change.obj.uid):
                 self._forget(session)
+            self._forget_closed(change.obj.uid, ANY)
 
     async def run(self) -> None:
         """Ends sessions with their Tasks, and idle ones; until cancelled."""
@@ -202,6 +203,13 @@ class TaskSessions:
             session.over = True
             if not session.running:
                 self._handle_idle(session)
+        self._forget_closed(ANY, task_uid)
+
+    def _forget_closed(self, server_uid: str, task_uid: str) -> None:
+        """Those that were closed for being idle, and are still ours, because nobody else could begin them anew."""
+        for key in self._claims.held_of(server_uid, task_uid):
+            if key not in self._hosted:
+                self._claims.forget(key)
 
     async def _close_idle(self) -> None:
         """A session that comes back after that begins anew, and says so."""
