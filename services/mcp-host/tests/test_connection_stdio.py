@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
 
 pytestmark = pytest.mark.integration
+
+
+def look_at(pid: str, file: str) -> str:
+    return Path("/proc", pid, file).read_text()
 
 
 async def test_lists_the_tools_with_schemas_and_annotations() -> None:
@@ -178,6 +183,28 @@ async def test_the_environment_is_an_allow_list(monkeypatch: pytest.MonkeyPatch)
         seen = json.loads(await harness.call("env"))
     assert {"HTTPS_PROXY", "no_proxy", "UV_INDEX_URL", "OWN", "PATH", "HOME"} <= seen.keys()
     assert not {"KUBECHAIN_NATS_URL", "KUBECONFIG", "MY_SECRET"} & seen.keys()
+
+
+async def test_the_environment_of_a_server_is_never_that_of_its_guard() -> None:
+    """It could make the guard run what the server has written, and the guard is not isolated."""
+    names = ["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GCONV_PATH", "HOME", "OWN"]
+    env = [{"name": name, "value": f"/nowhere/{name}"} for name in names]
+    async with connect(plain_server(env=env)) as harness:
+        assert {name: f"/nowhere/{name}" for name in names}.items() <= json.loads(await harness.call("env")).items()
+        guard = look_at(await harness.call("pid"), "stat").rpartition(")")[2].split()[1]
+        assert look_at(guard, "environ") == "LC_ALL=C.UTF-8\0"
+        assert "/nowhere/" not in look_at(guard, "cmdline")
+
+
+async def test_an_environment_may_be_large_and_odd(tmp_path: Path) -> None:
+    (tmp_path / "their-python").symlink_to(sys.executable)
+    values = {f"LARGE_{number}": str(number) * 30_000 for number in range(10)}
+    values |= {"LINES": "a\nb=c\n", "EMPTY": "", "UMLAUT": "\xfc"}
+    env = [{"name": name, "value": value} for name, value in {**values, "PATH": f"{tmp_path}:/usr/bin"}.items()]
+    server = plain_server(env=env)
+    server.spec.command = "their-python"  # is looked for in the server's PATH, not in ours
+    async with connect(server) as harness:
+        assert values.items() <= json.loads(await harness.call("env")).items()
 
 
 async def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:

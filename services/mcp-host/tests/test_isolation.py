@@ -149,6 +149,20 @@ async def test_a_probe_gets_at_nothing_that_is_not_its_own(
 
 
 @isolated_only
+async def test_nothing_obeys_a_servers_environment_before_it_is_isolated(
+    isolating: StdioLauncher, plain: StdioLauncher, secret: Path
+) -> None:
+    """The loader of a program writes where it is told to, and would load what it is told to as well."""
+    env = [{"name": "LD_DEBUG", "value": "statistics"}, {"name": "LD_DEBUG_OUTPUT", "value": f"{secret.parent}/loader"}]
+    async with connect(probe(env=env), launcher=isolating) as harness:
+        assert (await ask(harness, "facts"))["environ"]["LD_DEBUG"] == "statistics"
+    assert os.listdir(secret.parent) == [secret.name]
+    async with connect(probe(env=env), launcher=plain) as harness:
+        pid = (await ask(harness, "facts"))["pid"]
+        assert f"loader.{pid}" in os.listdir(secret.parent)
+
+
+@isolated_only
 async def test_two_servers_do_not_see_each_other(isolating: StdioLauncher, isolation: Isolation) -> None:
     mine, yours = probe(env=[{"name": "MINE", "value": "m1ne"}]), probe(env=[{"name": "YOURS", "value": "y0urs"}])
     async with connect(mine, launcher=isolating) as first, connect(yours, launcher=isolating) as second:

@@ -19,6 +19,7 @@ from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
 from kubechain_mcp_host import stdio_guard
+from kubechain_mcp_host.guard import environment
 from kubechain_mcp_host.message_reader import FloodError, MessageReader
 from kubechain_mcp_host.stdio_launch import Launch
 
@@ -40,10 +41,11 @@ async def run_stdio_server(
     ``report`` is the descriptor on which the guard tells why it ended the server; ``on_flood`` gets the end of a
     sentence when the server's output has broken all bounds; its stream ends then.
     """
+    packed = environment.pack({**get_default_environment(), **launch.environment})
     process = await anyio.open_process(
-        # -I and -S: neither the server's PYTHON* variables nor our packages concern the guard, and it starts in 15 ms.
-        [sys.executable, "-I", "-S", stdio_guard.__file__, *launch.orders.to_arguments(report)],
-        env={**get_default_environment(), **launch.environment},
+        # -I and -S: neither PYTHON* variables nor our packages concern the guard, and it starts in 15 ms.
+        [sys.executable, "-I", "-S", stdio_guard.__file__, *launch.orders.to_arguments(report, len(packed))],
+        env=environment.OF_GUARD,
         cwd=launch.cwd,
         stderr=stderr,
         pass_fds=[fd for fd in (report, launch.orders.ports) if fd >= 0],
@@ -57,7 +59,7 @@ async def run_stdio_server(
     flushed = anyio.Event()
     async with anyio.create_task_group() as group:
         group.start_soon(_read, process.stdout, to_session, on_flood)
-        group.start_soon(_write, process.stdin, from_session, to_session, flushed)
+        group.start_soon(_write, process.stdin, packed, from_session, to_session, flushed)
         try:
             yield received, sent
         finally:
@@ -92,12 +94,14 @@ async def _read(
 
 async def _write(
     stdin: ByteSendStream,
+    packed: bytes,
     from_session: MemoryObjectReceiveStream[SessionMessage],
     to_session: MemoryObjectSendStream[SessionMessage | Exception],
     flushed: anyio.Event,
 ) -> None:
     try:
         async with from_session:
+            await stdin.send(packed)
             async for item in from_session:
                 text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
                 await stdin.send(text.encode() + b"\n")

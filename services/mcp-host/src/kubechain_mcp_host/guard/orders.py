@@ -7,9 +7,11 @@ class Orders:
     """``landlock`` is the ABI to isolate the server with, 0 for none; ``readable``, ``writable`` and ``ports`` (the
     descriptor of a ruleset) belong to it. ``memory`` (bytes) and ``cpu`` (cores) are limits, 0 for none. ``report`` is
     a descriptor for the one sentence in which the guard says why it ended, or could not start, the server; -1: none.
+    ``environment`` is how many bytes of the server's environment come first on stdin: a command line is no place for
+    it, everybody can read that.
     """
 
-    __slots__ = ("command", "cpu", "landlock", "memory", "ports", "readable", "report", "writable")
+    __slots__ = ("command", "cpu", "environment", "landlock", "memory", "ports", "readable", "report", "writable")
 
     def __init__(
         self,
@@ -22,6 +24,7 @@ class Orders:
         memory: int = 0,
         cpu: float = 0.0,
         report: int = -1,
+        environment: int = 0,
     ) -> None:
         self.command = command
         self.landlock = landlock
@@ -31,12 +34,13 @@ class Orders:
         self.memory = memory
         self.cpu = cpu
         self.report = report
+        self.environment = environment
 
-    def to_arguments(self, report: int) -> "list[str]":
-        """With a ``report`` that differs from start to start."""
+    def to_arguments(self, report: int, environment: int = 0) -> "list[str]":
+        """With a ``report`` and an ``environment`` that differ from start to start."""
         options = [f"--{name}={getattr(self, name)}" for name in ("landlock", "ports", "memory", "cpu")]
         paths = [f"--{name}={path}" for name in ("readable", "writable") for path in getattr(self, name)]
-        return [*options, *paths, f"--report={report}", _SEPARATOR, *self.command]
+        return [*options, *paths, f"--report={report}", f"--environment={environment}", _SEPARATOR, *self.command]
 
 
 def parse_orders(arguments: "list[str]") -> Orders:
@@ -59,6 +63,7 @@ def parse_orders(arguments: "list[str]") -> Orders:
         memory=int(last("memory", "0")),
         cpu=float(last("cpu", "0")),
         report=int(last("report", "-1")),
+        environment=int(last("environment", "0")),
     )
     if found or not orders.command:
         raise ValueError(f"unknown orders: {', '.join(found) or 'no command'}")

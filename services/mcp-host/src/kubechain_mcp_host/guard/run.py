@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 
+from kubechain_mcp_host.guard import environment
 from kubechain_mcp_host.guard.enforcer import Enforcer
 from kubechain_mcp_host.guard.orders import Orders, parse_orders
 from kubechain_mcp_host.guard.starting import StartError, start_server
@@ -27,10 +28,13 @@ def run(arguments: "list[str]") -> int:
     for descriptor in (orders.report, orders.ports):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
+    given = environment.receive(orders.environment)
+    if given is None:
+        return 0
     become_subreaper()
     wake = _wake_on_signals()
     try:
-        server = start_server(orders)
+        server = start_server(orders, given)
     except StartError as error:
         print(error, file=sys.stderr, flush=True)
         return 127

@@ -22,7 +22,7 @@ class StartError(Exception):
     """The server does not run; the message says why."""
 
 
-def start_server(orders: Orders) -> int:
+def start_server(orders: Orders, environment: "dict[str, str]") -> int:
     """The server's pid. Raises StartError."""
     try:
         rulesets = _build_rulesets(orders)
@@ -32,7 +32,7 @@ def start_server(orders: Orders) -> int:
     guard = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become_server(orders, rulesets, guard, writer)
+        _become_server(orders, environment, rulesets, guard, writer)
     os.close(writer)
     for descriptor in rulesets:
         os.close(descriptor)
@@ -52,7 +52,9 @@ def _build_rulesets(orders: Orders) -> "list[int]":
     return [files] if orders.ports < 0 else [files, orders.ports]
 
 
-def _become_server(orders: Orders, rulesets: "list[int]", guard: int, complaints: int) -> None:
+def _become_server(
+    orders: Orders, environment: "dict[str, str]", rulesets: "list[int]", guard: int, complaints: int
+) -> None:
     """Never returns."""
     doing = "start"
     try:
@@ -68,7 +70,8 @@ def _become_server(orders: Orders, rulesets: "list[int]", guard: int, complaints
             doing = "isolate"
             landlock.restrict_self(rulesets)
             doing = "start"
-        os.execvp(orders.command[0], orders.command)
+        # Not before this line may anything that the environment names be loaded.
+        os.execvpe(orders.command[0], orders.command, environment)
     except OSError as error:
         os.write(complaints, f"cannot {doing} {orders.command[0]}: {error.strerror}".encode())
     finally:
