@@ -147,6 +147,7 @@ def test_a_server_in_mcp_host_gets_at_nothing_of_its_pod(
 def assert_contained(tried: dict[str, Any], facts: dict[str, Any]) -> None:
     assert all(outcome != DONE for outcome in tried["read"].values()), tried["read"]
     assert all(outcome != DONE for outcome in tried["connect"].values()), tried["connect"]
+    assert all(outcome != DONE for outcome in tried["detour"].values()), tried["detour"]
     assert all(outcome != DONE for outcome in tried["trace"].values()), tried["trace"]
     assert all(outcome != DONE for outcome in tried["signal"].values()), tried["signal"]
     written = {folder for folder, outcome in tried["write"].items() if outcome == DONE}

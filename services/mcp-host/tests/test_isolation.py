@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -108,7 +109,7 @@ async def test_a_probe_gets_at_nothing_that_is_not_its_own(
         ports = frozenset({nats.getsockname()[1]})
         isolating = StdioLauncher(
             build_base_environment(os.environ, DEFAULT_PASSTHROUGH),
-            Isolation(isolation.data, isolation.readable, ports, isolation.abi),
+            replace(isolation, denied_ports=ports),
         )
         forbidden, allowed = f"127.0.0.1:{nats.getsockname()[1]}", listening(0)
         paths = [str(secret), str(secret.parent), str(isolation.data), "/root", "/home", "/tmp", "/run", "/var/lib"]
@@ -124,6 +125,7 @@ async def test_a_probe_gets_at_nothing_that_is_not_its_own(
                 "signal": await ask(harness, "signal", pids=[*us, guard]),
                 "trace": await ask(harness, "trace", pids=[guard]),
                 "connect": await ask(harness, "connect", addresses=[forbidden, abstract]),
+                "detour": await ask(harness, "detour", addresses=[forbidden]),
                 "free": await ask(harness, "connect", addresses=[allowed]),
             }
 
@@ -140,12 +142,21 @@ async def test_a_probe_gets_at_nothing_that_is_not_its_own(
     assert not any(walled["processes"].values())
     assert set(walled["signal"].values()) == set(walled["trace"].values()) == {"Operation not permitted"}
     assert walled["connect"] == {forbidden: DENIED, abstract: "Operation not permitted"}
+    assert walled["detour"] == {
+        f"mptcp to {forbidden}": "Protocol not supported",
+        f"fast open to {forbidden}": "Operation not supported",
+        f"fast open by message to {forbidden}": "Operation not supported",
+        f"fast open by connect to {forbidden}": DENIED,
+        "io_uring": "Function not implemented",
+    }
     assert set(walled["free"].values()) == {DONE}
     # So it is the isolation that kept it from all this.
     assert {free["read"][str(secret)], free["read"][str(secret.parent)], free["write"][str(secret.parent)]} == {DONE}
     assert all(pids == [*us, pids[-1]] and len(pids) == 2 for pids in free["processes"].values()), free["processes"]
     for kind in ("signal", "trace", "connect", "free"):
         assert set(free[kind].values()) == {DONE}, kind
+    # Not every kernel has MPTCP and io_uring.
+    assert {outcome for way, outcome in free["detour"].items() if way.startswith("fast open")} == {DONE}
 
 
 @isolated_only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from kubechain_common.testing.builders import build_mcp_server
 from kubechain_mcp_host.errors import InvalidSpecError
-from kubechain_mcp_host.guard import landlock, meter
+from kubechain_mcp_host.guard import landlock, meter, syscall_filter
 from kubechain_mcp_host.guard.limits import PERIOD, CpuBudget, describe_excess
 from kubechain_mcp_host.guard.orders import Orders, parse_orders
 from kubechain_mcp_host.isolation import find_nats_ports, is_below, plan_isolation
@@ -83,6 +84,7 @@ def test_orders_arrive_as_they_were_given() -> None:
     orders = Orders(
         ["cmd", "--", "--memory=1", ""],
         landlock=6,
+        seccomp=1,
         readable=("/usr", "/a=b --c"),
         writable=("/home",),
         ports=7,
@@ -176,14 +178,20 @@ def test_ports_of_nats(url: str, ports: set[int]) -> None:
     assert find_nats_ports(url) == ports
 
 
-def plan(environ: dict[str, str] | None = None, *, abi: int | OSError = 7, **options: Any) -> Any:
+def plan(environ: dict[str, str] | None = None, *, abi: int | OSError = 7, filters: bool = True, **options: Any) -> Any:
     def find() -> int:
         if isinstance(abi, OSError):
             raise abi
         return abi
 
+    def check() -> None:
+        if not filters:
+            raise OSError(errno.ENOSYS, "")
+
     given_options = {"data": Path("/var/lib/kubechain/mcp"), "extra_readable": (), "min_abi": 6, **options}
-    return plan_isolation(environ or {}, nats_url="nats://nats:4222", find_abi=find, **given_options)
+    return plan_isolation(
+        environ or {}, nats_url="nats://nats:4222", find_abi=find, check_filter=check, **given_options
+    )
 
 
 def test_servers_read_what_programs_need_and_no_more() -> None:
@@ -241,6 +249,70 @@ def test_what_a_kernel_lacks_is_said(abi: int | OSError, min_abi: int, words: st
     assert obstacle.startswith("Stdio servers can not be isolated: ")
     assert words in obstacle
     assert "KUBECHAIN_MCP_" in obstacle
+
+
+def test_without_filters_of_system_calls_no_server_starts_unless_that_is_wanted() -> None:
+    planned = plan(filters=False)
+    assert planned.obstacle.startswith("Stdio servers can not be isolated: mcp-host can not filter system calls by ")
+    assert "or set KUBECHAIN_MCP_LANDLOCK_ABI to 3" in planned.obstacle
+    planned = plan(filters=False, min_abi=3)
+    assert (planned.obstacle, planned.filtered, planned.abi) == ("", False, landlock.WHOLE_ABI)
+    assert plan().filtered
+
+
+ALLOWED = 0x7FFF0000
+NATIVE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+CALLS = {"x86_64": (41, 44, 46, 307, 425), "aarch64": (198, 206, 211, 269, 425)}
+
+
+def run_filter(machine: str, architecture: int, number: int, *arguments: int) -> int:
+    """What the kernel makes of it: the errno of a refusal, 0 if the call is allowed."""
+    call = struct.pack("<iIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
+    program = syscall_filter.build_filter(machine)
+    position = accumulator = 0
+    while True:
+        code, if_true, if_false, value = program[position]
+        position += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("<I", call, value)
+            case 0x15:
+                position += if_true if accumulator == value else if_false
+            case 0x35:
+                position += if_true if accumulator >= value else if_false
+            case 0x45:
+                position += if_true if accumulator & value else if_false
+            case _:
+                assert code == 0x06
+                assert value == ALLOWED or value >> 16 == 5
+                return 0 if value == ALLOWED else value & 0xFFFF
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_what_the_filter_of_system_calls_refuses(machine: str) -> None:
+    def run(number: int, *arguments: int) -> int:
+        return run_filter(machine, NATIVE[machine], number, *arguments)
+
+    opens, sendto, sendmsg, sendmmsg, ring = CALLS[machine]
+    fast = 0x20004000
+    tcp, udp, dirty = (2, 1, 6), (10, 2 | 0o4000, 17), (7 << 32 | 2, 1, 9 << 32)
+    assert [run(opens, *call) for call in (tcp, udp, dirty, (16, 3, 0))] == [0] * 4
+    assert run(opens, 2, 1, 262) == run(opens, 10, 1, 1 << 32 | 262) == errno.EPROTONOSUPPORT
+    assert run(opens, 2, 1, 256) == errno.EPROTONOSUPPORT
+    assert run(opens, 43, 1, 0) == run(opens, 1 << 32 | 43, 1, 0) == errno.EAFNOSUPPORT
+    assert run(sendto, 3, 0, fast, 0x4000) == run(sendmsg, 3, fast, 0x4000) == run(sendmmsg, 3, 0, fast, 0x4000) == 0
+    refused = (run(sendto, 3, 0, 1, fast), run(sendmsg, 3, 0, fast), run(sendmmsg, 3, 0, 1, 1 << 32 | fast))
+    assert set(refused) == {errno.EOPNOTSUPP}
+    assert run(ring, 8) == errno.ENOSYS
+    others = set(range(600)) - set(CALLS[machine])
+    assert not any(run(number, *[0xFFFFFFFFFFFFFFFF] * 6) for number in others)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_system_calls_of_other_abis_are_refused(machine: str) -> None:
+    foreign = {0x40000003, 0x40000028, NATIVE["x86_64"], NATIVE["aarch64"]} - {NATIVE[machine]}
+    assert {run_filter(machine, architecture, 39) for architecture in foreign} == {errno.ENOSYS}
+    assert {run_filter(machine, NATIVE[machine], number) for number in (0x40000000, 0x40000029, -1)} == {errno.ENOSYS}
 
 
 def test_an_older_kernel_will_do_where_that_is_wanted() -> None:

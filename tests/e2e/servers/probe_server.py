@@ -19,6 +19,7 @@ from typing import Any
 
 DONE = "done"
 POD_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+MPTCP, FAST_OPEN, FAST_OPEN_CONNECT, IO_URING_SETUP = 262, 0x20000000, 30, 425
 hoard: list[bytearray] = []
 
 
@@ -123,8 +124,49 @@ def connect_one(address: str) -> None:
         with socket.socket(socket.AF_UNIX) as local:
             local.connect("\0" + address[1:])
         return
+    socket.create_connection(split_address(address), timeout=5).close()
+
+
+def detour(addresses: list[str]) -> dict[str, str]:
+    """Reaches `host:port` in other ways than that, and sets up what would take such ways unseen."""
+    ways: dict[str, Callable[[str, int], object]] = {
+        "mptcp": lambda host, port: connect_socket(socket.socket(proto=MPTCP), host, port),
+        "fast open": lambda host, port: socket.socket().sendto(b"x", FAST_OPEN, (host, port)),
+        "fast open by message": lambda host, port: socket.socket().sendmsg([b"x"], [], FAST_OPEN, (host, port)),
+        "fast open by connect": connect_with_data,
+    }
+    tried = {
+        f"{name} to {address}": attempt(lambda way=way, address=address: way(*split_address(address)))  # type: ignore[misc]
+        for name, way in ways.items()
+        for address in addresses
+    }
+    return {**tried, "io_uring": attempt(set_up_ring)}
+
+
+def split_address(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), timeout=5).close()
+    return host, int(port)
+
+
+def connect_socket(opened: socket.socket, host: str, port: int) -> None:
+    with opened:
+        opened.settimeout(5)
+        opened.connect((host, port))
+
+
+def connect_with_data(host: str, port: int) -> None:
+    with socket.socket() as opened:
+        opened.setsockopt(socket.IPPROTO_TCP, FAST_OPEN_CONNECT, 1)
+        opened.connect((host, port))
+        opened.send(b"x")
+
+
+def set_up_ring() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.syscall(ctypes.c_long(IO_URING_SETUP), 8, ctypes.create_string_buffer(120))
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    os.close(descriptor)
 
 
 def spin(seconds: float = 1.0, processes: int = 1) -> float:
@@ -189,12 +231,13 @@ def everything(
         "signal": signal([1, os.getppid()]),
         "trace": trace([1, os.getppid()]),
         "connect": connect(addresses or []),
+        "detour": detour(addresses or []),
     }
 
 
 TOOLS: dict[str, Callable[..., Any]] = {
     deed.__name__: deed
-    for deed in (facts, read, write, processes, trace, signal, connect, spin, eat, scatter, everything)
+    for deed in (facts, read, write, processes, trace, signal, connect, detour, spin, eat, scatter, everything)
 }
 
 

@@ -17,7 +17,7 @@ from glob import glob
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kubechain_mcp_host.guard import landlock
+from kubechain_mcp_host.guard import landlock, syscall_filter
 
 SYSTEM_PATHS = (
     "/usr",
@@ -57,6 +57,8 @@ class Isolation:
     readable: tuple[str, ...] = ()
     denied_ports: frozenset[int] = field(default_factory=frozenset)
     abi: int = 0
+    filtered: bool = False
+    """Whether system calls are: those by which a port could be reached past Landlock."""
     obstacle: str = ""
 
 
@@ -68,6 +70,7 @@ def plan_isolation(
     nats_url: str,
     min_abi: int,
     find_abi: Callable[[], int] = landlock.find_abi,
+    check_filter: Callable[[], None] = syscall_filter.check,
 ) -> Isolation:
     """How servers of this process are isolated."""
     certificates = (environ[name] for name in _CERTIFICATES if environ.get(name))
@@ -77,8 +80,19 @@ def plan_isolation(
         abi = find_abi()
     except OSError as error:
         return Isolation(data, obstacle=_describe_missing(error))
-    obstacle = _find_old_kernel(abi, min_abi) or _find_exposed(readable, data, environ)
-    return Isolation(data, readable, find_nats_ports(nats_url), min(abi, landlock.WHOLE_ABI), obstacle)
+    filtered = _succeeds(check_filter)
+    obstacle = (
+        _find_old_kernel(abi, min_abi) or _find_unfiltered(filtered, min_abi) or _find_exposed(readable, data, environ)
+    )
+    return Isolation(data, readable, find_nats_ports(nats_url), min(abi, landlock.WHOLE_ABI), filtered, obstacle)
+
+
+def _succeeds(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except OSError:
+        return False
+    return True
 
 
 def is_below(path: str, folders: Iterable[str]) -> bool:
@@ -129,6 +143,17 @@ def _find_old_kernel(abi: int, min_abi: int) -> str:
         f"Stdio servers can not be isolated: this node's kernel ({os.uname().release}) has Landlock ABI {abi}, and "
         f"{min_abi} is asked for, it lacks {' and '.join(missing)}. Run mcp-host on Linux 6.12 or newer, or "
         "set KUBECHAIN_MCP_LANDLOCK_ABI to what you have and do without."
+    )
+
+
+def _find_unfiltered(filtered: bool, min_abi: int) -> str:
+    if filtered or min_abi < landlock.NET_ABI:
+        return ""
+    kernel, machine = os.uname().release, os.uname().machine
+    return (
+        f"Stdio servers can not be isolated: mcp-host can not filter system calls by seccomp here (Linux {kernel}, "
+        f"{machine}), and Landlock alone does not close the port of NATS. Run mcp-host on x86_64 or aarch64 with "
+        f"seccomp filters, or set KUBECHAIN_MCP_LANDLOCK_ABI to {landlock.NET_ABI - 1} and do without."
     )
 
 

@@ -75,6 +75,7 @@ class StdioLauncher:
         orders = Orders(
             [spec.command, *spec.args],
             landlock=self._isolation.abi,
+            seccomp=int(self._isolation.filtered),
             readable=readable,
             writable=(str(home),),
             ports=await self._port_rules(self._isolation),

@@ -32,7 +32,8 @@ _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 """How many bits of rights to files there are, by the ABI that brought the last of them."""
-_NET_ABI = 4
+NET_ABI = 4
+"""From here on there are rules for ports."""
 _SCOPED_ABI = 6
 _CONNECT_TCP = 1 << 1
 _SCOPES = 0b11
@@ -103,7 +104,7 @@ def build_port_rules(abi: int, denied: "frozenset[int]") -> int:
     There are no ranges, so this takes 65,535 calls, about 0.2 seconds. It can be applied any number of times, by any
     process that inherits it.
     """
-    if abi < _NET_ABI:
+    if abi < NET_ABI:
         return -1
     # A ruleset that says nothing of moving files between folders forbids it.
     ruleset = _create(REFER, _CONNECT_TCP, 0)

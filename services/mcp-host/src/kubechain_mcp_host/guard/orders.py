@@ -4,20 +4,32 @@ _SEPARATOR = "--"
 
 
 class Orders:
-    """``landlock`` is the ABI to isolate the server with, 0 for none; ``readable``, ``writable`` and ``ports`` (the
-    descriptor of a ruleset) belong to it. ``memory`` (bytes) and ``cpu`` (cores) are limits, 0 for none. ``report`` is
-    a descriptor for the one sentence in which the guard says why it ended, or could not start, the server; -1: none.
-    ``environment`` is how many bytes of the server's environment come first on stdin: a command line is no place for
-    it, everybody can read that.
+    """``landlock`` is the ABI to isolate the server with, 0 for none; ``readable``, ``writable``, ``ports`` (the
+    descriptor of a ruleset) and ``seccomp`` (1: filter system calls as well) belong to it. ``memory`` (bytes) and
+    ``cpu`` (cores) are limits, 0 for none. ``report`` is a descriptor for the one sentence in which the guard says why
+    it ended, or could not start, the server; -1: none. ``environment`` is how many bytes of the server's environment
+    come first on stdin: a command line is no place for it, everybody can read that.
     """
 
-    __slots__ = ("command", "cpu", "environment", "landlock", "memory", "ports", "readable", "report", "writable")
+    __slots__ = (
+        "command",
+        "cpu",
+        "environment",
+        "landlock",
+        "memory",
+        "ports",
+        "readable",
+        "report",
+        "seccomp",
+        "writable",
+    )
 
     def __init__(
         self,
         command: "list[str]",
         *,
         landlock: int = 0,
+        seccomp: int = 0,
         readable: "tuple[str, ...]" = (),
         writable: "tuple[str, ...]" = (),
         ports: int = -1,
@@ -28,6 +40,7 @@ class Orders:
     ) -> None:
         self.command = command
         self.landlock = landlock
+        self.seccomp = seccomp
         self.readable = readable
         self.writable = writable
         self.ports = ports
@@ -38,7 +51,7 @@ class Orders:
 
     def to_arguments(self, report: int, environment: int = 0) -> "list[str]":
         """With a ``report`` and an ``environment`` that differ from start to start."""
-        options = [f"--{name}={getattr(self, name)}" for name in ("landlock", "ports", "memory", "cpu")]
+        options = [f"--{name}={getattr(self, name)}" for name in ("landlock", "seccomp", "ports", "memory", "cpu")]
         paths = [f"--{name}={path}" for name in ("readable", "writable") for path in getattr(self, name)]
         return [*options, *paths, f"--report={report}", f"--environment={environment}", _SEPARATOR, *self.command]
 
@@ -57,6 +70,7 @@ def parse_orders(arguments: "list[str]") -> Orders:
     orders = Orders(
         arguments[end + 1 :],
         landlock=int(last("landlock", "0")),
+        seccomp=int(last("seccomp", "0")),
         readable=tuple(found.pop("readable", ())),
         writable=tuple(found.pop("writable", ())),
         ports=int(last("ports", "-1")),

@@ -8,7 +8,7 @@ import ctypes
 import os
 import signal
 
-from kubechain_mcp_host.guard import landlock
+from kubechain_mcp_host.guard import landlock, syscall_filter
 from kubechain_mcp_host.guard.orders import Orders
 
 DEVICES = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"]
@@ -69,6 +69,8 @@ def _become_server(
         if rulesets:
             doing = "isolate"
             landlock.restrict_self(rulesets)
+            if orders.seccomp:
+                syscall_filter.filter_self()
             doing = "start"
         # Not before this line may anything that the environment names be loaded.
         os.execvpe(orders.command[0], orders.command, environment)
