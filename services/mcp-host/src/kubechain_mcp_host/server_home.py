@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+
+from kubechain_mcp_host.folder_removal import remove_folder
 
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -35,7 +37,8 @@ class ServerHomes:
 
     def remove(self, uid: str) -> None:
         """No process of the server may be left. Raises OSError when something can not be removed."""
-        _remove_tree(self.path_of(uid))
+        with suppress(FileNotFoundError):
+            remove_folder(str(self.path_of(uid)))
 
     def find_leftovers(self, uids: Collection[str]) -> list[str]:
         """The uids of folders whose MCPServers are none of those; what is no uid is not ours."""
@@ -60,24 +63,3 @@ def build_home_environment(home: Path) -> dict[str, str]:
         "npm_config_cache": str(home / ".npm"),
         "NPM_CONFIG_CACHE": str(home / ".npm"),
     }
-
-
-def _remove_tree(path: Path) -> None:
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except PermissionError:
-        _open_up(path)
-        shutil.rmtree(path)
-    except RecursionError:
-        raise OSError(f"{path} is nested too deeply") from None
-
-
-def _open_up(path: Path) -> None:
-    """Servers make folders that even they can not write to."""
-    for folder, names, _ in os.walk(path):
-        for name in names:
-            inner = os.path.join(folder, name)
-            if not os.path.islink(inner):
-                os.chmod(inner, 0o700)

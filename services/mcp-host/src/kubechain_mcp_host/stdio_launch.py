@@ -89,7 +89,7 @@ class StdioLauncher:
         if self._homes is not None:
             try:
                 await asyncio.to_thread(self._homes.remove, uid)
-            except OSError as error:
+            except Exception as error:  # what one server leaves behind must not end the others
                 log.warning("the folder of a deleted server stays behind", uid=uid, error=str(error))
 
     async def forget_others(self, uids: Collection[str]) -> None:
