@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -205,6 +208,34 @@ async def test_an_environment_may_be_large_and_odd(tmp_path: Path) -> None:
     server.spec.command = "their-python"  # is looked for in the server's PATH, not in ours
     async with connect(server) as harness:
         assert values.items() <= json.loads(await harness.call("env")).items()
+
+
+async def test_a_result_is_not_checked_by_its_servers_expressions() -> None:
+    """This one takes half a minute to find out that the text does not fit it, and nothing else runs meanwhile."""
+    async with connect(plain_server("--pattern", "^(a+)+$")) as harness, longest_gap() as gap:
+        text = "a" * 28 + "!"
+        assert await harness.call("echo", text=text) == text
+    assert gap() < 2.0
+
+
+@asynccontextmanager
+async def longest_gap() -> AsyncIterator[Callable[[], float]]:
+    """How long everything else had to wait at most, in seconds."""
+    gaps = [0.0]
+
+    async def beat() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - before)
+
+    async with asyncio.TaskGroup() as group:
+        beating = group.create_task(beat())
+        try:
+            yield lambda: max(gaps)
+            await asyncio.sleep(0)  # a beat that is late is still counted
+        finally:
+            beating.cancel()
 
 
 async def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from mcp import Client
 from mcp.client import Transport
 from mcp.client.session import MessageHandlerFnT
-from mcp_types import Implementation, ServerNotification, ToolListChangedNotification
+from mcp_types import CallToolResult, Implementation, ServerNotification, ToolListChangedNotification
 
 from kubechain_mcp_host.connection_spec import ConnectionSpec
 from kubechain_mcp_host.failure import describe_failure
@@ -19,6 +19,10 @@ _SPEAKS_SSE_ONLY = (400, 404, 405)
 """https://modelcontextprotocol.io/specification/2025-11-25/basic/transports#backwards-compatibility"""
 
 _CLIENT_INFO = Implementation(name="kubechain-mcp-host", version="0.1.0")
+
+
+async def _accept(name: str, result: CallToolResult) -> None:
+    """In place of a check of the result."""
 
 
 class Attempt:
@@ -79,7 +83,11 @@ class Attempt:
             client_info=_CLIENT_INFO,
             cache=None,
         )
-        return await stack.enter_async_context(client)
+        await stack.enter_async_context(client)
+        # The SDK would check structured content against the tool's outputSchema, expressions, doubling references and
+        # all. Both are the server's, so it could keep this process, which serves everybody, busy for years.
+        client.session.validate_tool_result = _accept  # type: ignore[method-assign]
+        return client
 
     def _build_message_handler(self) -> MessageHandlerFnT:
         async def handle(message: ServerNotification | Exception) -> None:

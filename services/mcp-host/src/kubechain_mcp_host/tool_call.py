@@ -180,7 +180,7 @@ class ToolCall:
         except ConnectionLostError:
             raise
         except Exception as error:
-            # The SDK checks results against the protocol and the tool's own output schema.
+            # The SDK checks results against the protocol.
             sentence = f'The answer of MCPServer "{self.server.name}" can not be used: {error}'
             return self._failed(REASON_TOOL_ERROR, scrub(sentence))
         text = scrub(render_result(result))

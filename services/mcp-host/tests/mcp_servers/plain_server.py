@@ -19,6 +19,7 @@ parser.add_argument("--no-list", action="store_true", help="never answer tools/l
 parser.add_argument("--noise", action="store_true", help="print without an end before answering anything")
 parser.add_argument("--stubborn", action="store_true", help="stay when stdin closes and when told to leave")
 parser.add_argument("--restless", action="store_true", help="say that the tools are others whenever they are listed")
+parser.add_argument("--pattern", help="declare that echo gives a structured answer, with a text of this pattern")
 parser.add_argument("--offspring", help="start two children that outlive their parent; write all pids to this file")
 options = parser.parse_args()
 
@@ -41,6 +42,9 @@ def describe(name: str) -> dict[str, Any]:
         "description": f"does {name}",
         "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}},
     }
+    if name == "echo" and options.pattern:
+        fits = {"type": "object", "properties": {"text": {"pattern": options.pattern}}, "required": ["text"]}
+        tool["outputSchema"] = fits
     return {**tool, "annotations": hints} if hints else tool
 
 
@@ -77,7 +81,10 @@ def call(message: dict[str, Any]) -> None:
             sys.stdout.flush()
         return
     text, failed = run_tool(parameters["name"], parameters.get("arguments") or {}, parameters.get("_meta"))
-    send({"id": message["id"], "result": {"content": [{"type": "text", "text": text}], "isError": failed}})
+    result = {"content": [{"type": "text", "text": text}], "isError": failed}
+    if options.pattern:
+        result["structuredContent"] = {"text": text}
+    send({"id": message["id"], "result": result})
 
 
 def handle(message: dict[str, Any]) -> None:
