@@ -1,8 +1,11 @@
-"""The NATS client with two faults mended that show when callers give up while they wait (nats-py 2.16, Python 3.11).
+"""The NATS client with four faults mended that show when callers give up while they wait, and when the connection goes
+(nats-py 2.16, Python 3.11).
 
 It waits with asyncio.wait_for, which drops a cancellation that arrives together with the answer: a loop that was told
-to end would go on for ever. And the PONG to a flush that was cancelled or timed out ends its reader with an
-InvalidStateError: the connection would be deaf until two pings have gone unanswered.
+to end would go on for ever. The PONG to a flush that was cancelled or timed out ends its reader with an
+InvalidStateError: the connection would be deaf until two pings have gone unanswered. The connection itself has faults
+of its own (``transport``). And nobody looks at the task that reconnects: should it ever end by an error that it does
+not expect, the client would stay without a connection and say nothing. It is closed then.
 """
 
 from __future__ import annotations
@@ -13,11 +16,16 @@ from typing import Any, TypeVar
 
 import nats.aio.client
 
+from kubechain_common.messaging.transport import TcpTransport
+
 R = TypeVar("R")
 
 
 class Client(nats.aio.client.Client):  # type: ignore[misc]  # nats is not type-checked here
-    """nats-py's client, safe to be cancelled."""
+    """nats-py's client, safe to be cancelled and to lose its connection."""
+
+    _transport: Any
+    _pending: list[bytes]
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
         return await cancellable(super().request(*args, **kwargs))
@@ -32,6 +40,25 @@ class Client(nats.aio.client.Client):  # type: ignore[misc]  # nats is not type-
         self._pongs.pop(0)
         self._pongs_received += 1
         self._pings_outstanding = 0
+
+    async def _connect_to_server(self, server: Any) -> None:
+        if self._transport is None and server.uri.scheme not in ("ws", "wss"):
+            self._transport = TcpTransport()
+        await super()._connect_to_server(server)
+
+    async def _attempt_reconnect(self) -> None:
+        try:
+            await super()._attempt_reconnect()
+        except Exception as error:
+            await self._error_cb(error)
+            self._reconnection_task = None  # closing would cancel it, which is ourselves
+            await self.close()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if not self.is_connected:
+            # There is nobody to send it to, and to try would end the closing halfway.
+            self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
 
 
 async def cancellable(call: Awaitable[R]) -> R:
