@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,9 @@ COLUMNS = {
     "mcpservers": (["Ready", "Status"], ["Detail"]),
     "contactchannels": (["Type", "Ready", "Status"], ["Detail"]),
 }
+
+ALL_ANNOTATIONS = 262_144
+"""Bytes that the API server takes of an object's annotations; `kubectl apply` keeps the whole manifest in one."""
 
 Node = tuple[str, Schema]
 
@@ -112,6 +116,23 @@ def test_a_status_requires_nothing_and_a_spec_is_required(kind: type[Resource]) 
     assert schema["required"] == ["spec"]
     assert "required" not in schema["properties"]["status"]
     assert schema["properties"]["metadata"] == {"type": "object"}
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_kubectl_explain_tells_every_field(kind: type[Resource]) -> None:
+    untold = [
+        path
+        for path, node in nodes_of(kind)
+        if path.startswith((".spec", ".status"))
+        and not path.endswith("]")  # an item of a list is told by the list
+        and not node.get("description", "").endswith(".")
+    ]
+    assert untold == []
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_kubectl_can_apply_it(kind: type[Resource]) -> None:
+    assert len(json.dumps(build_crd(kind))) < ALL_ANNOTATIONS
 
 
 def test_the_api_has_two_defaults_only() -> None:

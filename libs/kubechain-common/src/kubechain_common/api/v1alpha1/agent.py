@@ -32,14 +32,20 @@ class AgentMCPServer(KubeModel):
 
     model_config = ConfigDict(json_schema_extra=validations(names_an_object("an MCPServer")))
 
-    name: ObjectName
-    tools: Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=512)] | None = None
+    name: Annotated[ObjectName, Field(description="Name of the MCPServer, in the same namespace.")]
+    tools: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=253)]],
+            Field(max_length=512, description="Names of its tools that the agent may use. Absent: all."),
+        ]
+        | None
+    ) = None
 
 
 class AgentResponseFormat(KubeModel):
     """The JSON that every final answer has to be; one that is not is sent back to the model once."""
 
-    type: Literal["JSONSchema"]
+    type: Annotated[Literal["JSONSchema"], Field(description="How the form is described: by a JSON schema.")]
     name: (
         Annotated[
             str,
@@ -81,6 +87,8 @@ class AgentContext(KubeModel):
 
 
 class AgentSpec(KubeModel):
+    """The LLM that the agent is, what that is told to be, and the tools that it is offered."""
+
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel(
@@ -91,8 +99,15 @@ class AgentSpec(KubeModel):
         )
     )
 
-    llm_ref: Annotated[Ref, refers_to("an LLM")]
-    system: Annotated[str, Field(min_length=1, max_length=262144)]
+    llm_ref: Annotated[Ref, refers_to("an LLM"), Field(description="The LLM that is asked.")]
+    system: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=262144,
+            description="The system prompt. A Task begins with it, unless its contextWindow has a system message.",
+        ),
+    ]
     description: (
         Annotated[
             str, Field(max_length=4096, description="What it is good for; agents that may delegate to it read this.")
@@ -136,30 +151,40 @@ class AgentSpec(KubeModel):
 
 
 class ValidMCPServer(KubeModel):
-    name: str
-    tools: list[str] = Field(default_factory=list)
+    name: Annotated[str, Field(description="Name of the MCPServer.")]
+    tools: Annotated[list[str], Field(description="Names of its tools that the agent may use.")] = Field(
+        default_factory=list
+    )
 
 
 class ValidContactChannel(KubeModel):
-    name: str
-    type: str
+    name: Annotated[str, Field(description="Name of the ContactChannel.")]
+    type: Annotated[str, Field(description="How it reaches people: its spec.type.")]
 
 
 class AgentUsage(KubeModel):
     """What Tasks used, all together; the cost is of those that have theirs in this currency."""
 
-    tasks: int = 0
-    token_usage: TokenUsage = Field(default_factory=TokenUsage)
-    cost: Sum | None = None
-    currency: Currency | None = None
+    tasks: Annotated[int, Field(description="How many Tasks.")] = 0
+    token_usage: Annotated[TokenUsage, Field(description="Their tokens, as the provider counted them.")] = Field(
+        default_factory=TokenUsage
+    )
+    cost: Annotated[Sum, Field(description="What they cost: a decimal. Absent: the LLM had no prices.")] | None = None
+    currency: Annotated[Currency, Field(description="Of cost.")] | None = None
 
 
 class AgentStatus(ReadinessStatus):
     """Ready once everything that the spec names exists and is ready."""
 
-    valid_mcp_servers: list[ValidMCPServer] = Field(default_factory=list, alias="validMCPServers")
-    valid_human_contact_channels: list[ValidContactChannel] = Field(default_factory=list)
-    valid_sub_agents: list[Ref] = Field(default_factory=list)
+    valid_mcp_servers: Annotated[
+        list[ValidMCPServer], Field(description="The MCPServers of the spec, while the agent is ready.")
+    ] = Field(default_factory=list, alias="validMCPServers")
+    valid_human_contact_channels: Annotated[
+        list[ValidContactChannel], Field(description="The ContactChannels of the spec, while the agent is ready.")
+    ] = Field(default_factory=list)
+    valid_sub_agents: Annotated[
+        list[Ref], Field(description="The Agents that it may delegate to, while it is ready.")
+    ] = Field(default_factory=list)
     usage: (
         Annotated[
             AgentUsage,

@@ -49,7 +49,7 @@ class SMTPServer(KubeModel):
         )
     )
 
-    host: Annotated[str, Field(min_length=1, max_length=253)]
+    host: Annotated[str, Field(min_length=1, max_length=253, description="Name or address of the mail server.")]
     port: (
         Annotated[int, Field(ge=1, le=65535, description="Absent: 587 with StartTLS, 465 with TLS, 25 with None.")]
         | None
@@ -63,11 +63,15 @@ class SMTPServer(KubeModel):
     sender: Annotated[str, Field(max_length=320, description="The sender, like KubeChain <bot@example.com>.")] = Field(
         alias="from"
     )
-    username: Annotated[str, Field(min_length=1, max_length=320)] | None = None
+    username: (
+        Annotated[str, Field(min_length=1, max_length=320, description="Who signs in. Absent: nobody does.")] | None
+    ) = None
     password_from: Annotated[SecretSource, Field(description="The Secret with the password of username.")] | None = None
 
 
 class SlackChannel(KubeModel):
+    """A channel or person of Slack, reached through HumanLayer's app or your own."""
+
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel(
@@ -121,6 +125,8 @@ class SlackChannel(KubeModel):
 
 
 class EmailChannel(KubeModel):
+    """A person who is reached by mail, through HumanLayer or your own mail server."""
+
     address: Annotated[
         str,
         Field(
@@ -132,7 +138,10 @@ class EmailChannel(KubeModel):
         ),
     ]
     context_about_user: Context | None = None
-    subject: Annotated[str, Field(max_length=998, description="Subject of the mails.")] | None = None
+    subject: (
+        Annotated[str, Field(max_length=998, description="Subject of the mails. Absent: it tells what is asked.")]
+        | None
+    ) = None
     smtp: (
         Annotated[SMTPServer, Field(description="A mail server of your own sends the mail, in place of apiKeyFrom.")]
         | None
@@ -150,6 +159,8 @@ class WebhookChannel(KubeModel):
 
 
 class InboxChannel(KubeModel):
+    """Nobody is told: people look for what waits, on the page, with kubechain or with kubectl."""
+
     context_about_user: Context | None = None
 
 
@@ -171,6 +182,8 @@ class HumanLayerAPI(KubeModel):
 
 
 class ContactChannelSpec(KubeModel):
+    """How a person is reached, and what happens when nobody answers."""
+
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel("self.type != 'slack' || has(self.slack)", "slack is required for channel type slack"),

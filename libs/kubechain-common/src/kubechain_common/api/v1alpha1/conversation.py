@@ -34,26 +34,34 @@ MAX_IMAGE_DATA = 1_000_000
 class ArgumentsSource(KubeModel):
     """Where the whole arguments of a call are kept when ``arguments`` holds their beginning only."""
 
-    task_run_tool_call_ref: Ref
+    task_run_tool_call_ref: Annotated[Ref, Field(description="The TaskRunToolCall that holds them in its spec.")]
 
 
 class ToolCallFunction(KubeModel):
-    """What the model wants to call; ``arguments`` is the JSON text exactly as the model wrote it."""
+    """What the model wants to call."""
 
-    name: Annotated[str, Field(max_length=253)]
-    arguments: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    name: Annotated[str, Field(max_length=253, description="Name of the tool, as the model called it.")]
+    arguments: Annotated[
+        str,
+        Field(
+            max_length=MAX_CONTENT,
+            description="The JSON text exactly as the model wrote it; its beginning where argumentsFrom is set.",
+        ),
+    ] = ""
     arguments_from: ArgumentsSource | None = None
 
 
 class MessageToolCall(KubeModel):
-    id: Annotated[str, Field(max_length=1024)]
-    type: Annotated[str, Field(max_length=63)] = "function"
+    id: Annotated[str, Field(max_length=1024, description="Id of the call, as the provider gave it.")]
+    type: Annotated[str, Field(max_length=63, description="Kind of the call. Absent: function.")] = "function"
     function: ToolCallFunction
 
 
 class ConfigMapKeyRef(KubeModel):
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    key: Annotated[str, Field(min_length=1, max_length=253)]
+    """Names one key of a ConfigMap in the same namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, description="Name of the ConfigMap.")]
+    key: Annotated[str, Field(min_length=1, max_length=253, description="Key in the ConfigMap's data.")]
 
 
 class ContentSource(KubeModel):
@@ -62,15 +70,19 @@ class ContentSource(KubeModel):
     # Exactly one. Not as a rule in CEL: every write of a Task would evaluate that for each of its messages.
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    task_run_tool_call_ref: Ref | None = None
-    config_map_key_ref: ConfigMapKeyRef | None = None
+    task_run_tool_call_ref: (
+        Annotated[Ref, Field(description="The TaskRunToolCall whose result is the text.")] | None
+    ) = None
+    config_map_key_ref: (
+        Annotated[ConfigMapKeyRef, Field(description="The ConfigMap of the Task that holds the text.")] | None
+    ) = None
 
 
 class ImageSource(KubeModel):
     """Where an image is kept, in base64."""
 
-    mime_type: ImageType
-    config_map_key_ref: ConfigMapKeyRef
+    mime_type: Annotated[ImageType, Field(description="The format of the image.")]
+    config_map_key_ref: Annotated[ConfigMapKeyRef, Field(description="The ConfigMap of the Task that holds it.")]
 
 
 class ShownImage(ImageSource):
@@ -79,24 +91,53 @@ class ShownImage(ImageSource):
     data: str
 
 
+InputTokens = Annotated[int, Field(description="Tokens that the model read.")]
+OutputTokens = Annotated[int, Field(description="Tokens that the model wrote.")]
+
+
 class MessageUsage(KubeModel):
     """What one turn used: tokens that the model read, and wrote."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: InputTokens = 0
+    output_tokens: OutputTokens = 0
 
 
 class Message(KubeModel):
     """One message; ``providerData`` is opaque and goes back to the provider that wrote it, untouched."""
 
-    role: Role
-    content: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    role: Annotated[
+        Role,
+        Field(
+            description="Whose message it is: system, user, assistant (the model) or tool. earlier stands for older"
+            " messages that are kept elsewhere, summary for what the model said about those before it."
+        ),
+    ]
+    content: Annotated[
+        str, Field(max_length=MAX_CONTENT, description="The text; its beginning where contentFrom is set.")
+    ] = ""
     content_from: ContentSource | None = None
-    tool_calls: Annotated[list[MessageToolCall], Field(max_length=256)] | None = None
-    tool_call_id: Annotated[str, Field(max_length=1024)] | None = None
-    name: Annotated[str, Field(max_length=253)] | None = None
-    images: Annotated[list[ImageSource], Field(max_length=MAX_IMAGES)] | None = None
-    provider_data: OpenObject | None = None
+    tool_calls: (
+        Annotated[
+            list[MessageToolCall], Field(max_length=256, description="Of the assistant: the calls that it asks for.")
+        ]
+        | None
+    ) = None
+    tool_call_id: (
+        Annotated[str, Field(max_length=1024, description="Of a tool: the id of the call that it answers.")] | None
+    ) = None
+    name: (
+        Annotated[str, Field(max_length=253, description="Name of the speaker, for providers that take one.")] | None
+    ) = None
+    images: (
+        Annotated[
+            list[ImageSource], Field(max_length=MAX_IMAGES, description="Of a tool: the images that it returned.")
+        ]
+        | None
+    ) = None
+    provider_data: (
+        Annotated[OpenObject, Field(description="What the provider sent with the message, and is sent back untouched.")]
+        | None
+    ) = None
     usage: Annotated[MessageUsage, Field(description="Of an answer: the tokens of its turn.")] | None = None
     keeps: (
         Annotated[int, Field(description="Of a summary: the messages before it that the model still reads in full.")]
@@ -111,16 +152,16 @@ class GivenMessage(Message):
 class TokenUsage(KubeModel):
     """Tokens as the provider counted them; what it did not tell is absent."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    cached_input_tokens: Annotated[int, Field(description="Of inputTokens: read from the provider's cache")] | None = (
+    input_tokens: InputTokens = 0
+    output_tokens: OutputTokens = 0
+    total_tokens: Annotated[int, Field(description="Both together.")] = 0
+    cached_input_tokens: Annotated[int, Field(description="Of inputTokens: read from the provider's cache.")] | None = (
         None
     )
-    cache_write_tokens: Annotated[int, Field(description="Of inputTokens: written to the provider's cache")] | None = (
+    cache_write_tokens: Annotated[int, Field(description="Of inputTokens: written to the provider's cache.")] | None = (
         None
     )
-    reasoning_tokens: Annotated[int, Field(description="Of outputTokens: what the model thought")] | None = None
+    reasoning_tokens: Annotated[int, Field(description="Of outputTokens: what the model thought.")] | None = None
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
         return TokenUsage(

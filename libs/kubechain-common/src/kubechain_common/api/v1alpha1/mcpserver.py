@@ -32,9 +32,9 @@ _ONE_VALUE = cel("has(self.value) != has(self.valueFrom)", "set exactly one of v
 class NamedValue(KubeModel):
     """A literal value, or one from a Secret."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    value: Annotated[str, Field(max_length=32768)] | None = None
-    value_from: SecretSource | None = None
+    name: Annotated[str, Field(min_length=1, max_length=253, description="Its name.")]
+    value: Annotated[str, Field(max_length=32768, description="Its value, for everybody to read.")] | None = None
+    value_from: Annotated[SecretSource, Field(description="The Secret that holds its value.")] | None = None
 
 
 class EnvVar(NamedValue):
@@ -148,6 +148,8 @@ class ApprovalPolicy(KubeModel):
 
 
 class MCPServerSpec(KubeModel):
+    """How the server is reached, and how its tools are called."""
+
     model_config = ConfigDict(
         json_schema_extra=validations(
             cel("!has(self.approval) || has(self.approvalContactChannel)", "approval needs approvalContactChannel"),
@@ -169,12 +171,44 @@ class MCPServerSpec(KubeModel):
         )
     )
 
-    transport: Literal["stdio", "http"]
-    command: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
-    args: Annotated[list[Annotated[str, Field(max_length=32768)]], Field(max_length=256)] | None = None
-    env: Annotated[list[EnvVar], Field(max_length=256, json_schema_extra=_BY_NAME)] | None = None
-    url: HttpURL | None = None
-    headers: Annotated[list[HTTPHeader], Field(max_length=64, json_schema_extra=_BY_NAME)] | None = None
+    transport: Annotated[
+        Literal["stdio", "http"],
+        Field(description="stdio: mcp-host starts command. http: the server is at url (streamable HTTP, or SSE)."),
+    ]
+    command: (
+        Annotated[
+            str,
+            Field(min_length=1, max_length=4096, description="The program to start, alone; args are its arguments."),
+        ]
+        | None
+    ) = None
+    args: (
+        Annotated[
+            list[Annotated[str, Field(max_length=32768)]], Field(max_length=256, description="Arguments of command.")
+        ]
+        | None
+    ) = None
+    env: (
+        Annotated[
+            list[EnvVar],
+            Field(
+                max_length=256,
+                json_schema_extra=_BY_NAME,
+                description="Environment variables of command, beside the few that every server gets.",
+            ),
+        ]
+        | None
+    ) = None
+    url: Annotated[HttpURL, Field(description="Where the server is, with transport http.")] | None = None
+    headers: (
+        Annotated[
+            list[HTTPHeader],
+            Field(
+                max_length=64, json_schema_extra=_BY_NAME, description="HTTP headers of every request to the server."
+            ),
+        ]
+        | None
+    ) = None
     resources: ResourceRequirements | None = None
     approval_contact_channel: (
         Annotated[
@@ -185,9 +219,32 @@ class MCPServerSpec(KubeModel):
         | None
     ) = None
     approval: ApprovalPolicy | None = None
-    request_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
-    max_concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    on_lost_execution: Literal["Fail", "Retry"] | None = None
+    request_timeout_seconds: (
+        Annotated[int, Field(ge=1, le=86400, description="Seconds that a call of a tool may take. Absent: 60.")] | None
+    ) = None
+    max_concurrency: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=1000,
+                description="At most so many calls of this server run at a time, over all replicas of mcp-host."
+                " Absent: 16.",
+            ),
+        ]
+        | None
+    ) = None
+    on_lost_execution: (
+        Annotated[
+            Literal["Fail", "Retry"],
+            Field(
+                description="What becomes of a call whose process or connection was lost while it ran. Fail: its"
+                " outcome is unknown, and the model is told. Retry: it runs again, as calls of tools do that the"
+                " server marks read-only or idempotent. Absent: Fail."
+            ),
+        ]
+        | None
+    ) = None
     session: (
         Annotated[
             Literal["PerTask", "Shared"],
@@ -208,28 +265,32 @@ class ToolAnnotations(KubeModel):
     https://modelcontextprotocol.io/specification/draft/schema (ToolAnnotations)
     """
 
-    title: str | None = None
-    read_only_hint: bool | None = None
-    destructive_hint: bool | None = None
-    idempotent_hint: bool | None = None
-    open_world_hint: bool | None = None
+    title: Annotated[str, Field(description="Name of the tool for people.")] | None = None
+    read_only_hint: Annotated[bool, Field(description="The tool changes nothing.")] | None = None
+    destructive_hint: Annotated[bool, Field(description="What the tool changes may be lost.")] | None = None
+    idempotent_hint: Annotated[bool, Field(description="Calling it twice does what calling it once does.")] | None = (
+        None
+    )
+    open_world_hint: Annotated[bool, Field(description="It deals with the world outside, like the Web.")] | None = None
 
 
 class MCPTool(KubeModel):
     """A tool exactly as the server describes it."""
 
-    name: Annotated[str, Field(max_length=253)]
-    description: str | None = None
-    input_schema: OpenObject | None = None
+    name: Annotated[str, Field(max_length=253, description="Name of the tool.")]
+    description: Annotated[str, Field(description="What the model reads of it.")] | None = None
+    input_schema: Annotated[OpenObject, Field(description="JSON schema of its arguments.")] | None = None
     annotations: ToolAnnotations | None = None
 
 
 class MCPServerStatus(ReadinessStatus):
     """Connected while the server answers; the tools are those of its last listing."""
 
-    connected: bool = False
-    protocol_version: str | None = None
-    tools: list[MCPTool] = Field(default_factory=list)
+    connected: Annotated[bool, Field(description="Whether its tools can be called now.")] = False
+    protocol_version: Annotated[str, Field(description="Version of MCP that it speaks.")] | None = None
+    tools: Annotated[list[MCPTool], Field(description="Its tools, as it listed them last.")] = Field(
+        default_factory=list
+    )
 
 
 class MCPServer(Resource):

@@ -78,7 +78,7 @@ class KubeModel(BaseModel):
 class Ref(KubeModel):
     """Names an object of a known kind in the same namespace."""
 
-    name: ObjectName
+    name: Annotated[ObjectName, Field(description="Name of the object, in the same namespace.")]
 
 
 def refers_to(what: str) -> Any:
@@ -116,8 +116,8 @@ class SecretKeyRef(KubeModel):
         )
     )
 
-    name: ObjectName
-    key: Annotated[str, Field(min_length=1, max_length=253)]
+    name: Annotated[ObjectName, Field(description="Name of the Secret.")]
+    key: Annotated[str, Field(min_length=1, max_length=253, description="Key in the Secret's data.")]
 
 
 class SecretSource(KubeModel):

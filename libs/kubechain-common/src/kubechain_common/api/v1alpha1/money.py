@@ -46,7 +46,27 @@ class LLMPrices(KubeModel):
     """What a million tokens of an LLM cost; a price that is absent is that of other input tokens."""
 
     currency: Annotated[CurrencyCode, Field(description="Three letters of ISO 4217. Absent: USD.")] | None = None
-    input_per_million: Annotated[str, amount("inputPerMillion")]
-    cached_input_per_million: Annotated[str, amount("cachedInputPerMillion")] | None = None
-    cache_write_per_million: Annotated[str, amount("cacheWritePerMillion")] | None = None
-    output_per_million: Annotated[str, amount("outputPerMillion")]
+    input_per_million: Annotated[
+        str,
+        amount("inputPerMillion"),
+        Field(description="Price of a million tokens that the model reads: a decimal in quotes, up to nine places."),
+    ]
+    cached_input_per_million: (
+        Annotated[
+            str,
+            amount("cachedInputPerMillion"),
+            Field(description="Price of a million tokens read from the provider's cache. Absent: inputPerMillion."),
+        ]
+        | None
+    ) = None
+    cache_write_per_million: (
+        Annotated[
+            str,
+            amount("cacheWritePerMillion"),
+            Field(description="Price of a million tokens written to the provider's cache. Absent: inputPerMillion."),
+        ]
+        | None
+    ) = None
+    output_per_million: Annotated[
+        str, amount("outputPerMillion"), Field(description="Price of a million tokens that the model writes.")
+    ]

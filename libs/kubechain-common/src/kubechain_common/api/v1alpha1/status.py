@@ -13,28 +13,39 @@ MAX_DETAIL = 4096
 """Characters of statusDetail and of a condition's message; longer text is cut with an ellipsis."""
 
 
+ObservedGeneration = Annotated[int, Field(description="The metadata.generation of the spec that this speaks of.")]
+
+
 class Condition(KubeModel):
     """See https://kubernetes.io/docs/reference/generated/kubernetes-api/v1.36/#condition-v1-meta"""
 
-    type: Annotated[str, Field(max_length=316)]
-    status: Literal["True", "False", "Unknown"]
-    reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    message: Annotated[str, Field(max_length=32768)] = ""
-    last_transition_time: Timestamp
-    observed_generation: int | None = None
+    type: Annotated[str, Field(max_length=316, description="Name of the condition.")]
+    status: Annotated[Literal["True", "False", "Unknown"], Field(description="Whether it holds.")]
+    reason: Annotated[str, Field(min_length=1, max_length=1024, description="Why, in one word for programs.")]
+    message: Annotated[str, Field(max_length=32768, description="Why, in a sentence.")] = ""
+    last_transition_time: Annotated[Timestamp, Field(description="When status changed last.")]
+    observed_generation: ObservedGeneration | None = None
 
 
 Conditions = Annotated[
     list[Condition],
-    Field(max_length=16, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    Field(
+        max_length=16,
+        description="What else holds, as Kubernetes conditions.",
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    ),
 ]
 
 
 class SpanContext(KubeModel):
     """The root span of a run, so that every process can join its trace."""
 
-    trace_id: Annotated[str, Field(max_length=32)] = Field(default="", alias="traceID")
-    span_id: Annotated[str, Field(max_length=16)] = Field(default="", alias="spanID")
+    trace_id: Annotated[str, Field(max_length=32, description="Id of the trace: 32 hexadecimal digits.")] = Field(
+        default="", alias="traceID"
+    )
+    span_id: Annotated[str, Field(max_length=16, description="Id of the span: 16 hexadecimal digits.")] = Field(
+        default="", alias="spanID"
+    )
 
 
 def shorten(text: str, limit: int = MAX_DETAIL) -> str:
@@ -72,11 +83,19 @@ class Status(KubeModel):
 class ReadinessStatus(Status):
     """Status of the kinds that are either ready for use or not: LLM, Agent, MCPServer, ContactChannel."""
 
-    ready: bool = False
-    status: Literal["Ready", "Error", "Pending"] | None = None
-    status_detail: Annotated[str, Field(max_length=32768)] = ""
-    observed_generation: int | None = None
-    conditions: Conditions = Field(default_factory=list)
+    ready: Annotated[bool, Field(description="Whether the object can be used now: true with status Ready.")] = False
+    status: (
+        Annotated[
+            Literal["Ready", "Error", "Pending"],
+            Field(description="Ready, or why not: Pending waits for something, Error has something wrong."),
+        ]
+        | None
+    ) = None
+    status_detail: Annotated[str, Field(max_length=32768, description="The same in a sentence, with the reason.")] = ""
+    observed_generation: ObservedGeneration | None = None
+    conditions: Annotated[
+        Conditions, Field(description="The same as a Kubernetes condition: Ready is True with status Ready.")
+    ] = Field(default_factory=list)
 
     def mark(
         self, status: Literal["Ready", "Error", "Pending"], reason: str, detail: str, *, generation: int, now: datetime

@@ -28,7 +28,7 @@ from kubechain_common.api.v1alpha1.rules import (
     unless,
     validations,
 )
-from kubechain_common.api.v1alpha1.status import Conditions, SpanContext, Status
+from kubechain_common.api.v1alpha1.status import Conditions, ObservedGeneration, SpanContext, Status
 
 DEFAULT_MAX_TURNS = 50
 
@@ -52,19 +52,21 @@ TERMINAL_PHASES = frozenset({TaskPhase.FINAL_ANSWER, TaskPhase.FAILED})
 class ContextWindowSource(KubeModel):
     """An earlier Task whose conversation goes on here: whole, or only up to a turn (a fork)."""
 
-    task_ref: Annotated[Ref, refers_to("a Task")]
-    turn: Annotated[int, Field(ge=1)] | None = None
+    task_ref: Annotated[Ref, refers_to("a Task"), Field(description="The earlier Task; this one waits for its end.")]
+    turn: (
+        Annotated[int, Field(ge=1, description="The last turn to be taken over. Absent: the whole conversation.")]
+        | None
+    ) = None
 
 
 class DelegatedFrom(KubeModel):
-    """The call of another agent's Task that this Task answers.
+    """The call of another agent's Task that this Task answers. Leave it out: KubeChain writes it."""
 
-    ``depth`` is how many delegations lead here; ``spanContext`` is the span of that call, in whose trace this Task is.
-    """
-
-    tool_call_ref: Annotated[Ref, refers_to("a TaskRunToolCall")]
-    depth: Annotated[int, Field(ge=1)]
-    span_context: SpanContext | None = None
+    tool_call_ref: Annotated[Ref, refers_to("a TaskRunToolCall"), Field(description="That call.")]
+    depth: Annotated[int, Field(ge=1, description="How many delegations lead here.")]
+    span_context: (
+        Annotated[SpanContext, Field(description="The span of that call, in whose trace this Task is.")] | None
+    ) = None
 
 
 def _every_message(holds: str, message: str) -> Rule:
@@ -142,50 +144,121 @@ class TaskBudget(KubeModel):
         )
     )
 
-    tokens: Annotated[int, Field(ge=1)] | None = None
-    cost: Annotated[str, amount("cost")] | None = None
+    tokens: Annotated[int, Field(ge=1, description="Tokens, read and written. Absent: no limit.")] | None = None
+    cost: (
+        Annotated[
+            str,
+            amount("cost"),
+            Field(description="Money, by spec.prices of the LLMs: a decimal in quotes. Absent: no limit."),
+        ]
+        | None
+    ) = None
     currency: Annotated[CurrencyCode, Field(description="Of cost. Absent: USD.")] | None = None
 
 
 class TaskSpec(KubeModel):
+    """What an Agent is to do, and what that may take."""
+
     model_config = ConfigDict(
         json_schema_extra=validations(at_creation(_SOMETHING_TO_DO), unless("self == oldSelf", _CHANGES))
     )
 
-    agent_ref: Annotated[Ref, refers_to("an Agent")]
-    user_message: Annotated[str, Field(min_length=1, max_length=MAX_CONTENT)] | None = None
+    agent_ref: Annotated[Ref, refers_to("an Agent"), Field(description="The Agent that does it.")]
+    user_message: (
+        Annotated[
+            str,
+            Field(
+                min_length=1,
+                max_length=MAX_CONTENT,
+                description="What is asked of the Agent. A Task has this or a contextWindow.",
+            ),
+        ]
+        | None
+    ) = None
     context_window: (
         Annotated[
-            list[GivenMessage], Field(min_length=1, max_length=1000, json_schema_extra=validations(*_GIVEN_WINDOW))
+            list[GivenMessage],
+            Field(
+                min_length=1,
+                max_length=1000,
+                description="The whole conversation to go on with, in place of userMessage.",
+                json_schema_extra=validations(*_GIVEN_WINDOW),
+            ),
         ]
         | None
     ) = None
     context_window_from: ContextWindowSource | None = None
-    max_turns: Annotated[int, Field(ge=1, le=10000)] | None = None
-    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
-    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    max_turns: (
+        Annotated[
+            int,
+            Field(
+                ge=1,
+                le=10000,
+                description="Turns in which the model has to come to its final answer; then the Task fails. Absent:"
+                " maxTurns of the Agent, which is 50 unless set.",
+            ),
+        ]
+        | None
+    ) = None
+    active_deadline_seconds: (
+        Annotated[
+            int,
+            Field(
+                ge=1, description="Seconds after status.startTime at which an unfinished Task fails. Absent: no limit."
+            ),
+        ]
+        | None
+    ) = None
+    ttl_seconds_after_finished: (
+        Annotated[
+            int, Field(ge=0, description="Seconds after its end at which the Task is deleted. Absent: it is kept.")
+        ]
+        | None
+    ) = None
     delegated_from: DelegatedFrom | None = None
     budget: TaskBudget | None = None
-    cancel: bool | None = None
+    cancel: (
+        Annotated[bool, Field(description="End the Task, and take back what is under way. It can not be undone.")]
+        | None
+    ) = None
 
 
 class UsageBefore(KubeModel):
     """What had been used before a day (2026-11-28) or a month (2026-11) in UTC began."""
 
-    period: Annotated[str, Field(max_length=10)]
-    total_tokens: int = 0
-    cost: Sum | None = None
+    period: Annotated[str, Field(max_length=10, description="The day or the month.")]
+    total_tokens: Annotated[int, Field(description="Tokens used before it began.")] = 0
+    cost: Annotated[Sum, Field(description="What they cost, in the Task's currency.")] | None = None
 
 
 class TaskStatus(Status):
+    """Where the Task stands, and its conversation."""
+
     phase: TaskPhase | None = None
-    ready: bool = False
-    status: Literal["Ready", "Error", "Pending"] | None = None
-    status_detail: Annotated[str, Field(max_length=32768)] = ""
-    turn: int = 0
-    start_time: Timestamp | None = None
-    completion_time: Timestamp | None = None
-    message_count: int = 0
+    ready: Annotated[bool, Field(description="False while the Task waits for something, and once it has failed.")] = (
+        False
+    )
+    status: (
+        Annotated[
+            Literal["Ready", "Error", "Pending"],
+            Field(
+                description="Ready while it runs and once it has an answer, Pending while it waits, Error once it"
+                " has failed."
+            ),
+        ]
+        | None
+    ) = None
+    status_detail: Annotated[
+        str, Field(max_length=32768, description="What it does, waits for, or ended with, in a sentence.")
+    ] = ""
+    turn: Annotated[int, Field(description="The turn of the model that is under way, or was the last.")] = 0
+    start_time: (
+        Annotated[Timestamp, Field(description="When a controller saw it first. Waiting for an Agent counts.")] | None
+    ) = None
+    completion_time: Annotated[Timestamp, Field(description="When it ended.")] | None = None
+    message_count: Annotated[
+        int, Field(description="Messages of the whole conversation, those that are kept elsewhere included.")
+    ] = 0
     inherited_messages: (
         Annotated[
             int,
@@ -195,7 +268,9 @@ class TaskStatus(Status):
         ]
         | None
     ) = None
-    token_usage: TokenUsage | None = None
+    token_usage: (
+        Annotated[TokenUsage, Field(description="Tokens of all its turns, as the provider counted them.")] | None
+    ) = None
     cost: (
         Annotated[Sum, Field(description="What its turns cost so far, by spec.prices of the LLM. Absent: no prices.")]
         | None
@@ -212,10 +287,18 @@ class TaskStatus(Status):
         ]
         | None
     ) = None
-    user_msg_preview: Annotated[str, Field(max_length=256)] = ""
-    output: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
-    error: Annotated[str, Field(max_length=32768)] = ""
-    context_window: Annotated[list[Message], Field(max_length=20000)] = Field(default_factory=list)
+    user_msg_preview: Annotated[
+        str, Field(max_length=256, description="The beginning of what the user said: 50 characters.")
+    ] = ""
+    output: Annotated[str, Field(max_length=MAX_CONTENT, description="The final answer.")] = ""
+    error: Annotated[str, Field(max_length=32768, description="Why the Task failed.")] = ""
+    context_window: Annotated[
+        list[Message],
+        Field(
+            max_length=20000,
+            description="The conversation. Older messages and long texts are kept beside the Task, and pointed at.",
+        ),
+    ] = Field(default_factory=list)
     window_tokens: (
         Annotated[
             int,
@@ -231,8 +314,14 @@ class TaskStatus(Status):
         | None
     ) = None
     span_context: SpanContext | None = None
-    observed_generation: int | None = None
-    conditions: Conditions = Field(default_factory=list)
+    observed_generation: ObservedGeneration | None = None
+    conditions: Annotated[
+        Conditions,
+        Field(
+            description="Complete or Failed at the end; WithinNamespaceBudget if it waited for a budget, and"
+            " ResponseFormat where the Agent has a responseFormat."
+        ),
+    ] = Field(default_factory=list)
 
 
 class Task(Resource):

@@ -25,7 +25,7 @@ from kubechain_common.api.v1alpha1.meta import (
     refers_to,
 )
 from kubechain_common.api.v1alpha1.rules import Rule, cel, cel_all, immutable, stays_true, unless, validations
-from kubechain_common.api.v1alpha1.status import Conditions, SpanContext, Status
+from kubechain_common.api.v1alpha1.status import Conditions, ObservedGeneration, SpanContext, Status
 
 ToolType = Literal["MCP", "HumanContact", "DelegateToAgent"]
 
@@ -52,8 +52,8 @@ TERMINAL_PHASES = frozenset({ToolCallPhase.SUCCEEDED, ToolCallPhase.FAILED, Tool
 class ToolTarget(KubeModel):
     """What the model's tool name stood for when the call was made: a server and its tool, a channel, or an agent."""
 
-    name: ObjectName
-    tool: Annotated[str, Field(max_length=253)] | None = None
+    name: Annotated[ObjectName, Field(description="Name of the MCPServer, ContactChannel or Agent.")]
+    tool: Annotated[str, Field(max_length=253, description="Name of the tool, as its server calls it.")] | None = None
 
 
 class Answer(KubeModel):
@@ -82,7 +82,7 @@ _JSON_OBJECT = cel(
 class Decision(Answer):
     """A person's verdict on a call that waits for approval; ``arguments`` take the place of the model's."""
 
-    approved: bool
+    approved: Annotated[bool, Field(description="true lets the tool run, false rejects the call.")]
     comment: (
         Annotated[str, Field(max_length=65536, description="Why. The model reads it when the call is rejected.")] | None
     ) = None
@@ -108,15 +108,16 @@ class HumanResponse(Answer):
 
 
 class Delegation(KubeModel):
-    """What a call hands down to the Task of a sub-agent.
+    """What a call hands down to the Task of a sub-agent."""
 
-    ``depth`` is how many delegations lead to that Task, ``maxDepth`` how many the agent that makes the call allows;
-    ``deadline`` is the end of the Task that makes it.
-    """
-
-    depth: Annotated[int, Field(ge=1)]
-    max_depth: Annotated[int, Field(ge=0)]
-    deadline: Timestamp | None = None
+    depth: Annotated[int, Field(ge=1, description="How many delegations lead to that Task.")]
+    max_depth: Annotated[int, Field(ge=0, description="How many the agent that makes the call allows.")]
+    deadline: (
+        Annotated[
+            Timestamp, Field(description="When the Task that makes the call has to have ended. Absent: no deadline.")
+        ]
+        | None
+    ) = None
 
 
 def _set_once(field: str) -> Rule:
@@ -149,16 +150,29 @@ _CHANGES = cel_all(
 
 
 class TaskRunToolCallSpec(KubeModel):
+    """What the model asked for, and what a person said to it."""
+
     model_config = ConfigDict(json_schema_extra=validations(unless("self == oldSelf", _CHANGES)))
 
-    tool_call_id: Annotated[str, Field(min_length=1, max_length=1024)]
-    task_run_ref: Annotated[Ref, refers_to("a Task")]
-    tool_ref: Ref
-    tool_type: ToolType | None = None
+    tool_call_id: Annotated[
+        str, Field(min_length=1, max_length=1024, description="Id of the call, as the provider gave it.")
+    ]
+    task_run_ref: Annotated[Ref, refers_to("a Task"), Field(description="The Task whose model asked for it.")]
+    tool_ref: Annotated[Ref, Field(description="The tool, by the name that the model called.")]
+    tool_type: (
+        Annotated[
+            ToolType,
+            Field(
+                description="What is called: a tool of an MCPServer (MCP), a person (HumanContact) or an Agent"
+                " (DelegateToAgent). Absent: the agent had no tool of this name."
+            ),
+        ]
+        | None
+    ) = None
     target: ToolTarget | None = None
-    arguments: Annotated[str, Field(max_length=MAX_CONTENT)]
-    requested_at: Annotated[MicroTime, AnyMoment] | None = None
-    span_context: SpanContext | None = None
+    arguments: Annotated[str, Field(max_length=MAX_CONTENT, description="The JSON text exactly as the model wrote it.")]
+    requested_at: Annotated[MicroTime, AnyMoment, Field(description="When the Task asked for it.")] | None = None
+    span_context: Annotated[SpanContext, Field(description="The span of the Task, in whose trace it is.")] | None = None
     delegation: Delegation | None = None
     decision: Decision | None = None
     response: HumanResponse | None = None
@@ -166,26 +180,47 @@ class TaskRunToolCallSpec(KubeModel):
 
 
 class TaskRunToolCallStatus(Status):
+    """Where the call stands, and what came of it."""
+
     phase: ToolCallPhase = ToolCallPhase.PENDING
     status: (
-        Literal[
-            "Pending", "Ready", "Error", "Succeeded", "AwaitingHumanApproval", "AwaitingHumanInput", "AwaitingSubAgent"
+        Annotated[
+            Literal[
+                "Pending",
+                "Ready",
+                "Error",
+                "Succeeded",
+                "AwaitingHumanApproval",
+                "AwaitingHumanInput",
+                "AwaitingSubAgent",
+            ],
+            Field(description="Whom or what it waits for, that it runs (Ready), or how it ended."),
         ]
         | None
     ) = None
-    status_detail: Annotated[str, Field(max_length=32768)] = ""
-    reason: Annotated[str, Field(max_length=253)] = ""
-    external_call_id: Annotated[str, Field(max_length=64)] = Field(default="", alias="externalCallID")
-    result: Annotated[str, Field(max_length=MAX_CONTENT)] = ""
+    status_detail: Annotated[str, Field(max_length=32768, description="The same in a sentence.")] = ""
+    reason: Annotated[str, Field(max_length=253, description="Why it ended so, in one word for programs.")] = ""
+    external_call_id: Annotated[
+        str, Field(max_length=64, description="Id of its request to a person, at HumanLayer, in mails and webhooks.")
+    ] = Field(default="", alias="externalCallID")
+    result: Annotated[str, Field(max_length=MAX_CONTENT, description="What came of it: the model reads this.")] = ""
     images: Annotated[
         list[ImageSource],
         Field(max_length=MAX_IMAGES, description="What the tool returned to be looked at; the result names them."),
     ] = Field(default_factory=list)
-    error: Annotated[str, Field(max_length=32768)] = ""
-    start_time: Timestamp | None = None
-    completion_time: Timestamp | None = None
-    observed_generation: int | None = None
-    conditions: Conditions = Field(default_factory=list)
+    error: Annotated[str, Field(max_length=32768, description="Why there is no result: the model reads this.")] = ""
+    start_time: (
+        Annotated[Timestamp, Field(description="When it was sent, or began to wait for a person or Agent.")] | None
+    ) = None
+    completion_time: Annotated[Timestamp, Field(description="When it ended.")] | None = None
+    observed_generation: ObservedGeneration | None = None
+    conditions: Annotated[
+        Conditions,
+        Field(
+            description="HumanAsked once the request has reached its contact channel, Answered once a person or the"
+            " deadline has answered."
+        ),
+    ] = Field(default_factory=list)
 
 
 def _answer(field: str, tool_type: ToolType, otherwise: str) -> Rule:
