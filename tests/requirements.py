@@ -1,9 +1,9 @@
 """What the tutorial promises: each promise with the line that makes it and the behaviour that keeps it.
 
-The promises are those of the KubeChain README from "Define an LLM resource" to its last cleanup command, and the lines
-at its top that this walk proves. (`kind delete cluster` is the reader's own cluster, not ours.) A test claims the ids
-that it proves with `@pytest.mark.requirement("llm-columns", ...)`; `test_requirements.py` fails while an id has no
-test.
+The promises are those of the KubeChain README from its commands that install the product to its last cleanup command,
+and the lines at its top that this walk proves. (`kind delete cluster` is the reader's own cluster, not ours.) A test
+claims the ids that it proves with `@pytest.mark.requirement("llm-columns", ...)`; `test_requirements.py` fails while an
+id has no test.
 """
 
 from __future__ import annotations
@@ -67,6 +67,24 @@ CONCEPTS = (
         "events-watch",
         "kubectl get events --watch",
         "What happens is told as core/v1 Events that kubectl can watch while a Task runs.",
+    ),
+)
+
+INSTALL = (
+    Requirement(
+        "install-latest",
+        "Deploy the KubeChain operator to your cluster: kubectl apply -f .../release/latest.yaml",
+        "One file, applied to a bare cluster, installs the definitions, the policies and the services.",
+    ),
+    Requirement(
+        "install-definitions",
+        "Just the CRDs: kubectl apply -f .../release/latest-crds.yaml",
+        "Another file installs the custom resource definitions and nothing else.",
+    ),
+    Requirement(
+        "install-version",
+        "Install a specific version: kubectl apply -f .../release/v0.1.0.yaml",
+        "A file with the version in its name installs the images of that version.",
     ),
 )
 
@@ -581,6 +599,7 @@ CLEANUP = (
 
 REQUIREMENTS: tuple[Requirement, ...] = (
     *CONCEPTS,
+    *INSTALL,
     *LLMS,
     *AGENTS,
     *TASKS,

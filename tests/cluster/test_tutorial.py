@@ -83,6 +83,7 @@ def steps_of(module: ModuleType, *, until: str = "") -> list[Any]:
     return [pytest.param(step, id=step.__name__.removeprefix("test_")) for step in found]
 
 
+@pytest.mark.requirement("install-latest")
 @pytest.mark.parametrize("step", steps_of(test_seed_walkthrough))
 def test_first_steps(step: Callable[[Any], None], first_walk: test_seed_walkthrough.Walk) -> None:
     step(first_walk)

@@ -15,8 +15,11 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.rendering import KUBECTL, OVERLAYS, ROOT, Object, of_kind, render
+from tests.rendering import KUBECTL, OVERLAYS, ROOT, Object, of_kind, pod_of, render
 
+from kubechain_common.api.v1alpha1 import ALL_KINDS
+from kubechain_common.api.v1alpha1.meta import GROUP
+from kubechain_common.policies.rbac import NAMESPACE, SERVICES
 from kubechain_common.testing.eventually import eventually
 
 # An API server of its own, and `kubectl wait` and `delete` for everything: more than one test usually takes.
@@ -24,7 +27,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 
-RELEASE = ROOT / "deploy" / "release" / "latest.yaml"
+RELEASES = ROOT / "deploy" / "release"
+RELEASE = RELEASES / "latest.yaml"
+VERSION = "v0.1.0"
 DOWNLOAD_SECONDS = 240
 THIRD_PARTIES = {
     "github.com/kedacore/keda/v2@v2.21.0": ("config/crd/bases/keda.sh_scaledobjects.yaml",),
@@ -73,17 +78,44 @@ def find_ours(kubectl: Kubectl) -> set[str]:
     return {name for name in found.stdout.split() if "kubechain" in name}
 
 
-@pytest.mark.requirement("cleanup-definitions")
+@pytest.mark.requirement("install-definitions")
+def test_the_definitions_are_installed_by_themselves(bare: Kubectl) -> None:
+    assert find_ours(bare) == set()
+    definitions = str(RELEASES / "latest-crds.yaml")
+    applied = bare("apply", "-f", definitions)
+    assert applied.returncode == 0, applied.stderr
+    assert find_ours(bare) == {
+        f"customresourcedefinition.apiextensions.k8s.io/{kind.crd.plural}.{GROUP}" for kind in ALL_KINDS
+    }
+    assert bare("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s").returncode == 0
+    deleted = bare("delete", "-f", definitions)
+    assert deleted.returncode == 0, deleted.stderr
+    assert find_ours(bare) == set()
+
+
+@pytest.mark.requirement("install-latest", "install-version", "cleanup-definitions")
 def test_one_file_installs_everything_and_takes_it_away_again(bare: Kubectl) -> None:
     assert find_ours(bare) == set()
     applied = bare("apply", "-f", str(RELEASE))
     assert applied.returncode == 0, applied.stderr
     assert bare("apply", "-f", str(RELEASE)).returncode == 0, "again, as in an upgrade"
+    version = bare("apply", "-f", str(RELEASES / f"{VERSION}.yaml"))
+    assert version.returncode == 0, version.stderr
+    assert {image for name, image in read_images(bare).items() if name != "nats"} == {
+        f"kubechain/{service}:{VERSION.removeprefix('v')}" for service in SERVICES
+    }
     make_something(bare)
     deleted = bare("delete", "-f", str(RELEASE))
     assert deleted.returncode == 0, deleted.stderr
     assert find_ours(bare) == set()
     eventually(lambda: not of_a_task(bare), 60.0, what="the texts of Tasks are gone with them")
+
+
+def read_images(kubectl: Kubectl) -> dict[str, str]:
+    """The image of each Deployment and StatefulSet of KubeChain."""
+    found = kubectl("-n", NAMESPACE, "get", "deployment,statefulset", "-o", "json")
+    assert found.returncode == 0, found.stderr
+    return {obj["metadata"]["name"]: pod_of(obj)["containers"][0]["image"] for obj in json.loads(found.stdout)["items"]}
 
 
 def make_something(kubectl: Kubectl) -> None:
