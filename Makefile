@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-unit test-integration test-e2e test-containers test-cluster chaos model lint fmt bench crds release provider-docs images clean
+.PHONY: help setup demo up down test test-unit test-integration test-e2e test-containers test-cluster chaos model lint fmt bench crds release images clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,19 +54,17 @@ fmt: setup ## Format the code and fix what ruff can fix
 bench: setup ## Measure latency, throughput and cost against the budgets
 	@$(BIN)/python -m benchmarks
 
-crds: setup ## Write crds/, the policies, roles and NATS users of deploy/kustomize/, and deploy/release/ from their sources
+crds: setup ## Write crds/, the policies, roles and NATS users of deploy/kustomize/, deploy/release/ and the tables of docs/ from their sources
 	@$(BIN)/python -m kubechain_common.crdgen crds
 	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
 	@$(BIN)/python -m kubechain_common.policies.rbac deploy/kustomize/base
 	@$(BIN)/python -m kubechain_common.policies.rbac.docs docs/rbac.md
+	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md
 	@$(BIN)/python -m kubechain_common.messages.nats_config deploy/kustomize/base/nats/users.conf
 	@$(BIN)/python -m scripts.release
 
 release: setup ## Write deploy/release/ (VERSION=x for another version, REGISTRY=r before the images' names)
 	@$(BIN)/python -m scripts.release $(VERSION) $(if $(REGISTRY),--registry $(REGISTRY))
-
-provider-docs: setup ## Write the generated part of docs/providers.md
-	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md
 
 images: setup ## Build the services' images and NATS's, list their sizes (VERSION=, REGISTRY=, BASE=, SAVE=folder for an archive)
 	@$(BIN)/python -m scripts.images $(if $(VERSION),--version $(VERSION)) $(if $(REGISTRY),--registry $(REGISTRY)) \

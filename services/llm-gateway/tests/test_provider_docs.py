@@ -11,14 +11,13 @@ import pytest
 from kubechain_common.api.v1alpha1.llm import LLMSpec, Provider
 from kubechain_common.api.v1alpha1.meta import KubeModel
 from kubechain_llm_gateway.parameter_support import PARAMETERS, SETTINGS
-from kubechain_llm_gateway.provider_docs import main, put_into
+from kubechain_llm_gateway.provider_docs import main
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "providers.md"
 
 
 def test_the_page_is_up_to_date() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert put_into(page) == page, "run `make provider-docs`"
+    assert main([str(PAGE), "--check"]) == 0
 
 
 def test_every_field_of_a_provider_is_told_of() -> None:
@@ -37,10 +36,14 @@ def test_writing_puts_it_right(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
     stale = tmp_path / "providers.md"
     stale.write_text(page.replace("`random_seed`", "`seed`"), encoding="utf-8")
-    main(str(stale))
+    assert main([str(stale), "--check"]) == 1
+    assert main([str(stale)]) == 0
     assert stale.read_text(encoding="utf-8") == page
 
 
-def test_a_page_without_marks_is_not_written() -> None:
+def test_a_page_without_marks_is_not_written(tmp_path: Path) -> None:
+    bare = tmp_path / "providers.md"
+    bare.write_text("# Providers\n", encoding="utf-8")
     with pytest.raises(ValueError, match="the page has no"):
-        put_into("# Providers\n")
+        main([str(bare)])
+    assert bare.read_text(encoding="utf-8") == "# Providers\n"

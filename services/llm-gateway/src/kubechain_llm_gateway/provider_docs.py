@@ -1,19 +1,18 @@
 """The generated part of docs/providers.md: which parameter reaches which provider, from ``parameter_support``.
 
-python -m kubechain_llm_gateway.provider_docs docs/providers.md
+python -m kubechain_llm_gateway.provider_docs docs/providers.md [--check]
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from kubechain_common.crdgen import pages
-from kubechain_common.crdgen.pages import build_table
+from kubechain_common.crdgen.__main__ import run_on_file
+from kubechain_common.crdgen.pages import build_table, put_into
 from kubechain_llm_gateway.parameter_support import MODEL_RULES, PARAMETERS, SETTINGS, SUPPORT, Sent, Support
 
-COMMAND = "make provider-docs"
+COMMAND = "make crds"
 
 
 def render() -> str:
@@ -44,16 +43,10 @@ def _rule_rows() -> Iterable[list[str]]:
         yield [rule.models, ", ".join(sorted(rule.targets)), what]
 
 
-def put_into(page: str) -> str:
-    """The page with its generated part as it should be. Raises ValueError when the marks are not there."""
-    return pages.put_into(page, render(), COMMAND)
-
-
-def main(path: str) -> None:
-    """Write the page at ``path``."""
-    page = Path(path)
-    page.write_text(put_into(page.read_text(encoding="utf-8")), encoding="utf-8")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the page, or with ``--check`` exits with 1 when it differs."""
+    return run_on_file(lambda page: put_into(page, render(), COMMAND), argv)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main())
