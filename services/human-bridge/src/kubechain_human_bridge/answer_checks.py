@@ -34,7 +34,11 @@ LOOKS_PER_SECOND = 10.0
 """Over all requests, as long as that does not make anybody wait longer than ``LONGEST``."""
 
 _UNUSABLE = 30.0
-_CHECKS = Counter("kubechain_answer_checks", "Looks for an answer on the other side, by what came of it.", ["outcome"])
+_CHECKS = Counter(
+    "kubechain_answer_checks",
+    "Looks for an answer on the other side, by outcome: answered, pending, or settled elsewhere.",
+    ["outcome"],
+)
 
 
 class Waiting(Protocol):

@@ -24,7 +24,9 @@ from kubechain_human_bridge.channels.ask_text import one_line
 COMPONENT = "human-bridge"
 REASON = "DecisionRefused"
 
-REFUSALS = Counter("kubechain_human_refusals", "Answers that were not taken.", ["road", "reason"])
+REFUSALS = Counter(
+    "kubechain_human_refusals", "Answers that were not taken, by the road they came and why.", ["road", "reason"]
+)
 
 _LOOKUPS_PER_SECOND = 5.0
 _LOOKUP_BURST = 20.0

@@ -56,7 +56,11 @@ R = TypeVar("R", bound=Resource)
 _REMEMBERED = 4096
 _API_SERVER_DELAY = 2.0
 _LONGEST_API_SERVER_DELAY = 10.0
-_REQUESTS = Counter("kubechain_human_requests", "Requests to people, by what came of an attempt.", ["road", "outcome"])
+_REQUESTS = Counter(
+    "kubechain_human_requests",
+    "Attempts to ask a person, by outcome: sent, unavailable, refused or error.",
+    ["road", "outcome"],
+)
 
 _Delivery = Delivery[HumanRequest]
 

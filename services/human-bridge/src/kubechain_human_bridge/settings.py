@@ -7,16 +7,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class BridgeSettings(BaseSettings):
-    """Variables prefixed ``KUBECHAIN_BRIDGE_``.
-
-    ``host`` and ``port`` are where the page and the answers' endpoints are served; ``public_url`` is how people reach
-    them from outside, and what the links in messages begin with (empty: http://127.0.0.1:<port>).
-    """
+    """Variables prefixed ``KUBECHAIN_BRIDGE_``."""
 
     model_config = SettingsConfigDict(env_prefix="KUBECHAIN_BRIDGE_", extra="ignore", env_ignore_empty=True)
 
     host: str = "0.0.0.0"
+    """The address on which the page, the pages behind links, and the endpoints for answers are served."""
     port: int = Field(default=8090, ge=0, le=65535)
+    """Their port; 0 takes a free one."""
     public_url: str = ""
+    """Their address as people reach them from outside: links in messages begin with it. Without one they begin with
+    http://127.0.0.1 and the port."""
     humanlayer_url: str = "https://api.humanlayer.dev"
-    """Where channels with an apiKeyFrom find the HumanLayer API, unless they say otherwise."""
+    """Where the HumanLayer API is, for channels with an apiKeyFrom that do not name another address."""

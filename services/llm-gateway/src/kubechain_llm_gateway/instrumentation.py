@@ -21,9 +21,17 @@ from kubechain_llm_gateway import genai_attributes as genai
 from kubechain_llm_gateway.providers.base import Completion, OnDelta
 from kubechain_llm_gateway.providers.errors import ProviderError
 
-REQUESTS = Counter("kubechain_llm_requests", "Calls to LLM providers.", ["provider", "outcome"])
+REQUESTS = Counter(
+    "kubechain_llm_requests",
+    "Calls to LLM providers by outcome: ok, retryable_error, error or cancelled.",
+    ["provider", "outcome"],
+)
 SECONDS = Histogram("kubechain_llm_request_seconds", "How long a provider took.", ["provider"], buckets=LATENCY_BUCKETS)
-TOKENS = Counter("kubechain_llm_tokens", "Tokens as the providers counted them.", ["provider", "direction"])
+TOKENS = Counter(
+    "kubechain_llm_tokens",
+    "Tokens as the providers counted them, by direction: input or output.",
+    ["provider", "direction"],
+)
 
 _SECONDS_BUCKETS = tuple(0.01 * 2**power for power in range(14))
 _TOKEN_BUCKETS = tuple(4**power for power in range(14))

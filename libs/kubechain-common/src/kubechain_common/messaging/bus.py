@@ -41,7 +41,9 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Envelope)
 
 _MAX_BACK_OFF = 5.0
-_PUBLISHED = Counter("kubechain_messages_published_total", "Messages published, by what came of it", ["outcome"])
+_PUBLISHED = Counter(
+    "kubechain_messages_published_total", "Messages published, by outcome: stored or already_there.", ["outcome"]
+)
 
 _log = get_logger(__name__)
 

@@ -53,9 +53,13 @@ _MIN_BACK_OFF = 0.05
 _MAX_BACK_OFF = 5.0
 _REMEMBERED_PER_SLOT = 8
 
-_HANDLED = Counter("kubechain_messages_handled_total", "Messages handled, by what came of it", ["stream", "outcome"])
-_SECONDS = Histogram("kubechain_message_seconds", "Time a handler took", ["stream"], buckets=LATENCY_BUCKETS)
-_RUNNING = Gauge("kubechain_messages_in_flight", "Messages whose handler runs", ["stream"])
+_HANDLED = Counter(
+    "kubechain_messages_handled_total",
+    "Messages handled, by outcome: ok, retry, error, poison, withdrawn, cancelled or no room.",
+    ["stream", "outcome"],
+)
+_SECONDS = Histogram("kubechain_message_seconds", "Time that a handler took.", ["stream"], buckets=LATENCY_BUCKETS)
+_RUNNING = Gauge("kubechain_messages_in_flight", "Messages whose handler runs.", ["stream"])
 
 _log = get_logger(__name__)
 

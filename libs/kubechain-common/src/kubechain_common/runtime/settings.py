@@ -1,4 +1,7 @@
-"""What every service takes from its environment: variables prefixed KUBECHAIN_."""
+"""What every service takes from its environment: variables prefixed KUBECHAIN_.
+
+The docstring of a setting is what docs/settings.md says of it.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +27,29 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KUBECHAIN_", extra="ignore", env_ignore_empty=True)
 
     nats_url: str = Field(default="nats://127.0.0.1:4222", repr=False)
+    """Where NATS is."""
     nats_user: str = ""
-    """Who we are to NATS; empty where it asks nobody."""
+    """The user as whom the service signs in to NATS. Without one it signs in anonymously."""
     nats_password_file: Path | None = None
-    """Read anew at each connect."""
+    """The file that holds the user's password. It is read anew at each connect."""
     nats_ca_file: Path | None = None
-    """Who vouches for NATS, to which we then speak TLS."""
+    """The certificate of the authority that vouches for NATS. With one the connection is TLS."""
     nats_replicas: int = Field(default=1, ge=1, le=5)
-    """On how many servers streams and buckets are kept."""
+    """How many servers keep each stream and bucket; those that fewer servers keep are raised to it."""
     watch_namespace: str = ""
-    """The one namespace to serve; empty serves all."""
+    """The one namespace that the service serves. Without one it serves all."""
     namespace: str = "default"
-    """Where this service's Leases live."""
+    """The namespace of the service's own objects: its Lease, the book of budgets, the key of links."""
     pod_name: str = ""
-    """Who we are to the Lease; the same after a restart of the same pod."""
+    """The name under which the service holds its Lease: the pod's, which a restart keeps. Without one it is made up."""
     http_host: str = "0.0.0.0"
+    """The address on which /livez, /readyz and /metrics are served."""
     http_port: int = Field(default=8080, ge=0, le=65535)
-    """Serves /livez, /readyz and /metrics; 0 takes a free port."""
+    """The port of /livez, /readyz and /metrics; 0 takes a free one."""
     log_level: LogLevel = "INFO"
+    """The least severe lines that are logged."""
     log_format: Literal["json", "console"] = "json"
+    """Whether log lines are written for machines or for people."""
     drain_seconds: float = Field(default=20.0, gt=0)
     """How long work in hand may take after SIGTERM."""
 
