@@ -1,6 +1,6 @@
 """The generated part of docs/observability.md: every metric of our own, from the objects that count it.
 
-`python -m scripts.metrics_page docs/observability.md [--check]`
+``python -m scripts.metrics_page docs/observability.md [--check]``
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The generated part of docs/settings.md: what each service takes from its environment, from its settings class.
 
-`python -m scripts.settings_page docs/settings.md [--check]`
+``python -m scripts.settings_page docs/settings.md [--check]``
 """
 
 from __future__ import annotations

@@ -252,16 +252,16 @@ async def test_what_a_task_could_not_keep_is_over_our_limits(
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     provider.answer({"choices": [{"message": {"tool_calls": [call], "thoughts": extra}}]})
     with pytest.raises(UnusableReplyError, match=f"over our limits: {problem}"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_a_reply_of_more_than_can_be_parsed_is_over_our_limits(chat: OpenAIChat, provider: Any) -> None:
     provider.answer("[" + "[]," * 300_000 + "[]]")
     with pytest.raises(UnusableReplyError, match="over our limits: it holds more than 250,000 objects and lists"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
     provider.answer('"' + "x" * (9 << 20) + '"')
     with pytest.raises(UnusableReplyError, match=r"over our limits: it has 9,437,186 bytes, and 8,388,608 is the most"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_a_host_that_does_not_exist_is_named(pool: HTTPPool, build_llm: BuildLLM) -> None:
@@ -290,7 +290,7 @@ async def test_a_provider_on_this_machine_is_asked_without_a_proxy(
     provider.answer(REPLY)
     spec = build_llm(parameters={"model": "m", "baseUrl": provider.url.replace("127.0.0.1", host)}).spec
     try:
-        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, pool).complete(HI, [], PLAIN, None, None)
     finally:
         await pool.aclose()
 

@@ -187,7 +187,7 @@ async def test_a_compressed_stream_is_measured_by_what_it_becomes(provider: Any,
     assert len(packed) < 20_000
     provider.stream(packed, headers={"Content-Encoding": "gzip"})
     with pytest.raises(UnreachableProviderError, match="the reply is over 100000 bytes"):
-        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN)
+        await OpenAIChat(spec, KEY, small).complete(HI, [], PLAIN, None, None)
     await small.aclose()
 
 
@@ -197,17 +197,17 @@ async def test_a_stream_of_more_values_than_its_text_is_over_our_limits(
     lists = event({"choices": [{"delta": {"x": [[]] * 10_000}}]})
     provider.stream(*[lists] * 20, *CHAT)
     with pytest.raises(UnusableReplyError, match=r"over our limits: it holds more than 100,000 values$"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
     cited = event({"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": [[]]}})
     provider.stream(*MESSAGE[:3], *[cited] * 60_000, *MESSAGE[3:])
     with pytest.raises(UnusableReplyError, match=r"over our limits: it holds more than 100,000 values$"):
-        await claude.complete(HI, [], PLAIN)
+        await claude.complete(HI, [], PLAIN, None, None)
 
 
 async def test_one_event_of_too_many_lists_is_not_even_parsed(chat: OpenAIChat, provider: Any) -> None:
     provider.stream(b'data: {"x": [' + b"[]," * 300_000 + b"[]]}\n\n", DONE)
     with pytest.raises(UnusableReplyError, match=r"over our limits: it holds more than 250,000 objects and lists$"):
-        await chat.complete(HI, [], PLAIN)
+        await chat.complete(HI, [], PLAIN, None, None)
 
 
 async def test_the_time_limit_is_for_the_whole_stream(provider: Any, pool: HTTPPool, build_llm: BuildLLM) -> None:

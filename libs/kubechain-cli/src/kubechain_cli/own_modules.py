@@ -6,5 +6,5 @@ import sys
 
 
 def build_module_command(module: str, *arguments: str) -> list[str]:
-    """Without the current directory on the path, as `kubechain` itself has it: a csv.py there is none of ours."""
+    """Without the current directory on the path, as ``kubechain`` itself has it: a csv.py there is none of ours."""
     return [sys.executable, "-P", "-m", module, *arguments]

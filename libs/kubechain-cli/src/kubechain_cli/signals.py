@@ -8,7 +8,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """All of them; but without the one of a closed terminal where that is ignored, as `nohup` has it."""
+    """All of them; but without the one of a closed terminal where that is ignored, as ``nohup`` has it."""
     return tuple(n for n in ENDING if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from kubechain_human_bridge.web.bodies import LIMITS, MAX_BODY, BodyLimits, receive
 
@@ -21,7 +21,7 @@ def build_app(patience: float) -> web.Application:
     return app
 
 
-async def send(server: TestServer, promised: int, sent: int) -> tuple[int, str]:
+async def send(server: BaseTestServer, promised: int, sent: int) -> tuple[int, str]:
     """The status and text that a request gets of which only a part is sent."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:

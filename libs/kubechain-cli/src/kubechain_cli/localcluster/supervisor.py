@@ -4,9 +4,9 @@
 
 Every process and step is a task that first waits for those it names; what does not depend on each other comes up side
 by side. Any change is written to state.json at once, or as soon as that works again: neither a full disk nor a terminal
-that is gone ends a process that runs. Progress goes to `report` (and over the notify pipe to `up --detach`) as small
-dicts: {"ready": name, "seconds": s}, {"died": name, "exit": code, "delay": s}, {"unwritten": text}, and in the end
-{"up": seconds} or {"failed": text}.
+that is gone ends a process that runs. Progress goes to ``report`` (and over the notify pipe to ``up --detach``) as
+small dicts: {"ready": name, "seconds": s}, {"died": name, "exit": code, "delay": s}, {"unwritten": text}, and in the
+end {"up": seconds} or {"failed": text}.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ async def watch_objects(
 ) -> AsyncIterator[R | Deleted]:
     """All objects that are selected, as they are and as they change, from this resourceVersion on (empty: from now).
 
-    Raises a `KubeError` that waiting would not mend, and any when not even the first list succeeds: it may be the wrong
-    cluster. Raises `RunError` for an object of another version of KubeChain unless those are to be skipped.
+    Raises a ``KubeError`` that waiting would not mend, and any when not even the first list succeeds: it may be the
+    wrong cluster. Raises ``RunError`` for an object of another version of KubeChain unless those are to be skipped.
     """
     path, backoff, begun = resource_path(kind, namespace), Backoff(0.05, 2.0), bool(version)
     while True:
