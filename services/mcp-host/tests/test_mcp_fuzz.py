@@ -18,7 +18,7 @@ from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.messages import ToolRequest, ToolResult
 from kubechain_common.messages.topology import tool_request_subject, tool_result_subject
-from kubechain_common.messaging import Room, codec
+from kubechain_common.messaging import Claim, Room, codec
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
@@ -47,6 +47,13 @@ class RecordingBus:
 
     def __init__(self) -> None:
         self.published: list[tuple[str, ToolResult]] = []
+        self.started_calls = self
+
+    async def claim(self, execution_key: str) -> Claim:
+        return Claim.GRANTED
+
+    async def created_at(self) -> datetime:
+        return datetime.min.replace(tzinfo=UTC)
 
     async def has_message(self, stream: str, subject: str) -> bool:
         return False
