@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,15 @@ def test_up_refuses_an_unknown_service(tmp_path: Path) -> None:
     result = runner.invoke(app, ["up", "--detach", "--services", "x", "--state-dir", str(tmp_path)])
     assert result.exit_code == 1
     assert "task-controller" in result.output
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_a_character_shows_another(tmp_path: Path, encoding: str) -> None:
+    command = [sys.executable, "-m", "kubechain_cli", "doctor", "--state-dir", str(tmp_path / "größe")]
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    result = subprocess.run(command, capture_output=True, env=env, check=False, timeout=50)
+    assert b"Python" in result.stdout
+    assert result.stderr == b""
 
 
 def test_doctor_never_shows_a_key(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import psutil
+import pytest
 
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.state import ClusterState, write_state
@@ -33,6 +34,12 @@ def test_tools_cannot_steer_the_terminal() -> None:
     write_answer("a\x1bb", pipe)
     assert terminal.getvalue() == "ab\n"
     assert pipe.getvalue() == "a\x1bb\n"
+
+
+def test_no_character_of_an_answer_is_lost_on_its_way_to_a_file() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="replace")
+    with pytest.raises(UnicodeEncodeError):
+        write_answer("42 \N{CHECK MARK}", file)
 
 
 def test_task_names_are_valid_however_long_the_agent_is() -> None:

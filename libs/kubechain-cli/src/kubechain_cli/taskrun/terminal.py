@@ -78,8 +78,15 @@ class Screen:
 
 
 def write_answer(text: str, out: TextIO) -> None:
-    """The answer on a line of its own; byte for byte as it is, unless a terminal reads it."""
-    out.write((printable(text) if out.isatty() else text) + "\n")
+    """The answer on a line of its own; byte for byte as it is, unless a terminal reads it.
+
+    Raises UnicodeEncodeError when it can not be that, OSError.
+    """
+    if out.isatty():
+        text = printable(text)
+    else:
+        text.encode(out.encoding or "utf-8")  # the stream itself would replace what its encoding lacks
+    out.write(text + "\n")
     out.flush()
 
 
