@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 
 import typer
 
@@ -45,4 +46,16 @@ def main() -> None:
         # A terminal that lacks a character shows another one: that is no reason to end.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    app()
+    try:
+        app()
+    except OSError as error:
+        sys.exit(tell_os_error(error))
+
+
+def tell_os_error(error: OSError) -> int:
+    """What the system refused, as a sentence, and the exit code: a disk is full, or a directory is none."""
+    from kubechain_cli.console import print_error
+
+    with suppress(OSError):  # it may be the terminal
+        print_error(": ".join(str(part) for part in (error.strerror or error, error.filename) if part))
+    return 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kubechain_cli.localcluster.checkup import Finding, Verdict, check_api_keys, examine
+from kubechain_cli.localcluster.checkup import Finding, Verdict, check_api_keys, check_state_dir, examine
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.main import COMMANDS, app
 
@@ -69,6 +69,31 @@ def test_a_terminal_that_lacks_a_character_shows_another(tmp_path: Path, encodin
     result = subprocess.run(command, capture_output=True, env=env, check=False, timeout=50)
     assert b"Python" in result.stdout
     assert result.stderr == b""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["up", "--context", "x"], ["down"], ["status"], ["run", "agent", "hi"], ["inbox"]]
+)
+def test_what_the_system_refuses_is_told_in_a_sentence(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "kubechain_cli", *arguments]
+    env = {**os.environ, "KUBECHAIN_HOME": str(tmp_path / "file" / "x")}
+    env.pop("KUBECONFIG", None)
+    result = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=50)
+    assert (result.returncode, result.stderr) == (1, f"Error: Not a directory: {tmp_path}/file/x/state.json\n")
+
+
+@pytest.mark.parametrize("place", ["file/x", *(["/proc/x"] if sys.platform == "linux" else [])])
+def test_doctor_says_that_the_state_can_not_be_written_and_what_else_it_sees(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    findings = {finding.subject: finding for finding in examine(Layout(tmp_path / place), {})}
+    assert findings["State"].verdict is Verdict.MISSING
+    assert {"Python", "Disk", "Cluster"} <= findings.keys()
+
+
+def test_doctor_leaves_nothing_where_it_looks(tmp_path: Path) -> None:
+    assert check_state_dir(Layout(tmp_path / "none")).verdict is Verdict.OK
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_never_shows_a_key(tmp_path: Path) -> None:

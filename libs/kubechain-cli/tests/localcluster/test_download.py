@@ -180,3 +180,9 @@ async def test_a_whole_release(tmp_path: Path) -> None:
         "kube-apiserver": "kube-apiserver",
         "kube-controller-manager": "kube-controller-manager",
     }
+
+
+async def test_a_place_that_can_not_be_written_is_told(server: tuple[Server, str], tmp_path: Path) -> None:
+    async with open_session() as session:
+        with pytest.raises(DownloadError, match=r"gone/file\.part can not be written"):
+            await download(session, server[1], tmp_path / "gone" / "file", SHA256, Seen())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -46,7 +47,7 @@ class Finding:
 
 
 def examine(layout: Layout, env: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Run every check. Nothing is changed, downloaded or built, and no key is ever read out."""
+    """Run every check. Nothing is left changed, downloaded or built, and no key is ever read out."""
     checks: tuple[Callable[[], Finding], ...] = (
         check_python,
         check_control_plane,
@@ -57,6 +58,7 @@ def examine(layout: Layout, env: Mapping[str, str] = os.environ) -> list[Finding
         check_uvx,
         check_npx,
         check_ports,
+        lambda: check_state_dir(layout),
         lambda: check_disk(layout),
         check_cache,
         lambda: check_cluster(layout),
@@ -142,6 +144,17 @@ def check_ports() -> Finding:
     return Finding("Ports", Verdict.OK, "free ports on 127.0.0.1")
 
 
+def check_state_dir(layout: Layout) -> Finding:
+    """Whether something can be made there, by making it: permissions alone do not tell."""
+    place = _existing(layout.root)
+    try:
+        tempfile.TemporaryDirectory(prefix=".kubechain-doctor-", dir=place).cleanup()
+    except OSError as error:
+        advice = "Choose another directory with --state-dir or KUBECHAIN_HOME."
+        return Finding("State", Verdict.MISSING, f"{layout.root} can not be written: {error.strerror}", advice)
+    return Finding("State", Verdict.OK, f"{layout.root} can be written")
+
+
 def check_disk(layout: Layout) -> Finding:
     """Space for the state, and for a build when one may be needed."""
     needs_build = check_control_plane().verdict is not Verdict.OK
@@ -166,7 +179,10 @@ def check_cache() -> Finding:
 
 
 def check_cluster(layout: Layout) -> Finding:
-    state = read_running_state(layout)
+    try:
+        state = read_running_state(layout)
+    except OSError as error:
+        return Finding("Cluster", Verdict.HINT, f"{layout.state} can not be read", f"{error.strerror}.")
     if state is None:
         if read_state(layout) is not None:
             advice = "Its supervisor was killed. `kubechain up` or `kubechain down` cleans up."
@@ -189,6 +205,6 @@ def check_api_keys(env: Mapping[str, str]) -> Finding:
 
 def _existing(path: Path) -> Path:
     """The nearest folder above that is there: the state and the cache need not exist yet."""
-    while not path.exists():
+    while not os.path.exists(path):  # False for one that we may not see as well
         path = path.parent
     return path

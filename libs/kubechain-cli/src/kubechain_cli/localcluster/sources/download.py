@@ -77,6 +77,8 @@ async def _fetch_part(session: aiohttp.ClientSession, url: str, part: Path, step
                 raise DownloadError(
                     f"the download of {url} broke off ({_reason(error)}); run it again to go on"
                 ) from error
+        except OSError as error:
+            raise DownloadError(f"{part} can not be written ({error})") from error
         else:
             return
 
