@@ -54,7 +54,9 @@ def main() -> int:
             return 0
         uv = find_uv() or install_uv()
         print(f"setup: uv sync --frozen, with {uv}", flush=True)
-        subprocess.run([uv, "sync", "--frozen", "--quiet"], cwd=ROOT, env=build_uv_environment(), check=True)
+        # With the Python that make was told to use: uv would choose one by itself.
+        sync = [uv, "sync", "--frozen", "--quiet", "--python", sys.executable]
+        subprocess.run(sync, cwd=ROOT, env=build_uv_environment(), check=True)
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
@@ -67,8 +69,13 @@ def main() -> int:
 
 
 def is_up_to_date() -> bool:
-    console_script = VENV / "bin" / "kubechain"
-    return console_script.exists() and STAMP.exists() and STAMP.read_text(encoding="utf-8") == compute_stamp()
+    # The interpreter is a link, which leads nowhere once its Python was uninstalled or upgraded.
+    programs = (VENV / "bin" / "kubechain", VENV / "bin" / "python")
+    return (
+        all(program.exists() for program in programs)
+        and STAMP.exists()
+        and STAMP.read_text(encoding="utf-8") == compute_stamp()
+    )
 
 
 def compute_stamp() -> str:

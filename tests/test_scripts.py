@@ -44,6 +44,36 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A .venv/ that is up to date."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    for name, value in (("VENV", venv), ("STAMP", venv / "stamp")):
+        monkeypatch.setattr(bootstrap, name, value)
+    for name in ("kubechain", "python"):
+        (venv / "bin" / name).symlink_to(sys.executable)
+    (venv / "stamp").write_text(bootstrap.compute_stamp())
+    return venv
+
+
+def test_an_interpreter_that_is_gone_is_a_change(venv: Path) -> None:
+    assert bootstrap.is_up_to_date()
+    (venv / "bin" / "python").unlink()
+    (venv / "bin" / "python").symlink_to(venv / "uninstalled")
+    assert not bootstrap.is_up_to_date()
+
+
+def test_the_python_of_make_is_the_one_of_the_environment(venv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (venv / "stamp").unlink()
+    uv = venv / "uv"
+    uv.write_text(f'#!/bin/sh\necho "$*" > {venv}/asked\n')
+    uv.chmod(0o755)
+    monkeypatch.setattr(bootstrap, "find_uv", lambda: str(uv))
+    assert bootstrap.main() == 0
+    assert (venv / "asked").read_text().endswith(f" --python {sys.executable}\n")
+
+
 def wheel_with(program: bytes) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as wheel:
