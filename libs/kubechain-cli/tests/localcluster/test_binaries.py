@@ -131,6 +131,14 @@ def test_the_build_links_in_the_version() -> None:
     assert command[-3:] == ["-o", "/out/", "tool"]
 
 
+def test_the_build_is_not_misled_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"GOROOT": "/usr/lib/go-1.19", "GO111MODULE": "off", "GOFLAGS": "-mod=vendor", "X": "y"}.items():
+        monkeypatch.setenv(name, value)
+    env = go_build.build_env(LINUX)
+    assert not {"GOROOT", "GOFLAGS"} & env.keys()
+    assert (env["GO111MODULE"], env["GOARCH"], env["X"]) == ("on", LINUX.arch, "y")
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [

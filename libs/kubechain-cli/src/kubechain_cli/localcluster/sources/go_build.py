@@ -61,10 +61,13 @@ def build_command(go: Path, pins: Pins, output: Path) -> list[str]:
 
 
 def build_env(target: Platform) -> dict[str, str]:
-    """The caller's environment without the settings that would change what is built."""
-    env = {**os.environ, "CGO_ENABLED": "0", "GOOS": target.os, "GOARCH": target.arch, "GOWORK": "off"}
-    env.pop("GOFLAGS", None)
-    return env
+    """The caller's environment without the settings that would change what is built, or keep it from being built.
+
+    GOROOT may be that of another Go than the one that builds, which finds its own.
+    """
+    env = {name: value for name, value in os.environ.items() if name not in ("GOFLAGS", "GOROOT")}
+    ours = {"CGO_ENABLED": "0", "GOOS": target.os, "GOARCH": target.arch, "GOWORK": "off", "GO111MODULE": "on"}
+    return {**env, **ours}
 
 
 def _count_packages(command: list[str], cwd: Path, env: dict[str, str], step: Step) -> int:
