@@ -90,6 +90,26 @@ async def test_nothing_to_connect_to_is_told(tmp_path: Path, monkeypatch: pytest
         await watch()
 
 
+async def test_what_is_there_is_listed_in_pages(serve_api: Serve) -> None:
+    lists: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            assert request.query["resourceVersion"] == "7"
+            return refuse(END)
+        lists.append(f"{request.query.get('limit')} {request.query.get('continue', '')}".strip())
+        page = int(request.query.get("continue", 1))
+        items = [build_call(f"call-{page}", target=None).to_wire()]
+        following = {"continue": str(page + 1)} if page < 3 else {}
+        return web.json_response({"metadata": {"resourceVersion": "7", **following}, "items": items})
+
+    await serve_api(answer)
+    seen: list[str] = []
+    with pytest.raises(ForbiddenError):
+        await watch(seen.append)
+    assert (seen, lists) == (["call-1", "call-2", "call-3"], ["500", "500 2", "500 3"])
+
+
 async def test_a_static_token_that_is_refused_ends_the_watch(serve_api: Serve) -> None:
     await serve_api(ApiServer([200], [200, 401]).answer)
     seen: list[str] = []

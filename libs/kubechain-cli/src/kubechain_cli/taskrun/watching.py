@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from kubechain_cli.taskrun.errors import RunError
 from kubechain_common.api.v1alpha1 import Resource
 from kubechain_common.kube.backoff import Backoff
-from kubechain_common.kube.client import KubeClient
+from kubechain_common.kube.client import KubeClient, ListPage
 from kubechain_common.kube.errors import GoneError, KubeError, UnauthorizedError
 from kubechain_common.kube.paths import resource_path
 
@@ -75,12 +75,14 @@ async def watch_objects(
     while True:
         try:
             if not version:
-                answer = await kube.request("GET", path, params=selector)
-                version, begun = answer["metadata"]["resourceVersion"], True
-                for item in answer["items"]:
-                    if sight := _parse(kind, item, skip_unreadable):
-                        yield sight
-                if not answer["items"] and "fieldSelector" in selector:
+                listed, found = "", False
+                async for page in _list(kube, path, selector):
+                    begun, listed, found = True, page.resource_version, found or bool(page.items)
+                    for item in page.items:
+                        if sight := _parse(kind, item, skip_unreadable):
+                            yield sight
+                version = listed
+                if not found and "fieldSelector" in selector:
                     yield Deleted(namespace, "")
             async with kube.watch(path, {**selector, "resourceVersion": version}) as events:
                 async for event in events:
@@ -99,6 +101,17 @@ async def watch_objects(
                 raise
             outage.note_failure(path, error)
             await asyncio.sleep(backoff.next())
+
+
+async def _list(kube: KubeClient, path: str, selector: dict[str, str]) -> AsyncIterator[ListPage]:
+    """Page by page: one answer with every object of a cluster may be more than it, or we, can take."""
+    label, field, token = selector.get("labelSelector", ""), selector.get("fieldSelector", ""), ""
+    while True:
+        page = await kube.list_page(path, continue_token=token, label_selector=label, field_selector=field)
+        yield page
+        token = page.continue_token
+        if not token:
+            return
 
 
 async def _may_pass(kube: KubeClient, error: KubeError) -> bool:
