@@ -105,6 +105,19 @@ async def test_a_missing_binary_is_a_death_that_the_log_explains(tmp_path: Path)
     assert "cannot start /nowhere/binary" in spec.log_file.read_text()
 
 
+async def test_a_binary_that_went_missing_is_looked_for_less_and_less_often(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.symlink_to(sys.executable)
+    forgiving = RestartBackoff(first=0.01, stable_after=0)
+    async with running(make_spec(tmp_path, "", argv=(str(binary), "-c", SLEEP), backoff=forgiving)) as watched:
+        await watched.until(lambda child: child.ready)
+        binary.unlink()
+        assert watched.child.pid is not None
+        os.kill(watched.child.pid, signal.SIGKILL)
+        await watched.until(lambda child: child.restarts >= 4)
+        assert watched.child.deaths_in_a_row == watched.child.restarts
+
+
 async def test_a_log_that_can_not_be_written_is_waited_for(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     async with running(make_spec(tmp_path, SLEEP, log_file=logs / "child.log")) as watched:

@@ -65,6 +65,7 @@ class Child:
             await process.wait()
 
     async def _run_once(self) -> None:
+        self._ready_since = None  # of an earlier life, which says nothing of this one
         try:
             process = await self._spawn()
         except OSError as error:
@@ -93,7 +94,7 @@ class Child:
                 start_new_session=True,
                 preexec_fn=die_with_parent(),
             )
-        self._process, self._ready_since = process, None
+        self._process = process
         self.pid, self.started_at = process.pid, read_start(process.pid)
         self._on_change(self)
         return process
