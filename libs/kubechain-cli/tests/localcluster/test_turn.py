@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from kubechain_cli.localcluster import detached, turn
+from kubechain_cli.localcluster import detached, prepare, turn
 from kubechain_cli.localcluster.cleanup import purge_state
 from kubechain_cli.localcluster.detached import start_supervisor, stop_cluster
 from kubechain_cli.localcluster.errors import AlreadyRunningError
@@ -92,6 +92,22 @@ def test_an_up_that_is_second_tells_of_the_first_and_leaves_it_alone(
     assert (result.exit_code, f"Already running (supervisor {os.getpid()})" in result.stderr) == (0, True)
     assert layout.kubeconfig.read_text() == "the other's"
     assert not layout.plan.exists()
+
+
+def test_an_up_that_is_interrupted_says_that_its_cluster_goes_on(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(*_: object) -> Iterator[None]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(wheels, "find_nats_server", lambda: Path("/nowhere/nats-server"))
+    monkeypatch.setattr(prepare, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(detached, "start_supervisor", lambda *_: 0)
+    monkeypatch.setattr(detached, "follow", follow)
+    options = ["--detach", "--services", "none", "--context", "any", "--state-dir", str(layout.root)]
+    result = CliRunner().invoke(app, ["up", *options])
+    assert (result.exit_code, f"`kubechain down --state-dir {layout.root}` stops it" in result.stderr) == (130, True)
 
 
 def test_a_down_does_not_end_the_cluster_that_came_after_the_one_it_stops(

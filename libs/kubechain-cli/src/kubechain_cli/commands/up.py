@@ -1,6 +1,7 @@
 """``kubechain up``: a control plane, NATS and the services, in the foreground or in the background.
 
-Exit codes: 0 everything is ready (or was already running); 1 something did not come up, and what is on the screen.
+Exit codes: 0 everything is ready (or was already running); 1 something did not come up, and what is on the screen;
+130 Ctrl-C with --detach, after which the cluster goes on coming up.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from kubechain_cli.localcluster.sources.wheels import find_kubectl, find_nats_se
 from kubechain_cli.localcluster.state import ClusterState, read_running_state, read_state
 from kubechain_cli.localcluster.turn import take_turn
 from kubechain_cli.options import Output, OutputOption, StateDir
+
+
+INTERRUPTED = 130
 
 
 class Programs(NamedTuple):
@@ -60,7 +64,11 @@ def up(
             if not detach:
                 return run_foreground(console, layout, output)
             notify = start_supervisor(layout, turn)
-        return run_detached(console, layout, notify, output, timeout)
+        try:
+            return run_detached(console, layout, notify, output, timeout)
+        except KeyboardInterrupt:  # the supervisor has a session of its own, and heard nothing of it
+            console.print(describe_rest(layout, state_dir), markup=False)
+            raise typer.Exit(INTERRUPTED) from None
 
     try:
         ready = start()
@@ -68,6 +76,14 @@ def up(
         print_error(error)
         raise typer.Exit(1) from None
     raise typer.Exit(0 if ready else 1)
+
+
+def describe_rest(layout: Layout, state_dir: Path | None) -> str:
+    """What goes on without us, and how to end it."""
+    import shlex
+
+    place = f" --state-dir {shlex.quote(str(layout.root))}" if state_dir is not None else ""
+    return f"\nIt goes on coming up in the background; `kubechain down{place}` stops it."
 
 
 def tell_running(console: Console, running: ClusterState, output: Output) -> bool:
