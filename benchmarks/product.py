@@ -90,8 +90,8 @@ def _kubechain(*arguments: str, state: Path) -> str:
 
 @contextmanager
 def _running_cluster(state: Path) -> Iterator[dict[str, Any]]:
-    _kubechain("up", "--detach", state=state)
     try:
+        _kubechain("up", "--detach", state=state)  # what came up too late is there nevertheless
         status: dict[str, Any] = json.loads(_kubechain("status", "-o", "json", state=state))
         yield status
     finally:
