@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -91,6 +92,35 @@ def test_references_that_double_at_each_step_end_the_check(keyword: str, last: s
     steps = {f"s{i}": {keyword: [{"$ref": f"#/$defs/s{i + 1}"}] * 2} for i in range(60)}
     schema = {"$ref": "#/$defs/s0", "$defs": {**steps, "s60": {"type": last}}}
     assert ArgumentCheck(schema).find_problems({}) == ""
+
+
+def test_a_dialect_that_a_part_of_the_schema_names_lifts_no_bound() -> None:
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    part = {"$schema": dialect, "type": "string", "pattern": "^(a+)+$"}
+    check = ArgumentCheck({"properties": {"a": part}})
+    assert check.find_problems({"a": "a" * 60 + "!"}) == ""
+    assert check.find_problems({"a": 1}) == '"a" must be of type string, not 1'
+
+
+@pytest.mark.parametrize("draft", ["draft-04/schema#", "draft-06/schema#"])
+def test_a_schema_whose_check_compares_all_with_all_is_checked_without_that(draft: str) -> None:
+    schema = {"$schema": f"http://json-schema.org/{draft}", "enum": [{"a": number} for number in range(20_000)]}
+    before = time.process_time()
+    assert ArgumentCheck(schema).find_problems({"a": 3}) == ""
+    assert time.process_time() - before < 5.0
+
+
+@pytest.mark.parametrize("part", [{}, {"type": "string"}])
+def test_a_schema_of_very_many_parts_is_left_to_the_server(part: dict[str, Any]) -> None:
+    schema = {"anyOf": [part] * 50_000, "required": ["z"]}
+    before = time.process_time()
+    assert ArgumentCheck(schema).find_problems({}) == ""
+    assert time.process_time() - before < 5.0
+
+
+def test_a_large_schema_is_checked() -> None:
+    schema = {"properties": {f"field{number}": {"type": "string"} for number in range(1000)}}
+    assert ArgumentCheck(schema).find_problems({"field7": 1}) == '"field7" must be of type string, not 1'
 
 
 def test_references_are_counted_for_each_check_anew() -> None:

@@ -3,8 +3,8 @@
 Checked before the tool is started: a model that reads which field is wrong puts it right in its next turn, and nothing
 has run. A schema comes from a server that may be anybody's and is used in a process that serves everybody: nothing is
 fetched for it, and regular expressions, with all that is defined through them, are left for the server to check. So
-is whatever turns "not checked here" into a refusal (``not``, ``if``), and a schema whose references lead to so many
-others that it would never be done. When in doubt the arguments fit.
+is whatever turns "not checked here" into a refusal (``not``, ``if``), and a schema that is too large, or whose
+references lead to so many others that it would never be done. When in doubt the arguments fit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kubechain_common.api.json_schema import WorkCounter, describe_problem
+from kubechain_common.api.json_schema import TooMuchWorkError, WorkCounter, describe_problem
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 MAX_PROBLEMS = 5
 _MAX_ERRORS = 100
-_MAX_REFERENCES = 2000
-"""Followed in one check: a few lines of references that double at each step would else take years."""
+_MAX_WORK = 50_000
+"""Keywords looked at in one check, and in that of the schema itself: half a second. A few lines of references that
+double at each step would else take years.
+"""
 _LEFT_TO_THE_SERVER = (
     "pattern",
     "patternProperties",
@@ -42,14 +44,14 @@ class ArgumentCheck:
     """The check of one tool's arguments; making one costs far more than using it."""
 
     def __init__(self, schema: Mapping[str, Any] | None) -> None:
-        self._followed = WorkCounter(_MAX_REFERENCES)
-        self._validator = _build_validator(schema, self._followed) if schema else None
+        self._work = WorkCounter(_MAX_WORK)
+        self._validator = _build_validator(schema, self._work) if schema else None
 
     def find_problems(self, arguments: Mapping[str, Any]) -> str:
         """What is wrong, field by field; empty if nothing is, or if the schema itself can not be used."""
         if self._validator is None:
             return ""
-        self._followed.count = 0
+        self._work.count = 0
         try:
             errors = islice(self._validator.iter_errors(arguments), _MAX_ERRORS)
             problems = list(dict.fromkeys(describe_problem(error, "the arguments") for error in errors))
@@ -58,33 +60,49 @@ class ArgumentCheck:
         return "; ".join(problems[:MAX_PROBLEMS]) + ("; and more" if len(problems) > MAX_PROBLEMS else "")
 
 
-def _build_validator(schema: Mapping[str, Any], followed: WorkCounter) -> Validator | None:
+def _build_validator(schema: Mapping[str, Any], work: WorkCounter) -> Validator | None:
     # Imported when first needed: it costs an idle service some megabytes.
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import extend
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
     from referencing import Registry
 
-    kind = _validator_class(str(schema.get("$schema", "")))
+    dialect = validator_for({"$schema": str(schema.get("$schema", ""))}, default=Draft202012Validator)
     try:
-        kind.check_schema(schema)
-    except (SchemaError, RecursionError):
+        # In some dialects all items of an enum are compared with all.
+        checks = {**dialect.VALIDATORS, "uniqueItems": _skip}
+        meta = _bound(dialect, checks, work)(dialect.META_SCHEMA, format_checker=dialect.FORMAT_CHECKER)
+        if not meta.is_valid(schema):
+            return None
+    except (TooMuchWorkError, RecursionError):
         return None
-    bounded = extend(kind, {"$ref": followed.bound(kind.VALIDATORS["$ref"])})
+    bounded = _bound(dialect, _bounded_checks(dialect), work)
     validator: Validator = bounded(schema, registry=Registry())  # an empty one: nothing is fetched
     return validator
 
 
-@lru_cache(maxsize=16)
-def _validator_class(dialect: str) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend, validator_for
+def _bound(dialect: Any, checks: Mapping[str, Any], work: WorkCounter) -> Any:
+    from jsonschema.validators import extend
 
-    base = validator_for({"$schema": dialect}, default=Draft202012Validator)
+    bounded = extend(dialect, {keyword: work.bound(check) for keyword, check in checks.items()})
+    bounded.evolve = _evolve
+    return bounded
+
+
+def _evolve(validator: Any, **changes: Any) -> Any:
+    """The validator of a part of the schema. The original takes one without our bounds where the part names a dialect
+    by a ``$schema`` of its own.
+    """
+    kept = {field.alias: getattr(validator, field.name) for field in validator.__attrs_attrs__ if field.init}
+    return type(validator)(**{**kept, **changes})
+
+
+@lru_cache(maxsize=16)
+def _bounded_checks(base: Any) -> Mapping[str, Any]:
     checks = dict.fromkeys(_LEFT_TO_THE_SERVER, _skip)
     # That no second branch fits can not be said of branches that are checked in part.
     checks["oneOf"] = base.VALIDATORS.get("anyOf", _skip)
     checks["additionalProperties"] = _unless_by_pattern(base.VALIDATORS["additionalProperties"])
-    return extend(base, checks)
+    return {**base.VALIDATORS, **checks}
 
 
 def _skip(*_: Any) -> Iterator[ValidationError]:
