@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -88,7 +89,8 @@ class SessionServer:
         """Cleared, it takes requests and answers none."""
         self.answers.set()
         self.asked_to_end = 0
-        self.tools = ["count", "hold", "cut", "unavailable"]
+        self.tools = ["count", "hold", "cut", "unavailable", "encoded"]
+        self.asked_for = ""
         self.lists = 0
         self.lists_fail = False
         self.lists_answer = asyncio.Event()
@@ -126,6 +128,10 @@ class SessionServer:
             if self.lists_fail:
                 return web.Response(status=502)
             result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]}
+        elif message["params"]["name"] == "encoded":
+            headers = {"content-encoding": "gzip"}
+            self.asked_for = request.headers["accept-encoding"]
+            return web.Response(body=gzip.compress(b"{}"), content_type="application/json", headers=headers)
         elif message["params"]["name"] == "unavailable":
             return web.Response(status=503)
         elif message["params"]["name"] == "cut":
@@ -165,6 +171,17 @@ async def test_a_call_that_a_restarted_server_refuses_never_ran(session_server: 
             await session.call("count", {}, {})
         assert not closed.value.may_have_run
         assert await harness.call("count") == "2"
+
+
+async def test_an_encoded_answer_is_not_decoded(session_server: tuple[SessionServer, str]) -> None:
+    server, url = session_server
+    headers = [{"name": "Accept-Encoding", "value": "gzip"}]
+    async with connect(http_server(url, headers=headers)) as harness:
+        with pytest.raises(MCPError, match=r"the answer is encoded \(gzip\), though it was asked for as it is"):
+            await harness.call("encoded")
+        assert server.asked_for == "identity"
+        assert await harness.call("count") == "1"
+        assert not _has_failed(harness)
 
 
 async def test_a_quiet_servers_lost_session_is_noticed(session_server: tuple[SessionServer, str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from mcp_testbed import PATIENCE, connect, eventually, http_server, serving
 
+from kubechain_mcp_host import sse_client
 from kubechain_mcp_host.connection_state import Phase
 from kubechain_mcp_host.errors import ConnectionLostError
 from kubechain_mcp_host.message_reader import MAX_BYTES
@@ -25,6 +26,8 @@ class SSEServer:
         self.endpoint = "/message"
         self.messages = 0
         self.streams = 0
+        self.tools = ["fill", "refuse", "hang", "babble"]
+        self.hung = asyncio.Event()
         self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
@@ -50,9 +53,14 @@ class SSEServer:
                     "serverInfo": {"name": "events", "version": "1"},
                 }
             case "tools/list":
-                result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("fill", "refuse")]}
+                result = {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in self.tools]}
             case _ if message["params"]["name"] == "refuse":
                 return web.Response(status=500)
+            case _ if message["params"]["name"] == "hang":
+                await self.hung.wait()
+                return web.Response(status=202)
+            case _ if message["params"]["name"] == "babble":
+                return web.Response(status=202, body=b"x" * (MAX_BYTES + 1), content_type="text/event-stream")
             case _:
                 text = "x" * message["params"]["arguments"]["bytes"]
                 result = {"content": [{"type": "text", "text": text}]}
@@ -93,6 +101,26 @@ async def test_a_message_that_is_refused_ends_its_call(sse_server: tuple[SSEServ
     async with connect(http_server(url)) as harness, asyncio.timeout(PATIENCE):
         with pytest.raises(ConnectionLostError):
             await harness.call("refuse")
+        assert await harness.call("fill", bytes=3) == "xxx"
+
+
+async def test_a_message_that_is_never_taken_ends_the_connection_and_is_told_of(
+    sse_server: tuple[SSEServer, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, url = sse_server
+    monkeypatch.setattr(sse_client, "POST_SECONDS", 0.5)
+    async with connect(http_server(url)) as harness, asyncio.timeout(PATIENCE):
+        with pytest.raises(ConnectionLostError, match=r"^the server did not take a message within 0.5 seconds\.$"):
+            await harness.call("hang")
+        server.hung.set()
+        assert await harness.call("fill", bytes=3) == "xxx"
+
+
+async def test_a_message_may_not_be_answered_without_an_end(sse_server: tuple[SSEServer, str]) -> None:
+    _, url = sse_server
+    async with connect(http_server(url)) as harness, asyncio.timeout(PATIENCE):
+        with pytest.raises(ConnectionLostError):
+            await harness.call("babble")
         assert await harness.call("fill", bytes=3) == "xxx"
 
 

@@ -23,6 +23,8 @@ from mcp.shared.message import SessionMessage
 from kubechain_mcp_host.errors import ConnectFailedError
 from kubechain_mcp_host.message_reader import MAX_BYTES, parse_message
 
+POST_SECONDS = 300.0
+"""For a message to be taken; some servers do what they are asked before they say that they have been."""
 _GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError)
 
 
@@ -30,14 +32,16 @@ _GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError)
 async def run_sse_client(
     client: httpx2.AsyncClient, url: str, on_flood: Callable[[str], None]
 ) -> AsyncIterator[TransportStreams]:
-    """``on_flood`` gets the end of a sentence when a message has broken all bounds; the stream ends then."""
+    """``on_flood`` gets the end of a sentence when a message has broken all bounds, or is not taken; the stream ends
+    then.
+    """
     async with sse_within_origin(client, url, max_event_size=MAX_BYTES) as events:
         events.response.raise_for_status()
         to_session, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         sent, from_session = anyio.create_memory_object_stream[SessionMessage](0)
         async with to_session, received, sent, from_session, anyio.create_task_group() as group:
             endpoint: str = await group.start(_read, events, url, to_session, on_flood)
-            group.start_soon(_write, client, endpoint, from_session, to_session)
+            group.start_soon(_write, client, endpoint, from_session, to_session, on_flood)
             try:
                 yield received, sent
             finally:
@@ -84,15 +88,19 @@ async def _write(
     endpoint: str,
     from_session: MemoryObjectReceiveStream[SessionMessage],
     to_session: MemoryObjectSendStream[SessionMessage | Exception],
+    on_flood: Callable[[str], None],
 ) -> None:
     """One after another, so that messages arrive in their order."""
     try:
         async with from_session:
             async for item in from_session:
                 body = item.message.model_dump(by_alias=True, mode="json", exclude_unset=True)
-                response = await request_within_origin(client, "POST", endpoint, json=body)
+                with anyio.fail_after(POST_SECONDS):
+                    response = await request_within_origin(client, "POST", endpoint, json=body)
                 response.raise_for_status()
-    except httpx2.HTTPError:
+    except (httpx2.HTTPError, httpx2.StreamError, TimeoutError) as error:
+        if isinstance(error, TimeoutError):
+            on_flood(f"did not take a message within {POST_SECONDS:g} seconds")
         # The stream of events may go on: the session has to learn that nobody hears it.
         with suppress(*_GONE):
             await to_session.aclose()

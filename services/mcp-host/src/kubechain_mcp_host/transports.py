@@ -7,7 +7,7 @@ failed attempt leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context
 from types import TracebackType
@@ -18,7 +18,7 @@ from mcp.client._transport import ReadStream, TransportStreams
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
-from kubechain_mcp_host.bounded_body import bound_body
+from kubechain_mcp_host.bounded_body import AS_IT_IS, bound_bodies
 from kubechain_mcp_host.connection_spec import ConnectionSpec
 from kubechain_mcp_host.guard_report import GuardReport
 from kubechain_mcp_host.message_reader import MAX_BYTES
@@ -147,7 +147,7 @@ async def stdio_transport(
 @asynccontextmanager
 async def streamable_http_transport(spec: ConnectionSpec, watch: Watch) -> AsyncIterator[TransportStreams]:
     async with (
-        _http_client(dict(spec.headers), watch) as client,
+        _http_client(spec, watch, streaming=("GET", "POST")) as client,
         _watched(streamable_http_client(spec.url, http_client=client, max_sse_event_size=MAX_BYTES), watch) as streams,
     ):
         yield streams
@@ -156,13 +156,15 @@ async def streamable_http_transport(spec: ConnectionSpec, watch: Watch) -> Async
 @asynccontextmanager
 async def sse_transport(spec: ConnectionSpec, watch: Watch) -> AsyncIterator[TransportStreams]:
     async with (
-        _http_client(dict(spec.headers), watch) as client,
+        _http_client(spec, watch, streaming=("GET",)) as client,
         _watched(run_sse_client(client, spec.url, watch.note_flood), watch) as streams,
     ):
         yield streams
 
 
-def _http_client(headers: dict[str, str], watch: Watch) -> httpx2.AsyncClient:
+def _http_client(spec: ConnectionSpec, watch: Watch, *, streaming: Collection[str]) -> httpx2.AsyncClient:
+    headers = httpx2.Headers(dict(spec.headers))
+    headers["accept-encoding"] = AS_IT_IS
     # No read timeout: event streams are silent for as long as nothing happens, and every call has a deadline of its
     # own.
     return httpx2.AsyncClient(
@@ -170,5 +172,5 @@ def _http_client(headers: dict[str, str], watch: Watch) -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(HTTP_CONNECT_SECONDS, read=None),
         # How many calls run at a time others decide; none is to wait for a connection here.
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=KEEP_ALIVE_SECONDS),
-        event_hooks={"response": [watch.note_status, bound_body]},
+        event_hooks={"response": [watch.note_status, bound_bodies(streaming)]},
     )
