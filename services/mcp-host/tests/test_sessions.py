@@ -232,6 +232,17 @@ async def test_the_next_replica_hosts_a_shared_server_at_once_when_its_own_stops
     ]
 
 
+async def test_a_shared_server_that_is_deleted_and_lost_in_the_same_moment_ends_once(fleet: Fleet) -> None:
+    server = plain_server(session="Shared")
+    fleet.change("added", server)
+    await eventually(lambda: len(fleet.hosts(server)) == 1)
+    [host] = fleet.hosts(server)
+    fleet.change("deleted", server)
+    assert host.sessions.shared.hosts(server)
+    host.sessions.shared.lose(session_key(server.uid))
+    await eventually(lambda: fleet.hosts(server) == [])
+
+
 async def test_a_deleted_shared_server_still_answers_for_a_while(fleet: Fleet) -> None:
     server = plain_server(session="Shared")
     fleet.change("added", server)

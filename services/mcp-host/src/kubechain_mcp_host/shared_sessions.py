@@ -75,8 +75,9 @@ class SharedSessions:
     def lose(self, key: str) -> None:
         """Another replica has the session now."""
         session = self._hosted.get(key.split(".")[1])
-        if session is not None and session.key == key:
-            self._ends[session.connection.server.uid].set()
+        end = self._ends.get(session.connection.server.uid) if session is not None and session.key == key else None
+        if end is not None:  # else its server was deleted, and it ends anyway
+            end.set()
 
     async def run(self, workers: CallWorkers) -> None:
         """Until this replica has stopped, and every session was given up."""
