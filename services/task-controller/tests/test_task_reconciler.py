@@ -97,7 +97,7 @@ def build_reconciler(
     dispatcher: Dispatcher, kube: ApiServer | None = None, inbox: Inbox[LLMResult] | None = None
 ) -> TaskReconciler:
     watched = Watched.build(cast("Any", None), "")
-    inbox = inbox or Inbox(lambda result: result.task, lambda ref: False)
+    inbox = inbox or Inbox(lambda result: result.task, lambda ref: None)
     api, unused = cast("Any", kube), cast("Any", None)
     return TaskReconciler(api, watched, cast("Any", dispatcher), api, inbox, api, unused)
 
@@ -140,7 +140,7 @@ def at_turn(turn: int, version: int) -> Task:
 async def test_a_result_of_a_later_turn_is_kept_only_if_the_live_task_has_begun_it(
     live: Task | None, kept: bool, known: int
 ) -> None:
-    inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda ref: True)
+    inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda ref: ref.key)
     reconciler = build_reconciler(Dispatcher(), ApiServer(live), inbox)
     ours = at_turn(3, 10)
     reconciler._watched.tasks.observe(ours)

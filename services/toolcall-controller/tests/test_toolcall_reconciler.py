@@ -80,8 +80,8 @@ def build_reconciler(
     dispatcher: Dispatcher, watched: Watched | None = None, cluster: Cluster | None = None
 ) -> ToolCallReconciler:
     watched = watched or Watched.build(cast("Any", None), "")
-    inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, lambda ref: False)
-    reports: Inbox[HumanResult] = Inbox(lambda report: report.call, lambda ref: False)
+    inbox: Inbox[ToolResult] = Inbox(lambda result: result.call, lambda ref: None)
+    reports: Inbox[HumanResult] = Inbox(lambda report: report.call, lambda ref: None)
     people = HumanRequests(cast("Any", dispatcher), reports)
     server = cast("Any", cluster)
     return ToolCallReconciler(server, watched, cast("Any", dispatcher), server, inbox, people, server)

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from kubechain_common.kube.informer import Key
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messaging.consumer import Delivery
 from kubechain_common.runtime.inbox import Inbox
@@ -21,12 +22,14 @@ class Arrival:
         self.message = LLMResult(task=ref, turn=turn, outcome="Message")
 
 
-def inbox_and_queue() -> tuple[Inbox[LLMResult], list[tuple[str, str]]]:
-    woken: list[tuple[str, str]] = []
+def inbox_and_queue(known: dict[str, Key] | None = None) -> tuple[Inbox[LLMResult], list[Key]]:
+    """``known`` are the keys of objects by uid."""
+    woken: list[Key] = []
+    known = known or {}
 
-    def enqueue(ref: ObjectRef) -> bool:
+    def enqueue(ref: ObjectRef) -> Key | None:
         woken.append(ref.key)
-        return bool(ref.name)
+        return ref.key if ref.name else known.get(ref.uid)
 
     return Inbox(lambda result: result.task, enqueue), woken
 
@@ -86,4 +89,15 @@ async def test_what_waits_for_an_object_that_is_gone_is_settled(live: str | None
         group.create_task(inbox.handle(delivery(1)))
         await asyncio.sleep(0)
         inbox.settle_orphans(("default", "hello"), live)
+    assert inbox.first("u1") is None
+
+
+async def test_what_waits_without_the_name_of_its_object_goes_with_it_too() -> None:
+    """In place of a result that can not be read; who owns it is known by its uid alone."""
+    inbox, _ = inbox_and_queue({"u1": ("default", "hello")})
+    async with asyncio.TaskGroup() as group:
+        group.create_task(inbox.handle(delivery(1, ObjectRef(namespace="default", name="", uid="u1"))))
+        await asyncio.sleep(0)
+        assert inbox.first("u1") is not None
+        inbox.settle_orphans(("default", "hello"), None)
     assert inbox.first("u1") is None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.controller import Controller
-from kubechain_common.kube.informer import Change
+from kubechain_common.kube.informer import Change, Key
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messages.topology import LLM_REQUESTS, LLM_RESULTS, LLM_RESULTS_CONSUMER
 from kubechain_common.messaging.consumer import Consumer, Poison
@@ -85,11 +85,11 @@ class TaskTerm:
         if result is not None:
             await self._inbox.take(result)
 
-    def _enqueue_owner(self, ref: ObjectRef) -> bool:
+    def _enqueue_owner(self, ref: ObjectRef) -> Key | None:
         key = self._watched.key_of_task(ref)
         if key is not None:
             self.tasks.queue.add(key)
-        return key is not None
+        return key
 
     def look_again(self) -> None:
         """What is on its way is not known any more: every unfinished Task finds out for itself."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.kube.controller import Controller
-from kubechain_common.kube.informer import Change
+from kubechain_common.kube.informer import Change, Key
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.messages.human import HumanResult
 from kubechain_common.messages.topology import (
@@ -89,11 +89,11 @@ class ToolCallTerm:
         if report is not None:
             await self._reports.take(report)
 
-    def _enqueue_owner(self, ref: ObjectRef) -> bool:
+    def _enqueue_owner(self, ref: ObjectRef) -> Key | None:
         key = self._watched.key_of_call(ref)
         if key is not None:
             self.calls.queue.add(key)
-        return key is not None
+        return key
 
     def look_again(self) -> None:
         """What is on its way is not known any more: every unfinished call finds out for itself."""

@@ -26,10 +26,10 @@ R = TypeVar("R", bound=Resource)
 
 
 class Parked(Generic[M]):
-    """One result for the object ``ref``, until it is settled."""
+    """One result for the object ``uid``, which is woken under ``key``, until it is settled."""
 
-    def __init__(self, ref: ObjectRef, message: M) -> None:
-        self.uid, self.key = ref.uid, ref.key
+    def __init__(self, uid: str, key: Key, message: M) -> None:
+        self.uid, self.key = uid, key
         self.message = message
         self.settled = asyncio.Event()
 
@@ -37,10 +37,11 @@ class Parked(Generic[M]):
 class Inbox(Generic[M]):
     """Parked results by the uid of their object, in the order of their arrival.
 
-    ``enqueue`` wakes the object and says whether there is one; a result for nobody is settled at once.
+    ``enqueue`` wakes the object and gives its key, None if there is none: a result for nobody is settled at once. Of
+    whom a result is that can not be read only its uid may be known, so the key is not that of the message.
     """
 
-    def __init__(self, ref_of: Callable[[M], ObjectRef], enqueue: Callable[[ObjectRef], bool]) -> None:
+    def __init__(self, ref_of: Callable[[M], ObjectRef], enqueue: Callable[[ObjectRef], Key | None]) -> None:
         self._ref_of = ref_of
         self._enqueue = enqueue
         self._parked: dict[str, deque[Parked[M]]] = {}
@@ -53,12 +54,14 @@ class Inbox(Generic[M]):
     async def take(self, message: M) -> None:
         """Parks the result, or one made up in place of an unreadable one; returns once it is settled."""
         ref = self._ref_of(message)
-        parked = Parked(ref, message)
+        key = self._enqueue(ref)
+        if key is None:
+            return
+        parked = Parked(ref.uid, key, message)
         self._parked.setdefault(parked.uid, deque()).append(parked)
         self._by_key.setdefault(parked.key, []).append(parked)
         try:
-            if self._enqueue(ref):
-                await parked.settled.wait()
+            await parked.settled.wait()
         finally:
             self._remove(parked)
 
