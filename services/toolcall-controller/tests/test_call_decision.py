@@ -143,6 +143,18 @@ def test_a_cancelled_call_is_stopped_before_anything_is_written() -> None:
     assert decide_call(cancelled(server=None)) == CallPlan(stop=True)
 
 
+def test_a_call_that_is_approved_under_the_name_of_a_rejected_one_is_not_said_to_be_cancelled() -> None:
+    approved = build_call(status={"phase": "Pending", "status": "Ready"}, decision={"approved": True})
+    kept = result("Failed", reason="Cancelled", error="The call was cancelled before this host could start it.")
+    assert decide_call(snapshot(approved, sent_at=NOW, result=kept)) == CallPlan(stop=True)
+    plan = decide_call(snapshot(approved, sent_at=NOW, result=kept, stopped=True))
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.reason, plan.request) == (ToolCallPhase.FAILED, "Cancelled", None)
+    assert plan.status.error == (
+        "The call was cancelled, or an earlier one of its name was cancelled or rejected; it was not started"
+    )
+
+
 @pytest.mark.parametrize(
     ("stopped", "kind", "sentence"),
     [

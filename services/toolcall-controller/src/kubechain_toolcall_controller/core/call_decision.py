@@ -75,7 +75,7 @@ def decide_refused(snapshot: CallSnapshot, refusal: str) -> CallPlan:
 
 def _cancel(snapshot: CallSnapshot) -> CallPlan:
     call = snapshot.call
-    why = "The Task of this call has ended" if snapshot.task_over else "The call was cancelled"
+    why = _explain_cancel(snapshot)
     if call.spec.tool_type == "HumanContact":
         return _end_cancelled(snapshot, PlannedEvent("Normal", "Cancelled", f"{why}; nobody had answered"))
     if snapshot.stopped is None:
@@ -84,6 +84,16 @@ def _cancel(snapshot: CallSnapshot) -> CallPlan:
         return _end_cancelled(snapshot, PlannedEvent("Normal", "Cancelled", f"{why}; it was not started"))
     unknown = f"{why}; it had been started, or may have been: whether it took effect is unknown"
     return _end_cancelled(snapshot, PlannedEvent("Warning", "Cancelled", unknown))
+
+
+def _explain_cancel(snapshot: CallSnapshot) -> str:
+    call = snapshot.call
+    if snapshot.task_over:
+        return "The Task of this call has ended"
+    if call.spec.cancel or call.spec.decision is None:
+        return "The call was cancelled"
+    # Approved, and a host was kept from it: it is being cancelled, or was made again under the name of a rejected one.
+    return "The call was cancelled, or an earlier one of its name was cancelled or rejected"
 
 
 def _end_cancelled(snapshot: CallSnapshot, event: PlannedEvent) -> CallPlan:
