@@ -78,7 +78,7 @@ class ApiServer:
         return {}
 
     async def update_status(self, obj: Task, status: dict[str, Any]) -> Task:
-        if len(status["contextWindow"]) > self.takes:
+        if len(status.get("contextWindow", ())) > self.takes:
             raise TooLargeError("etcdserver: request is too large")
         version = str(int(obj.metadata.resource_version) + 1)
         metadata = {**obj.metadata.to_wire(), "resourceVersion": version}
@@ -278,3 +278,19 @@ async def test_a_call_whose_name_somebody_else_has_is_told_to_the_model(foreign:
         assert api.live is not None
         said = api.live.status.context_window[-1]
         assert said.content == f'Error: TaskRunToolCall "{name}" exists already and is not the Task\'s'
+
+
+async def test_a_task_into_which_nothing_can_be_written_is_told_of_in_an_event() -> None:
+    """Its spec is as large as etcd takes: there is no room for a status, not even for one that says so."""
+    api = ApiServer(None, takes=-1)
+    reconciler = build_reconciler(Dispatcher(), api)
+    reconciler._watched.agents.observe(build_agent())
+    reconciler._watched.llms.observe(build_llm())
+    task = build_task()
+    reconciler._watched.tasks.observe(task)
+    with pytest.raises(TooLargeError):
+        await reconciler.reconcile(task.key)
+    assert api.live is None
+    [(reason, message)] = api.told
+    assert reason == "ContextWindowTooLarge"
+    assert message.startswith("Nothing can be written into the Task's status: The context window does not")

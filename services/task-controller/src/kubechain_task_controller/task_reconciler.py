@@ -128,8 +128,18 @@ class TaskReconciler:
             again = await self._carry_out(snapshot, plan, parked)
         except (InvalidError, _NotStoredError) as error:
             plan = _decide_less(snapshot, plan, error)
-            again = await self._carry_out(snapshot, plan, parked)
+            again = await self._carry_out_less(snapshot, plan, parked)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
+
+    async def _carry_out_less(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
+        """Where not even this is taken, as of a Task that is as large as can be, Events are all that can be said."""
+        try:
+            return await self._carry_out(snapshot, plan, parked)
+        except InvalidError:
+            for event in plan.events:
+                told = f"Nothing can be written into the Task's status: {event.message}"
+                self._recorder.event(snapshot.task, event.type, event.reason, told)
+            raise
 
     async def _look_at_later_turn(self, task: Task, parked: Parked[LLMResult]) -> None:
         """A result of a turn that the Task has not begun: our copy is behind, or etcd went back to an older snapshot.
