@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from benchmarks import workloads as w
-from benchmarks.cpu import cpu_ms_per_task, render_cpu
+from benchmarks.cpu import cpu_ms_per_task, idle_cpu_a_second, render_cpu
 from benchmarks.gateway import measure_gateway
 from benchmarks.machine import measure_machine
 from benchmarks.plot import draw_turns
@@ -48,9 +48,10 @@ async def measure(product: Product) -> dict[str, float]:
 async def measure_cpu(product: Product) -> str:
     """Where the time of a Task goes, as a table."""
     await w.settle(product)
-    plain = await cpu_ms_per_task(product, 200, lambda: w.run_tasks(product, "cpu", 200, w.PLAIN))
+    idle = await idle_cpu_a_second(product)
+    plain = await cpu_ms_per_task(product, 200, lambda: w.run_tasks(product, "cpu", 200, w.PLAIN), idle)
     await w.settle(product)
-    turns = await cpu_ms_per_task(product, 100, lambda: w.run_tasks(product, "turncpu", 100, w.THREE_TURNS))
+    turns = await cpu_ms_per_task(product, 100, lambda: w.run_tasks(product, "turncpu", 100, w.THREE_TURNS), idle)
     return render_cpu({"plain": plain, "3 tool turns": turns})
 
 
