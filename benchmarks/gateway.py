@@ -149,7 +149,7 @@ async def _measure_hop_ms(bus: Bus) -> float:
         arrived.put_nowait(time.perf_counter())
 
     spec = llm_consumer(uid)
-    consumer = Consumer(bus, spec, LLMRequest, handle, concurrency=LLM_MAX_IN_FLIGHT, confirm_ack=True, grace=1.0)
+    consumer = Consumer(bus, spec, LLMRequest, handle, concurrency=LLM_MAX_IN_FLIGHT, grace=1.0)
     hops = []
     async with asyncio.TaskGroup() as group:
         group.create_task(consumer.run(stopping))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -311,6 +312,33 @@ async def test_stopping_waits_for_the_handlers_and_takes_nothing_new(
     assert handler.uids == ["c1"]
     assert successor.uids == ["c2"]
     await eventually(gone(bus, "c1"))
+
+
+async def test_no_acknowledgement_is_lost_when_a_service_stops(
+    server: NatsServer, bus: Bus, eventually: Eventually
+) -> None:
+    """The last ones are written in the moment in which the connection is closed."""
+    count, release = 200, asyncio.Event()
+
+    async def work(_: Delivery[ToolRequest]) -> None:
+        await release.wait()
+
+    handler = Handler(work)
+    for number in range(count):
+        await publish(bus, f"c{number}")
+    spec = replace(SPEC, max_ack_pending=count)
+    async with (
+        Bus.connect(server.url, "stops") as stops,
+        consuming(stops, handler, spec, concurrency=count) as stopping,
+    ):
+        await eventually(lambda: len(handler.seen) == count)
+        stopping.set()
+        release.set()
+
+    async def all_gone() -> bool:
+        return not await bus.find_subjects(SPEC.stream, SPEC.filter_subject)
+
+    await eventually(all_gone)
 
 
 async def test_what_is_not_done_within_the_grace_goes_back_at_once(bus: Bus, eventually: Eventually) -> None:

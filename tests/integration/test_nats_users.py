@@ -123,7 +123,11 @@ async def test_a_message_goes_its_way(broker: Broker, road: Road, size: int, eve
         async with consuming(receiver, road.stream, handle):
             await eventually(lambda: bool(received))
         assert received == ["x" * size]
-        assert not await receiver.has_message(road.stream.name, subject), "acknowledged"
+
+        async def is_acknowledged() -> bool:
+            return not await receiver.has_message(road.stream.name, subject)
+
+        await eventually(is_acknowledged)
         assert await read_backlog(receiver, road.stream) == Backlog(0, 0)
         await receiver.delete_consumer(road.stream.name, "taker")
         await receiver.purge(road.stream.name, subject)
@@ -357,7 +361,7 @@ async def test_a_new_password_is_read_when_the_connection_comes_back(
 @asynccontextmanager
 async def consuming(bus: Bus, stream: StreamSpec, handle: Callable[[Any], Awaitable[None]]) -> AsyncIterator[None]:
     spec = ConsumerSpec(stream.name, "taker", stream.subjects[0].replace(">", "a.>"), 8, ack_wait=1.0)
-    consumer = Consumer(bus, spec, Word, handle, concurrency=8, confirm_ack=True)
+    consumer = Consumer(bus, spec, Word, handle, concurrency=8)
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(consumer.run(stopping))

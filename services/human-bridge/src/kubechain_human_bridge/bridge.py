@@ -214,7 +214,6 @@ class Bridge:
             lambda delivery: self._worker.handle_request(delivery, turns),
             concurrency=REQUESTS_IN_HAND,
             on_poison=self._worker.handle_poison,
-            confirm_ack=True,
             grace=self._grace,
         )
         try:

@@ -52,7 +52,6 @@ class LLMConsumers:
             self._handler,
             concurrency=limit,
             on_poison=self._handle_poison,
-            confirm_ack=True,
             grace=self._grace,
         )
         self._running[uid] = consumer, limit

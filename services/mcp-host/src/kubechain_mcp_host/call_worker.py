@@ -64,7 +64,6 @@ class ServerWorker:
             handler.handle,
             concurrency=concurrency,
             on_poison=handler.handle_poison,
-            confirm_ack=True,
             grace=grace,
             room=room,
         )

@@ -67,9 +67,9 @@ _log = get_logger(__name__)
 class Consumer(Generic[M]):
     """Pulls from ``spec`` and hands each message, decoded as ``model``, to ``handler``.
 
-    The handler returns: acknowledged (``confirm_ack``: and the server's word awaited). It raises RetryLater: delivered
-    again after its delay. PoisonMessage, or a message that does not parse: ``on_poison`` is told, then it is never
-    delivered again. Another exception: logged, and delivered again with back-off. ``grace``: seconds that running
+    The handler returns: acknowledged, and nobody waits for the server's word (decision 0001). It raises RetryLater:
+    delivered again after its delay. PoisonMessage, or a message that does not parse: ``on_poison`` is told, then it is
+    never delivered again. Another exception: logged, and delivered again with back-off. ``grace``: seconds that running
     handlers get when ``run`` is told to stop. ``exclusive``: nobody else may consume (a leader's results), so what an
     earlier process had in hand is delivered at once, not after its ``ack_wait``. ``room``: what all Consumers that
     share it may handle at a time; a message for which there is none is given back at once.
@@ -84,7 +84,6 @@ class Consumer(Generic[M]):
         *,
         concurrency: int,
         on_poison: PoisonHandler | None = None,
-        confirm_ack: bool = False,
         grace: float = 20.0,
         exclusive: bool = False,
         room: Room | None = None,
@@ -100,7 +99,7 @@ class Consumer(Generic[M]):
         self._taken_over = False
         self._heartbeat_interval = spec.ack_wait / 3
         self._in_flight = InFlight()
-        self._settling = Settling(bus, spec, confirm=confirm_ack, remembered=_REMEMBERED_PER_SLOT * concurrency)
+        self._settling = Settling(bus, spec, remembered=_REMEMBERED_PER_SLOT * concurrency)
         self._withdrawals = Withdrawals(bus.connection, spec, self._in_flight)
         self._pull: Pull | None = None
         self._wake = asyncio.Event()

@@ -20,18 +20,17 @@ _log = get_logger(__name__)
 
 
 class Settling:
-    """Of one consumer. ``confirm``: an acknowledgement waits for the server's word."""
+    """Of one consumer."""
 
-    def __init__(self, bus: Bus, spec: ConsumerSpec, *, confirm: bool, remembered: int) -> None:
+    def __init__(self, bus: Bus, spec: ConsumerSpec, *, remembered: int) -> None:
         self._bus = bus
         self._spec = spec
-        self._confirm = confirm
         self.acknowledged = Acknowledged(remembered)
 
     async def acknowledge(self, entry: Entry) -> None:
         async def acknowledge(last: Any) -> None:
             self.acknowledged.add(last)
-            if self._confirm or entry.claims:
+            if entry.claims:  # not to be deleted before it is certain that nobody reads them again
                 await last.ack_sync(timeout=_ACK_TIMEOUT)
             else:
                 await last.ack()
