@@ -96,7 +96,7 @@ async def test_concurrent_publishers_of_one_unit_store_it_once(server: NatsServe
 
 async def test_publishing_into_a_missing_stream_creates_it(bus: Bus) -> None:
     lost: list[str] = []
-    bus.on_topology_lost(lambda: lost.append("lost"))
+    bus.on_topology_lost(lambda _: lost.append("lost"))
     await bus.connection.js.delete_stream(STREAM)
     assert await bus.publish(SUBJECT, build_result(), msg_id="u") is PublishOutcome.STORED
     assert lost
@@ -106,7 +106,7 @@ async def test_a_process_that_only_publishes_hears_of_a_lost_stream(
     server: NatsServer, bus: Bus, eventually: Eventually
 ) -> None:
     lost: list[str] = []
-    bus.on_topology_lost(lambda: lost.append("lost"))
+    bus.on_topology_lost(lambda _: lost.append("lost"))
     async with Bus.connect(server.url, "other") as other:
         await other.connection.js.delete_stream(STREAM)
         await eventually(lambda: bool(lost))
@@ -117,9 +117,9 @@ async def test_every_process_hears_of_a_lost_storage_whoever_makes_it_anew(
     server: NatsServer, bus: Bus, eventually: Eventually
 ) -> None:
     lost: list[str] = []
-    bus.on_topology_lost(lambda: lost.append("first"))
+    bus.on_topology_lost(lambda _: lost.append("first"))
     async with Bus.connect(server.url, "other") as other:
-        other.on_topology_lost(lambda: lost.append("second"))
+        other.on_topology_lost(lambda _: lost.append("second"))
         await server.lose_storage()
         await eventually(lambda: {"first", "second"} <= set(lost))
         assert await other.publish(SUBJECT, build_result(), msg_id="u") is PublishOutcome.STORED
@@ -129,7 +129,7 @@ async def test_a_restart_that_keeps_the_storage_is_not_a_loss(
     server: NatsServer, bus: Bus, eventually: Eventually
 ) -> None:
     heard: list[str] = []
-    bus.on_topology_lost(lambda: heard.append("lost"))
+    bus.on_topology_lost(lambda _: heard.append("lost"))
     bus.on_reconnect(lambda: heard.append("reconnected"))
     await bus.publish(SUBJECT, build_result(), msg_id="u")
     await server.kill()
@@ -141,8 +141,8 @@ async def test_a_restart_that_keeps_the_storage_is_not_a_loss(
 
 async def test_a_callback_that_was_unregistered_is_not_called(bus: Bus, eventually: Eventually) -> None:
     lost: list[str] = []
-    bus.on_topology_lost(lambda: lost.append("lost"))
-    unregister = bus.on_topology_lost(lambda: lost.append("gone"))
+    bus.on_topology_lost(lambda _: lost.append("lost"))
+    unregister = bus.on_topology_lost(lambda _: lost.append("gone"))
     unregister()
     await bus.connection.js.delete_stream(STREAM)
     await eventually(lambda: bool(lost))
@@ -152,11 +152,11 @@ async def test_a_callback_that_was_unregistered_is_not_called(bus: Bus, eventual
 async def test_a_callback_that_fails_does_not_keep_others_from_being_called(bus: Bus, eventually: Eventually) -> None:
     lost: list[str] = []
 
-    def fail() -> None:
+    def fail(_: frozenset[str]) -> None:
         raise RuntimeError("boom")
 
     bus.on_topology_lost(fail)
-    bus.on_topology_lost(lambda: lost.append("lost"))
+    bus.on_topology_lost(lambda _: lost.append("lost"))
     await bus.connection.js.delete_stream(STREAM)
     await eventually(lambda: bool(lost))
 

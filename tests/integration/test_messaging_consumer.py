@@ -15,7 +15,7 @@ import pytest
 
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages import ObjectRef, ToolRequest
-from kubechain_common.messages.topology import TOOL_REQUESTS, ConsumerSpec, tool_request_subject
+from kubechain_common.messages.topology import TOOL_REQUESTS, TOOL_RESULTS, ConsumerSpec, tool_request_subject
 from kubechain_common.messaging import Bus, Consumer, Delivery, Poison, PoisonMessage, RetryLater
 from kubechain_common.messaging.in_flight import InFlight
 from kubechain_common.messaging.settling import Settling
@@ -420,7 +420,7 @@ async def test_an_exclusive_consumer_takes_over_what_a_dead_one_had_in_hand(bus:
 
 async def test_a_deleted_stream_is_made_again_and_the_loss_is_told(bus: Bus, eventually: Eventually) -> None:
     lost: list[str] = []
-    bus.on_topology_lost(lambda: lost.append("lost"))
+    bus.on_topology_lost(lambda _: lost.append("lost"))
     handler = Handler()
     async with consuming(bus, handler):
         await publish(bus, "c1")
@@ -430,6 +430,25 @@ async def test_a_deleted_stream_is_made_again_and_the_loss_is_told(bus: Bus, eve
         await publish(bus, "c2")
         await eventually(gone(bus, "c2"))
     assert handler.uids == ["c1", "c2"]
+
+
+async def test_the_loss_of_another_stream_disturbs_no_work(bus: Bus, eventually: Eventually) -> None:
+    lost: list[frozenset[str]] = []
+    bus.on_topology_lost(lost.append)
+    release = asyncio.Event()
+
+    async def work(_: Delivery[ToolRequest]) -> None:
+        await release.wait()
+
+    handler = Handler(work)
+    async with consuming(bus, handler, replace(SPEC, ack_wait=1.0)):
+        await publish(bus, "c1")
+        await eventually(lambda: handler.uids == ["c1"])
+        await bus.connection.js.delete_stream(TOOL_RESULTS.name)
+        await eventually(lambda: lost == [{TOOL_RESULTS.name}])
+        release.set()
+        await eventually(gone(bus, "c1"))
+    assert [delivery.attempt for delivery in handler.seen] == [1]
 
 
 async def test_consuming_goes_on_after_the_server_was_killed_and_restarted(
@@ -476,7 +495,7 @@ async def test_after_a_loss_of_storage_everything_is_there_again_and_a_stale_ack
     server: NatsServer, bus: Bus, eventually: Eventually
 ) -> None:
     lost: list[str] = []
-    bus.on_topology_lost(lambda: lost.append("lost"))
+    bus.on_topology_lost(lambda _: lost.append("lost"))
     release = asyncio.Event()
 
     second_runs, second_release = asyncio.Event(), asyncio.Event()
@@ -510,7 +529,7 @@ async def test_a_unit_published_again_after_a_loss_joins_the_handler_that_still_
     server: NatsServer, bus: Bus, eventually: Eventually
 ) -> None:
     lost: list[str] = []
-    bus.on_topology_lost(lambda: lost.append("lost"))
+    bus.on_topology_lost(lambda _: lost.append("lost"))
     release = asyncio.Event()
 
     async def work(_: Delivery[ToolRequest]) -> None:

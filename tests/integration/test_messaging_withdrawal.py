@@ -215,7 +215,7 @@ async def test_a_stream_made_anew_while_connected_has_withdrawn_nothing(
     lost: list[bool] = []
     handler = Handler()
     async with consuming(bus, handler) as consumer:
-        bus.on_topology_lost(lambda: lost.append(True))
+        bus.on_topology_lost(lambda _: lost.append(True))
         await publish(controller, "c1")
         await eventually(lambda: handler.started == ["c1"])
         await controller.connection.js.delete_stream(SPEC.stream)

@@ -204,7 +204,7 @@ async def test_what_the_broker_lost_is_made_anew_by_whoever_notices(
 ) -> None:
     async with broker.bus(user) as bus:
         lost: list[bool] = []
-        bus.on_topology_lost(lambda: lost.append(True))
+        bus.on_topology_lost(lambda _: lost.append(True))
         await broker.server.lose_storage()
         await eventually(lambda: bool(lost), within=20.0)
         for stream in USERS[user].streams:

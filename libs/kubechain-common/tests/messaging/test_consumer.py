@@ -23,11 +23,11 @@ class FakeBus:
 
     def __init__(self, client: Any) -> None:
         self.connected = True
-        self.callbacks: list[Callable[[], None]] = []
+        self.callbacks: list[Callable[..., None]] = []
         self.connection = SimpleNamespace(nc=client, js=SimpleNamespace(add_consumer=_nothing), ready=_nothing)
         self.claims = ClaimStore(self.connection.js)
 
-    def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+    def on_reconnect(self, callback: Callable[..., None]) -> Callable[[], None]:
         self.callbacks.append(callback)
         return lambda: self.callbacks.remove(callback)
 
@@ -142,6 +142,26 @@ async def test_after_a_reconnect_a_new_pull_is_opened(nats_client: Any) -> None:
         await until(lambda: len(nats_client.subscriptions) == 3 and len(nats_client.published) == 2)
         assert nats_client.published[-1][2] == "_INBOX.2"
         stopping.set()
+
+
+@pytest.mark.parametrize(("lost", "settled"), [("ANOTHER", ["ack"]), (SPEC.stream, [])])
+async def test_only_the_loss_of_its_own_stream_makes_it_forget_what_it_works_on(
+    nats_client: Any, lost: str, settled: list[str]
+) -> None:
+    bus, stopping, release = FakeBus(nats_client), asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Delivery[Envelope]) -> None:
+        await release.wait()
+
+    raw = build_raw()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(build_consumer(bus, wait).run(stopping))
+        await until(lambda: nats_client.published)
+        await nats_client.subscriptions[-1].deliver(raw)
+        bus.callbacks[1](frozenset({lost}))
+        release.set()
+        stopping.set()
+    assert raw.settled == settled
 
 
 @pytest.mark.parametrize(("attempt", "longest"), [(1, 0.1), (2, 0.2), (5, 1.6), (11, 60.0), (1_000_000, 60.0)])

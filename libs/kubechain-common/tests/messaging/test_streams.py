@@ -45,7 +45,7 @@ async def test_one_stream_of_another_age_was_lost_and_is_told_once() -> None:
     js, streams = FakeJetStream(), Streams(ALL_STREAMS, 1)
     await streams.ensure(js)
     js.created[ALL_STREAMS[2]] = NOW + timedelta(microseconds=1)
-    assert await streams.ensure(js)
+    assert await streams.ensure(js) == {ALL_STREAMS[2]}
     assert not await streams.ensure(js)
 
 
@@ -57,7 +57,7 @@ async def test_a_loss_that_was_seen_before_a_failure_halfway_is_told_later() -> 
     with pytest.raises(KeyError):
         await streams.ensure(js)
     js.created[ALL_STREAMS[-1]] = last
-    assert await streams.ensure(js)
+    assert await streams.ensure(js) == {ALL_STREAMS[0]}
 
 
 async def test_a_service_looks_after_its_own_streams_alone() -> None:

@@ -113,7 +113,7 @@ class Bridge:
         self._reconciling: Controller | None = None
         self._channels.add_handler(self._handle_channel_change)
         self._secrets.add_handler(self._handle_secret_change)
-        ctx.bus.on_topology_lost(self._schedule.look_again)
+        ctx.bus.on_topology_lost(lambda _: self._schedule.look_again())
         ctx.bus.on_reconnect(self._schedule.look_again)
         ctx.health.add_check("channel-informer", self._channels.has_synced.is_set)
         ctx.health.add_check("call-informer", self._waiting.informer.has_synced.is_set)

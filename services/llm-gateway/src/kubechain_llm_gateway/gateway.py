@@ -105,7 +105,10 @@ class Gateway:
     async def run(self) -> None:
         """Serve until the context says stop; calls under way end first."""
         ctx = self._ctx
-        unregister = ctx.bus.on_reconnect(self._board.look_at_all), ctx.bus.on_topology_lost(self._board.look_at_all)
+        unregister = (
+            ctx.bus.on_reconnect(self._board.look_at_all),
+            ctx.bus.on_topology_lost(lambda _: self._board.look_at_all()),
+        )
         elector = LeaderElector(ctx.kube, namespace=ctx.settings.namespace, name=LEASE, identity=ctx.identity)
         try:
             async with asyncio.TaskGroup() as watching:

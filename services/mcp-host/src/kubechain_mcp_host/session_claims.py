@@ -118,7 +118,10 @@ class SessionClaims:
 
     async def run(self) -> None:
         """Hears of entries that others write, and keeps our own; until cancelled."""
-        unregister = self._bus.on_reconnect(self._doubt_all), self._bus.on_topology_lost(self._doubt_all)
+        unregister = (
+            self._bus.on_reconnect(self._doubt_all),
+            self._bus.on_topology_lost(lambda _: self._doubt_all()),
+        )
         try:
             end = await self._listen()
             try:

@@ -77,9 +77,9 @@ class Bus:
     def connected(self) -> bool:
         return self.connection.connected
 
-    def on_topology_lost(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back when streams were lost with everything in them: forget what was published. Returns a function
-        that ends it.
+    def on_topology_lost(self, callback: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """Call back with the names of streams that were lost with everything in them: forget what was published.
+        Returns a function that ends it.
         """
         return self.connection.on_topology_lost(callback)
 

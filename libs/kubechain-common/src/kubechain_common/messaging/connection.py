@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from kubechain_common.messages.permissions import streams_of
@@ -32,6 +32,9 @@ _REPEAT_LOG_AFTER = 30.0
 _ADVISORIES = ("$JS.EVENT.ADVISORY.STREAM.CREATED.*", "$JS.EVENT.ADVISORY.STREAM.DELETED.*")
 
 Callback = Callable[[], None]
+LossCallback = Callable[[frozenset[str]], None]
+"""Told the names of the streams and buckets that were lost."""
+C = TypeVar("C", bound=Callable[..., None])
 
 _log = get_logger(__name__)
 
@@ -50,7 +53,7 @@ class Connection:
         self._reconnected = False
         self._losses = 0
         self._ensuring = asyncio.Lock()
-        self._on_lost: list[Callback] = []
+        self._on_lost: list[LossCallback] = []
         self._on_reconnect: list[Callback] = []
         self._last_error = ("", 0.0)
 
@@ -101,7 +104,7 @@ class Connection:
         except TimeoutError:
             raise errors.BusUnavailableError("NATS cannot be reached; trying again.") from None
 
-    def on_topology_lost(self, callback: Callback) -> Callback:
+    def on_topology_lost(self, callback: LossCallback) -> Callback:
         """Call back whenever streams were lost with what was in them; returns a function that ends it."""
         return _register(self._on_lost, callback)
 
@@ -134,7 +137,7 @@ class Connection:
             except errors.ANY as error:
                 raise errors.translate(error, "looking for the streams") from error
             if lost:
-                _notify(self._on_lost)
+                _notify(self._on_lost, lost)
 
     async def has_dropped(self, stream: str, sequence: int) -> bool:
         """True when the message is gone from the very stream that we know; False when the stream itself was lost.
@@ -262,7 +265,7 @@ class Connection:
         self._check.set()
 
 
-def _register(callbacks: list[Callback], callback: Callback) -> Callback:
+def _register(callbacks: list[C], callback: C) -> Callback:
     callbacks.append(callback)
 
     def unregister() -> None:
@@ -272,9 +275,9 @@ def _register(callbacks: list[Callback], callback: Callback) -> Callback:
     return unregister
 
 
-def _notify(callbacks: list[Callback]) -> None:
+def _notify(callbacks: list[C], *what: frozenset[str]) -> None:
     for callback in list(callbacks):
         try:
-            callback()
+            callback(*what)
         except Exception:
             _log.exception("a bus callback failed", callback=getattr(callback, "__qualname__", repr(callback)))

@@ -273,7 +273,9 @@ class Consumer(Generic[M]):
         if self._pull is not None:
             self._pull.mark_lost("reconnected")
 
-    def _handle_topology_lost(self) -> None:
+    def _handle_topology_lost(self, lost: frozenset[str]) -> None:
+        if self._spec.stream not in lost:
+            return
         self._in_flight.forget_deliveries()
         if self._pull is not None:
             self._pull.mark_lost("stream lost")

@@ -95,10 +95,10 @@ class Streams:
             config.num_replicas = replicas
         self.names = frozenset(config.name for config in self._configs)
         self._created: dict[str, datetime] = {}
-        self._lost = False
+        self._lost: set[str] = set()
 
-    async def ensure(self, js: Any) -> bool:
-        """Create what is missing. True when something that we knew has been lost since.
+    async def ensure(self, js: Any) -> frozenset[str]:
+        """Create what is missing, and say which of those that we knew have been lost since.
 
         Raises the client's errors, and TopologyError when a stream exists with a configuration that cannot become ours.
         """
@@ -108,9 +108,9 @@ class Streams:
             self._created[config.name] = info.created
             if known is not None and known != info.created:
                 _log.warning("stream was lost and made anew", stream=config.name)
-                self._lost = True
+                self._lost.add(config.name)
         # Told only once all are there: what was noticed before a failure halfway is not forgotten.
-        lost, self._lost = self._lost, False
+        lost, self._lost = frozenset(self._lost), set()
         return lost
 
     async def has_dropped(self, js: Any, stream: str, sequence: int) -> bool:

@@ -65,7 +65,7 @@ class Leadership(Generic[T]):
         self._informers = informers
         self._build_term = build_term
         self._term: T | None = None
-        context.bus.on_topology_lost(lambda: self.tell(_look_again))
+        context.bus.on_topology_lost(lambda _: self.tell(_look_again))
         context.bus.on_reconnect(lambda: self.tell(_look_again))
 
     def tell(self, act: Callable[[T], None]) -> None:
