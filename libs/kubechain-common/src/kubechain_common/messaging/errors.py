@@ -23,6 +23,10 @@ import nats.js.errors
 
 MESSAGE_NOT_FOUND = 10037
 WRONG_LAST_SEQUENCE = 10071
+IN_PROCESS_SUBJECT = 10164
+IN_PROCESS = frozenset({10158, IN_PROCESS_SUBJECT, 10167})
+"""A message of this id, or of this subject, is on its way into the stream, or too many are: whether it will get there,
+and be refused or not, shows once the servers that keep the stream agree. Only those with replicas say so."""
 STREAM_CONFIG_DIFFERS = 10058
 FULL = frozenset({10002, 10023, 10028, 10047, 10077})
 """Account or server without storage or memory, and a stream at its limit of bytes or messages."""
@@ -115,6 +119,8 @@ def translate(error: Exception, doing: str) -> MessagingError:
         return error
     if err_code(error) in FULL:
         return BusFullError(f"NATS has no room for {doing}: {getattr(error, 'description', error)}.")
+    if err_code(error) in IN_PROCESS:
+        return BusUnavailableError(f"NATS is still at an earlier message, and can not tell yet while {doing}.")
     if isinstance(error, CLOSED):
         return BusClosedError(f"The connection to NATS is closed: {doing} was not done.")
     if isinstance(error, UNAVAILABLE):

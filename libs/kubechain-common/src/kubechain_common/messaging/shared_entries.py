@@ -56,14 +56,14 @@ class SharedEntries:
         return await self._with_bucket(read, f"reading {key}")
 
     async def write(self, key: str, data: bytes, revision: int) -> int | None:
-        """The new revision; None when the entry's revision is not ``revision`` any more."""
+        """The new revision; None when the entry's revision is not ``revision`` any more, or is just being changed."""
 
         async def write() -> int | None:
             headers = {HEADER_EXPECTED_LAST: str(revision)}
             try:
                 ack = await self._connection.js.publish(_PREFIX + key, data, headers=headers)
             except nats.js.errors.BadRequestError as error:
-                if errors.err_code(error) == errors.WRONG_LAST_SEQUENCE:
+                if errors.err_code(error) in (errors.WRONG_LAST_SEQUENCE, errors.IN_PROCESS_SUBJECT):
                     return None
                 raise
             return int(ack.seq)

@@ -11,6 +11,7 @@ begun before, or never will, and both sides know which.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from kubechain_common.messaging import errors
 from kubechain_common.messaging.codec import build_headers
 
 _ATTEMPTS = 3
+_IN_PROCESS_PAUSE = 0.2
 _CANCELLED = b"cancelled"
 
 
@@ -81,8 +83,11 @@ class StartedCalls:
             except errors.ANY as error:
                 if errors.err_code(error) == errors.WRONG_LAST_SEQUENCE:
                     return await self._value(key)
-                if not isinstance(error, errors.UNAVAILABLE) or attempt == _ATTEMPTS:
+                in_process = errors.err_code(error) in errors.IN_PROCESS
+                if not (in_process or isinstance(error, errors.UNAVAILABLE)) or attempt == _ATTEMPTS:
                     raise errors.translate(error, doing) from error
+                if in_process:  # most likely this very token, whose answer got lost; not to be read yet
+                    await asyncio.sleep(_IN_PROCESS_PAUSE * attempt)
             else:
                 return token
         raise errors.BusUnavailableError(f"The bucket {STARTED_CALLS_BUCKET} keeps disappearing while {doing}.")
