@@ -78,5 +78,6 @@ def test_headers_carry_identity_trace_and_claim() -> None:
 
 def test_absent_headers_are_absent() -> None:
     assert build_headers(trace=SpanContext()) == {}
+    assert build_headers(trace=SpanContext(trace_id="x\r\nNats-Msg-Id: 1", span_id="b" * 16)) == {}
     assert trace_of(None) is None
     assert claim_of(None) is None

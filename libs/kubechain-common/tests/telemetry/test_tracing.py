@@ -112,6 +112,26 @@ async def test_a_span_that_is_known_by_its_ids_hangs_below_its_parent(collector:
     assert parents == {"below": parent.span_id, "elsewhere": "", "odd": ""}
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        SpanContext(trace_id="no trace", span_id="ab" * 8),
+        SpanContext(trace_id="ab" * 16, span_id="no span"),
+        SpanContext(trace_id="ab" * 16),
+        SpanContext(trace_id="0" * 32, span_id="ab" * 8),
+    ],
+)
+async def test_a_parent_that_names_no_span_is_none(collector: Collector, odd: SpanContext) -> None:
+    assert new_span_context(odd).trace_id != odd.trace_id
+    with span("alone", odd):
+        pass
+    with span("outer") as outer, span("inner", odd):
+        pass
+    await export()
+    assert collector.spans["alone"].parent_span_id == b""
+    assert collector.spans["inner"].parent_span_id.hex() == outer.context.span_id
+
+
 async def test_an_exception_is_recorded_and_goes_on(collector: Collector) -> None:
     with pytest.raises(ValueError, match="boom"), span("work"):
         raise ValueError("boom")

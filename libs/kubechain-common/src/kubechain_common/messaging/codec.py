@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from kubechain_common.api.v1alpha1.status import SpanContext
 from kubechain_common.messages.envelope import Envelope
 from kubechain_common.messaging.errors import PoisonMessage
-from kubechain_common.telemetry.tracing import parse_traceparent, traceparent_of
+from kubechain_common.telemetry.tracing import names_a_span, parse_traceparent, traceparent_of
 
 HEADER_MSG_ID = "Nats-Msg-Id"
 HEADER_EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
@@ -50,7 +50,7 @@ def build_headers(
         headers[HEADER_MSG_ID] = msg_id
     if once:
         headers[HEADER_EXPECTED_LAST] = "0"
-    if trace is not None and trace.trace_id:
+    if trace is not None and names_a_span(trace):
         headers[HEADER_TRACEPARENT] = traceparent_of(trace)
     if claim is not None:
         headers[HEADER_CLAIM] = claim

@@ -80,8 +80,8 @@ def shutdown_tracing() -> None:
 
 
 def new_span_context(parent: SpanContext | None = None) -> SpanContext:
-    """Fresh ids: a new trace, or a new span within the parent's."""
-    trace_id = parent.trace_id if parent is not None and parent.trace_id else secrets.token_hex(16)
+    """Fresh ids: a new trace, or a new span within the parent's, if that has ids of the kind that traces have."""
+    trace_id = parent.trace_id if parent is not None and names_a_span(parent) else secrets.token_hex(16)
     return SpanContext(trace_id=trace_id, span_id=secrets.token_hex(8))
 
 
@@ -124,7 +124,7 @@ def span(
 
     An exception is recorded and goes on; a cancellation is not a failure.
     """
-    parent = parent if parent is not None and parent.trace_id else _current.get()
+    parent = parent if parent is not None and names_a_span(parent) else _current.get()
     context = new_span_context(parent)
     recording = None if _recorder is None else _recorder.start(name, context, parent, kind, attributes or {})
     token = _current.set(context)
@@ -158,14 +158,15 @@ def emit_span(
 
     It is a root unless it has a ``parent`` in the same trace.
     """
-    if _recorder is None or not _is_valid(context):
+    if _recorder is None or not names_a_span(context):
         return
-    if parent is not None and not (_is_valid(parent) and parent.trace_id == context.trace_id):
+    if parent is not None and not (names_a_span(parent) and parent.trace_id == context.trace_id):
         parent = None
     _recorder.emit(name, context, parent, start, end, attributes or {}, error)
 
 
-def _is_valid(context: SpanContext) -> bool:
+def names_a_span(context: SpanContext) -> bool:
+    """Whether its ids are some. They come from objects, in which anybody may have written anything."""
     return parse_traceparent(traceparent_of(context)) is not None
 
 
