@@ -42,6 +42,12 @@ def _body(code: int, reason: str = "", message: str = "m", **details: str) -> by
         (503, b"apiserver not ready", UnavailableError, True),
         (405, _body(405, "MethodNotAllowed"), KubeError, False),
         (502, b"[1]", UnavailableError, True),
+        (502, b'{"code": "bad_gateway", "message": "no backend"}', UnavailableError, True),
+        (503, b'{"code": 14, "message": "no healthy upstream"}', UnavailableError, True),
+        (503, b'{"kind": "Status", "code": null}', UnavailableError, True),
+        (403, b'{"kind": "Status", "code": 0}', ForbiddenError, False),
+        (404, b'{"code": 404, "details": "no such route"}', UnavailableError, True),
+        (404, b'{"kind": "Status", "code": 404, "details": ["x"]}', UnavailableError, True),
     ],
 )
 def test_every_answer_becomes_the_error_that_tells_what_to_do(
@@ -53,7 +59,9 @@ def test_every_answer_becomes_the_error_that_tells_what_to_do(
     assert str(error).startswith(f"GET /x: {code} ")
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Fri, 31 Dec 1999 23:59:59 GMT", None), ("", None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), ("Fri, 31 Dec 1999 23:59:59 GMT", None), ("\u00b2", None), ("", None)]
+)
 def test_retry_after_is_taken_in_seconds(header: str, seconds: float | None) -> None:
     assert build_error("GET /x", 429, b"", {"Retry-After": header}).retry_after == seconds
 

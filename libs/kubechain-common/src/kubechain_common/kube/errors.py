@@ -100,26 +100,36 @@ _TOO_LARGE_HINTS = ("request is too large", "larger than max", "ResourceExhauste
 
 
 def build_error(request: str, code: int, body: bytes, headers: Mapping[str, str] | None = None) -> KubeError:
-    """The error that an answer stands for; ``request`` is its method and path."""
+    """The error that an answer stands for; ``request`` is its method and path.
+
+    Not every answer is the API server's: a proxy before it has errors of its own, in JSON of its own.
+    """
     status = _parse_status(body)
+    if status.get("kind") == "Status":
+        code = _code_of(status, code)
     # A starting API server answers 503 with a Retry-After of many times what it needs; our own back-off serves better.
     retry_after = _retry_after(headers) if code == 429 else None
-    return build_status_error(request, {"code": code, **status}, retry_after)
+    return build_status_error(request, {**status, "code": code}, retry_after)
 
 
 def build_status_error(request: str, status: Mapping[str, Any], retry_after: float | None = None) -> KubeError:
     """The error of a metav1.Status, which may also arrive as an ERROR event of a watch."""
-    code = int(status.get("code") or 500)
+    code = _code_of(status, 500)
     message = str(status.get("message") or "no message")
     error = _classify(code, status, message)
     return error(f"{request}: {code} {message}", retry_after=retry_after)
 
 
+def _code_of(status: Mapping[str, Any], otherwise: int) -> int:
+    code = status.get("code")
+    return code if type(code) is int and code > 0 else otherwise
+
+
 def _classify(code: int, status: Mapping[str, Any], message: str) -> type[KubeError]:
-    details = status.get("details") or {}
     if code == 404:
+        details = status.get("details")
         # Without a name it is the kind that is unknown: no CRD, or not yet served just after a start of the API server.
-        return NotFoundError if details.get("name") else UnavailableError
+        return NotFoundError if isinstance(details, dict) and details.get("name") else UnavailableError
     if code == 409 and status.get("reason") == "AlreadyExists":
         return AlreadyExistsError
     if code >= 500:
@@ -137,4 +147,4 @@ def _parse_status(body: bytes) -> dict[str, Any]:
 
 def _retry_after(headers: Mapping[str, str] | None) -> float | None:
     value = (headers or {}).get("Retry-After", "")
-    return float(value) if value.isdigit() else None
+    return float(value) if value.isdecimal() else None
