@@ -208,7 +208,7 @@ class AgentStatus(ReadinessStatus):
 
 
 class Agent(Resource):
-    """Who does a Task."""
+    """An LLM with a system prompt and tools, which does Tasks."""
 
     crd: ClassVar[CRDInfo] = CRDInfo(
         kind="Agent",

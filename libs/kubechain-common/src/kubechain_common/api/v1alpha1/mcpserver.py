@@ -114,7 +114,7 @@ class ResourceLimits(KubeModel):
 
 
 class ResourceRequirements(KubeModel):
-    """Of the server's processes taken together, in each replica of mcp-host."""
+    """What the server's processes may use together, in each replica of mcp-host."""
 
     limits: (
         Annotated[ResourceLimits, Field(description="What the server may use; absent: as much as mcp-host's pod may.")]
