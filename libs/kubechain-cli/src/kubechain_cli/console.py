@@ -27,7 +27,7 @@ PLAIN_INTERVAL = 10.0
 
 
 class PipeConsole(Console):
-    """To which a closed pipe is an error like any other: rich would end the process there and then."""
+    """A console to which a closed pipe is an error like any other: rich would end the process there and then."""
 
     def on_broken_pipe(self) -> None:
         raise  # the BrokenPipeError that is being handled
@@ -74,7 +74,7 @@ class TerminalProgress:
 
 
 class BarStep:
-    """One bar."""
+    """A step that is shown as a bar."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
@@ -85,7 +85,7 @@ class BarStep:
 
 
 class PlainStep:
-    """A line now and then, for a log file that nobody should have to wonder about."""
+    """A step that writes a line now and then, so that a log file shows that it goes on."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console

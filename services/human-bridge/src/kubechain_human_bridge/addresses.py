@@ -11,12 +11,12 @@ ANSWER_PATH = "/answer"
 
 
 def find_base_url(settings: BridgeSettings) -> str:
-    """Without a slash at its end."""
+    """The address under which human-bridge is reached, without a slash at its end."""
     return (settings.public_url or f"http://127.0.0.1:{settings.port}").rstrip("/")
 
 
 def build_page_link(base_url: str, call: ObjectRef) -> str:
-    """Shows the request to whoever signs in."""
+    """The link to the request, which is shown to whoever signs in."""
     return f"{base_url}/#{quote(call.namespace)}/{quote(call.name)}"
 
 

@@ -31,7 +31,7 @@ log = get_logger(__name__)
 SHORTEST = 5.0
 LONGEST = 120.0
 LOOKS_PER_SECOND = 10.0
-"""Over all requests, as long as that does not make anybody wait longer than ``LONGEST``."""
+"""Looks a second over all requests, as long as that does not make anybody wait longer than ``LONGEST``."""
 
 _UNUSABLE = 30.0
 _CHECKS = Counter(
@@ -65,7 +65,7 @@ class AnswerChecker:
         self._lookup = lookup
 
     async def handle_check(self, delivery: Delivery[AnswerCheck]) -> None:
-        """Returns when nothing more is to be looked for. Raises RetryLater until then."""
+        """Looks for the answer. Returns when nothing more is to be looked for, and raises RetryLater until then."""
         check = delivery.message
         age = (now() - check.asked_at) / timedelta(seconds=1)
         if age < SHORTEST:
@@ -83,7 +83,7 @@ class AnswerChecker:
             raise RetryLater(delay * random.uniform(0.9, 1.1))
 
     async def _check(self, check: AnswerCheck) -> float | None:
-        """Seconds until the next look; None when there is to be none. Raises ChannelError and KubeError."""
+        """Looks once; seconds until the next look, None when there is to be none. Raises ChannelError and KubeError."""
         if not await self._is_waiting(check.call):
             _CHECKS.labels("settled").inc()
             return None

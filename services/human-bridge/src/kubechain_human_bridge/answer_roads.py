@@ -59,5 +59,5 @@ class AnswerRoads:
             _log.warning("there is no key for links yet", secret_name=SECRET_NAME)
 
     async def run(self) -> None:
-        """Keep the key of the links, until cancelled."""
+        """Keeps the key of the links, until cancelled."""
         await self.key.run()

@@ -28,7 +28,7 @@ from kubechain_human_bridge.waiting_calls import was_asked
 log = get_logger(__name__)
 
 SETTLE_SECONDS = 15.0
-"""After a look comes a second one: what was being written while the bus was away may not have been seen yet."""
+"""Seconds from a look to a second one: the first may not have seen what was being written while the bus was away."""
 
 
 class ScheduleBus(Protocol):
@@ -58,11 +58,11 @@ class AnswerSchedule:
         self._look = asyncio.Event()
 
     def look_again(self) -> None:
-        """Checks may have been lost."""
+        """Has the leader look again, because checks may have been lost."""
         self._look.set()
 
     async def lead(self) -> None:
-        """Look now, and again whenever told to, until cancelled."""
+        """Looks now, and again whenever ``look_again`` says so, until cancelled."""
         backoff = Backoff(0.5, 10.0)
         second_look = True
         while True:
@@ -77,7 +77,7 @@ class AnswerSchedule:
             second_look = not await self._wait(SETTLE_SECONDS if second_look else None)
 
     async def _wait(self, seconds: float | None) -> bool:
-        """Until told to look again, or for so many seconds; whether it was the time that ended it."""
+        """Waits until ``look_again`` is called, or for so many seconds; whether the time was up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._look.wait()
@@ -85,7 +85,7 @@ class AnswerSchedule:
         return True
 
     async def publish_missing(self) -> int:
-        """How many checks were missing. Raises MessagingError and KubeError."""
+        """Publishes the checks that are missing; how many they were. Raises MessagingError and KubeError."""
         there = await self._bus.find_subjects(ANSWER_CHECKS.name, answer_check_subject("*", "*", "*"))
         # By the call alone: one that was asked through another channel is looked for there.
         checked = {tuple(subject.split(".")[-2:]) for subject in there}

@@ -24,7 +24,7 @@ _NOT_ASKED = {
 class Outcome(StrEnum):
     ACCEPTED = "Accepted"
     TOO_LATE = "TooLate"
-    """Somebody answered before, or the call has ended."""
+    """The answer came after another one, or after the call's end."""
     GONE = "Gone"
     """The call does not exist any more, or another one has its name."""
     NOT_ASKED = "NotAsked"
@@ -50,17 +50,17 @@ class UncertainAnswerError(UnavailableError):
 
 
 class Answers:
-    """All roads end here."""
+    """Writes the answers of all roads."""
 
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
 
     async def decide(self, ref: ObjectRef, decision: Decision) -> Verdict:
-        """Approve or reject the call. Raises KubeError, UncertainAnswerError among them."""
+        """Approves or rejects the call. Raises KubeError, UncertainAnswerError among them."""
         return await self._give(ref, "decision", decision)
 
     async def respond(self, ref: ObjectRef, response: HumanResponse) -> Verdict:
-        """Answer the call's question. Raises KubeError, UncertainAnswerError among them."""
+        """Answers the call's question. Raises KubeError, UncertainAnswerError among them."""
         return await self._give(ref, "response", response)
 
     async def _give(self, ref: ObjectRef, field: str, answer: Decision | HumanResponse) -> Verdict:

@@ -20,11 +20,13 @@ class Links(Protocol):
     """Makes the links that a request carries."""
 
     def page_link(self, call: ObjectRef) -> str:
-        """Shows the request to whoever signs in."""
+        """The link to the request, which is shown to whoever signs in."""
         ...
 
     def answer_link(self, call: ObjectRef, kind: Kind, by: str, expires_at: datetime | None = None) -> str:
-        """Takes one answer from ``by`` without signing in, until then. Raises ChannelUnavailableError."""
+        """The link that takes one answer from ``by`` without signing in, until ``expires_at``. Raises
+        ChannelUnavailableError.
+        """
         ...
 
 

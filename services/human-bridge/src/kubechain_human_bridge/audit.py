@@ -67,20 +67,22 @@ class Audit:
         self._budget = Budget(_LOOKUPS_PER_SECOND, _LOOKUP_BURST)
 
     def refused_call(self, call: ObjectRef, refusal: Refusal) -> None:
-        """An answer to a call that is known to be this one."""
+        """Tells of a refused answer to a call that is known to be this one."""
         metadata = ObjectMeta(name=call.name, namespace=call.namespace, uid=call.uid)
         self._tell(_NamedCall(metadata=metadata), refusal)
 
     def refused_channel(self, channel: ContactChannel, refusal: Refusal) -> None:
-        """A request to a channel's endpoint that does not prove which call it is about."""
+        """Tells of a refused request to a channel's endpoint that does not prove which call it is about."""
         self._tell(channel, refusal)
 
     def refused_unknown(self, refusal: Refusal) -> None:
-        """There is no object to tell it of."""
+        """Tells of a refused request for which there is no object to have an event."""
         self._tell(None, refusal)
 
     async def refused_claim(self, claimed: ObjectRef | None, refusal: Refusal) -> None:
-        """A request that proves nothing, and names this call; the event needs the call's uid to be right."""
+        """Tells of a refused request that proves nothing, and names this call. It has an event if there is such a call,
+        with this uid.
+        """
         known = claimed is not None and self._budget.take(time.monotonic()) and await self._exists(claimed)
         if known and claimed is not None:
             self.refused_call(claimed, refusal)
@@ -109,7 +111,7 @@ class Audit:
 
 
 class Budget:
-    """So many at once, and so many per second after that."""
+    """Allows so many at once, and so many a second after that."""
 
     def __init__(self, per_second: float, burst: float) -> None:
         self._per_second = per_second
@@ -118,7 +120,7 @@ class Budget:
         self._at = 0.0
 
     def take(self, moment: float) -> bool:
-        """Whether there is one left at this moment, in seconds of any clock that only goes forward."""
+        """Takes one; whether there was one left at this moment, in seconds of any clock that only goes forward."""
         self._left = min(self._burst, self._left + max(0.0, moment - self._at) * self._per_second)
         self._at = moment
         if self._left < 1.0:

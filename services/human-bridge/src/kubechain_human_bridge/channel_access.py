@@ -122,7 +122,7 @@ class ChannelAccess:
         await _close_unused(client)
 
     def notify_changed(self) -> None:
-        """A channel or a Secret has changed."""
+        """Tells those who wait that a channel or a Secret has changed."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -132,13 +132,13 @@ class ChannelAccess:
         return self._changed
 
     async def forget(self, uid: str) -> None:
-        """The channel is gone."""
+        """Forgets the client of a channel that is gone."""
         client = self._clients.pop(uid, None)
         if client is not None:
             await self._retire(client)
 
     async def aclose(self) -> None:
-        """Close every client that nobody uses."""
+        """Closes every client that nobody uses."""
         for uid in list(self._clients):
             await self.forget(uid)
 

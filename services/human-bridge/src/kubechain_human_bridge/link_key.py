@@ -1,7 +1,8 @@
 """The key that signs links: one Secret beside the service, made by whichever replica comes first.
 
-All replicas read the same one by watching it, and it outlives them. Whoever deletes it revokes every link at once; a
-new key follows by itself. Until the watch has told whether there is one, nothing that it signed is good or bad.
+All replicas read the same key by watching its Secret, which outlives them. Deleting the Secret revokes every link at
+once, and a new key follows by itself. Until the watch has told whether there is a key, no signature counts as good or
+as bad.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _log = get_logger(__name__)
 
 
 class KeyUnknownError(UnavailableError):
-    """Whether there is a key is not known yet, so nobody is turned away for want of it."""
+    """It is not known yet whether there is a key, so nobody is turned away for want of one."""
 
 
 class LinkKey:
@@ -55,14 +56,14 @@ class LinkKey:
         return (self._watched.get(self._namespace, SECRET_NAME) or {}).get(SECRET_KEY, "")
 
     async def wait(self, seconds: float) -> bool:
-        """Whether the key is there by then. The watcher and ``run`` have to run."""
+        """Waits for the key; whether it is there within so many seconds. The watcher and ``run`` have to run."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._there.wait()
         return self.known and bool(self.current)
 
     async def run(self) -> None:
-        """Make the key whenever it is missing, until cancelled. The watcher has to run."""
+        """Makes the key whenever it is missing, until cancelled. The watcher has to run."""
         while True:
             await self._looked.wait()
             self._looked.clear()
@@ -92,7 +93,7 @@ class LinkKey:
             await self._refill(data)
 
     async def _refill(self, data: dict[str, str]) -> None:
-        """The Secret is there without the key; the version keeps two replicas from making one each."""
+        """Puts a key into the Secret, which has none; the version keeps two replicas from making one each."""
         path = core_path("secrets", self._namespace, SECRET_NAME)
         secret = await self._kube.request("GET", path)
         if not (secret.get("data") or {}).get(SECRET_KEY):

@@ -10,7 +10,7 @@ from kubechain_common.messaging.delivery import Delivery, Poison
 
 
 def build_sent(delivery: Delivery[HumanRequest], reason: str, message: str, at: datetime) -> HumanResult:
-    """The request is on its way to the person."""
+    """The report that the request is on its way to the person."""
     return HumanResult(
         call=delivery.message.call,
         outcome="Sent",
@@ -22,12 +22,12 @@ def build_sent(delivery: Delivery[HumanRequest], reason: str, message: str, at: 
 
 
 def build_dropped(delivery: Delivery[HumanRequest], why: str) -> HumanResult:
-    """Nobody was asked."""
+    """The report that nobody was asked."""
     return HumanResult(call=delivery.message.call, outcome="Dropped", message=why, attempt=delivery.attempt)
 
 
 def build_notice(delivery: Delivery[HumanRequest], reason: str, message: str, retry_in: float) -> HumanResult:
-    """Nobody was asked yet."""
+    """The notice that nobody was asked yet."""
     return HumanResult(
         call=delivery.message.call,
         outcome="Retrying",
@@ -39,9 +39,9 @@ def build_notice(delivery: Delivery[HumanRequest], reason: str, message: str, re
 
 
 def build_poison_notice(poison: Poison) -> HumanResult | None:
-    """What the call shows of a request that cannot be read. Whose it is, its subject tells: the payload says anything.
+    """The notice of a request that cannot be read. The subject tells whose it is, because the payload may say anything.
 
-    A notice and no result: the call goes on waiting, and can be answered.
+    It is no result: the call goes on waiting, and can be answered.
     """
     parts = poison.subject.split(".")
     if len(parts) != 6:

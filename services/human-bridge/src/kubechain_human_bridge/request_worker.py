@@ -90,12 +90,14 @@ class ObjectReader(Protocol):
 
 
 def ask_key(namespace: str, call: str) -> str:
-    """The claim on asking about this call, for ever; apart from the claim on executing it."""
+    """The key of the claim on asking about this call, for ever. It differs from that of the claim on executing the
+    call.
+    """
     return f"ask/{namespace}/{call}"
 
 
 class RequestWorker:
-    """Stateless but for the trouble that it told of lately."""
+    """Asks people. It remembers only the trouble that it told of lately."""
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class RequestWorker:
         self._told: OrderedDict[str, str] = OrderedDict()
 
     async def handle_request(self, delivery: _Delivery, turns: asyncio.Semaphore) -> None:
-        """Returns when the request is dealt with; ``turns`` are those of its channel.
+        """Deals with the request, and returns when that is done; ``turns`` are those of its channel.
 
         Raises:
             RetryLater: it is to be delivered again.
@@ -137,7 +139,7 @@ class RequestWorker:
                 await self._report(delivery, report)
 
     async def handle_poison(self, poison: Poison) -> None:
-        """The call shows that its request could not be read."""
+        """Has the call show that its request could not be read."""
         notice = build_poison_notice(poison)
         if notice is not None:
             subject = human_notice_subject(notice.call.namespace, notice.call.uid, notice.attempt)

@@ -31,7 +31,7 @@ _COMPRESSED = "."
 
 @dataclass(frozen=True)
 class Grant:
-    """One answer of this kind to this call, by this person, until then."""
+    """What a link allows: one answer of this kind to this call, by this person, until ``expires_at``."""
 
     call: ObjectRef
     kind: Kind
@@ -61,7 +61,7 @@ class ForgedLinkError(LinkError):
 
 
 class ExpiredLinkError(LinkError):
-    """The token was ours, so its grant is what we wrote."""
+    """The link has expired. Its token was ours, so its grant is what we wrote."""
 
     reason = "expired"
 
@@ -72,14 +72,16 @@ class ExpiredLinkError(LinkError):
 
 
 class SignedLinks:
-    """Makes and reads them. ``base_url`` is how people reach us."""
+    """Makes and reads the links. ``base_url`` is how people reach us."""
 
     def __init__(self, key: LinkKey, base_url: str) -> None:
         self._key = key
         self._base_url = base_url.rstrip("/")
 
     def answer_link(self, call: ObjectRef, kind: Kind, by: str, expires_at: datetime | None = None) -> str:
-        """Takes one answer from ``by``, for a week or until ``expires_at``. Raises ChannelUnavailableError."""
+        """The link that takes one answer from ``by``, for a week or until ``expires_at``. Raises
+        ChannelUnavailableError.
+        """
         try:
             key = self._key.current
         except KeyUnknownError as error:
@@ -92,7 +94,7 @@ class SignedLinks:
         return f"{self._base_url}{ANSWER_PATH}?{urlencode({'token': token})}"
 
     def page_link(self, call: ObjectRef) -> str:
-        """Shows the request to whoever signs in."""
+        """The link to the request, which is shown to whoever signs in."""
         return build_page_link(self._base_url, call)
 
     def read(self, token: str) -> Grant:

@@ -26,7 +26,7 @@ from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.messages import ObjectRef
 
 IDLE_SECONDS = 1.0
-"""After which a call that waits costs little memory."""
+"""Seconds after which an unchanged call is packed, so that one that waits costs little memory."""
 
 MAX_ARGUMENTS = 4096
 """Characters of a waiting call's arguments that are kept; what is cut ends with an ellipsis."""
@@ -124,7 +124,7 @@ def _keep_answer(call: TaskRunToolCall) -> TaskRunToolCall:
 
 
 def _keep_name(call: TaskRunToolCall) -> TaskRunToolCall:
-    """Everything but the name is shared between all such calls."""
+    """The call with its name alone; everything else is shared between all such calls."""
     return _NO_CALL.model_copy(update={"metadata": _name(call), "status": _ENDED if call.finished else _UNDER_WAY})
 
 

@@ -68,7 +68,7 @@ _RECONSIDER = 5.0
 
 
 class Admission:
-    """Of this replica."""
+    """Lets the calls of this replica out."""
 
     def __init__(
         self, board: HealthBoard, meter: Meter, find: Callable[[str], LLM | None], stopping: asyncio.Event
@@ -121,7 +121,7 @@ class Admission:
         return find_block(self._board.get(llm.uid), llm.metadata.generation, epoch())
 
     async def _learn(self, llm: LLM, gate: Gate, error: ProviderError | None, began: float) -> None:
-        """What a call's end says about the provider."""
+        """Takes in what a call's end says about the provider."""
         uid, generation = llm.uid, llm.metadata.generation
         match read_sign(error):
             case Sign.ALIVE:
@@ -144,7 +144,7 @@ class Admission:
             gate.narrow(gate.under_way // 2)  # it does not say for how long, so find out how many it takes
 
     def forget(self, llm: LLM) -> None:
-        """The LLM is gone; calls that still wait for it are looked at once more."""
+        """Forgets the LLM, which is gone; calls that still wait for it are looked at once more."""
         gate = self._gates.pop(llm.uid, None)
         self._failures.pop(llm.uid, None)
         self._board.forget(llm.uid)
@@ -153,13 +153,15 @@ class Admission:
             gate.look()
 
     def handle_change(self, llm: LLM) -> None:
-        """An edited LLM may have another provider."""
+        """Looks again at what holds calls of an edited LLM back: it may have another provider."""
         self._look(llm.uid)
 
     async def _enter(
         self, llm: LLM, gate: Gate, characters: Callable[[], int], tell: Tell, leave: Leave | None
     ) -> tuple[float, Reservation]:
-        """Returns the seconds that it took, and what is booked. Raises RetryLater and ProviderBlockedError."""
+        """Waits until the call may go; the seconds that it took, and what is booked. Raises RetryLater and
+        ProviderBlockedError.
+        """
         waited = 0.0
         while True:
             waited += await self._pass_gate(llm, gate, tell, leave)
@@ -175,7 +177,7 @@ class Admission:
             await self._meter.book(llm, reservation, characters, NOTHING)
 
     async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell, leave: Leave | None) -> float:
-        """Returns the seconds that it took. Raises RetryLater and ProviderBlockedError."""
+        """Waits for a turn at the gate; the seconds that it took. Raises RetryLater and ProviderBlockedError."""
         if gate.try_enter():
             return 0.0
         self._check_leave(llm, leave)
@@ -231,7 +233,7 @@ class Admission:
         return gate
 
     def _find_block_of(self, llm: LLM) -> Block | None:
-        """Of the LLM as it is now, not as it was when its gate was made."""
+        """What blocks the LLM as it is now, not as it was when its gate was made."""
         return self.find_block(self._find(llm.uid) or llm)
 
     def _look(self, uid: str) -> None:

@@ -84,7 +84,7 @@ def build_request(
 
 
 def _mark_for_cache(body: dict[str, Any]) -> None:
-    """A breakpoint after the tools, after the system prompt, and after all that is said so far."""
+    """Sets a breakpoint after the tools, after the system prompt, and after all that is said so far."""
     if body.get("tools"):
         body["tools"][-1].update(_CACHED)
     if "system" in body:
@@ -182,7 +182,7 @@ def _own_blocks(message: Message) -> list[Block]:
 
 
 def _without_blanks(blocks: Sequence[Block]) -> list[Block]:
-    """The API writes text blocks that say nothing, and takes none."""
+    """The blocks without texts that say nothing: the API writes such blocks, and takes none."""
     return [block for block in blocks if block["type"] != "text" or str(block.get("text", "")).strip()]
 
 
@@ -228,7 +228,9 @@ def _parse_tool_use(block: Mapping[str, Any]) -> MessageToolCall:
 
 
 def _read_arguments(given: Any) -> str:
-    """What was no JSON object stays as it was written, so that whoever would run the call refuses it."""
+    """The arguments as text. What is no JSON object stays as it was written, so that whoever would run the call refuses
+    it.
+    """
     if isinstance(given, Mapping) and given.keys() == {UNPARSABLE}:
         return str(given[UNPARSABLE])
     return encode_text(given)

@@ -28,7 +28,7 @@ _STATUSES = {
 
 
 class MessageAccumulator:
-    """Of one reply."""
+    """Puts one reply together."""
 
     def __init__(self) -> None:
         self._values = ValueCount()
@@ -90,7 +90,7 @@ class MessageAccumulator:
         return ""
 
     def _end_message(self, event: Mapping[str, Any]) -> None:
-        """What is known at the end only. Counts of tokens are totals, not increments."""
+        """Takes in what is known at the end only. Counts of tokens are totals, not increments."""
         for key, value in {**event, **_mapping(event, "delta")}.items():
             if key not in ("type", "delta", "usage") and (value is not None or key not in self._message):
                 self._values.add(count_values(value))

@@ -55,12 +55,13 @@ class Sign(StrEnum):
     ALIVE = "alive"
     DEAD = "dead"
     UNCLEAR = "unclear"
-    """It answered, but as nobody does who is well."""
+    """The provider answered, but not as a healthy one does."""
 
 
 @dataclass(frozen=True)
 class Health:
-    """``since`` is when the circuit became what it is; ``probes`` how often it was probed in vain since it was closed.
+    """What is known of a provider. ``since`` is when the circuit became what it is, ``probes`` how often it was probed
+    in vain since it was closed.
 
     ``reason`` is what the last failure said.
     """
@@ -132,7 +133,7 @@ def read_pause(error: ProviderError | None) -> float | None:
 
 
 def pause(health: Health, generation: int, seconds: float, reason: str, now: float) -> Health:
-    """Leave the provider alone for so long, unless it is left alone at least as long already."""
+    """The health of a provider that is left alone for so long, unless it is left alone at least as long already."""
     health = _of_generation(health, generation)
     if now + seconds <= health.paused_until + _SAME_PAUSE:
         return health
@@ -140,9 +141,9 @@ def pause(health: Health, generation: int, seconds: float, reason: str, now: flo
 
 
 def trip(health: Health, generation: int, reason: str, began: float, now: float) -> Health:
-    """The failures have become too many, or the trial failed. ``began`` is when the last call that failed did.
+    """The health after too many failures, or a trial that failed. ``began`` is when the last call that failed began.
 
-    What began before the circuit became what it is says nothing new.
+    A call that began before the circuit became what it is says nothing new.
     """
     health = _of_generation(health, generation)
     if health.circuit is Circuit.OPEN or began < health.since:
@@ -157,7 +158,7 @@ def trip(health: Health, generation: int, reason: str, began: float, now: float)
 
 
 def claim_probe(health: Health, now: float) -> Health:
-    """Take the probe that is due; whoever comes later finds it taken until the next one is."""
+    """The health with the probe that is due taken; whoever comes later finds it taken until the next one is due."""
     if health.circuit is not Circuit.OPEN or health.probe_at > now:
         return health
     probes = health.probes + 1
@@ -165,14 +166,14 @@ def claim_probe(health: Health, now: float) -> Health:
 
 
 def answer_probe(health: Health, now: float) -> Health:
-    """Somebody is there: the next call is the trial."""
+    """The health after a probe was answered: the next call is the trial."""
     if health.circuit is not Circuit.OPEN:
         return health
     return replace(health, circuit=Circuit.TRIAL, since=now)
 
 
 def recover(health: Health, now: float) -> Health:
-    """A call succeeded."""
+    """The health after a call succeeded."""
     if health.circuit is Circuit.CLOSED:
         return health
     closed = Health(generation=health.generation, since=now)
@@ -180,7 +181,7 @@ def recover(health: Health, now: float) -> Health:
 
 
 def probe_interval(probes: int) -> float:
-    """Seconds until the probe after so many."""
+    """Seconds until the next probe, after so many in vain."""
     return min(FIRST_PROBE * 2.0 ** min(probes, 30), LONGEST_PROBE)
 
 
@@ -196,7 +197,9 @@ def encode(health: Health) -> bytes:
 
 
 def decode(data: bytes) -> Health:
-    """``HEALTHY`` for what is not ours: nothing depends on a lost word, and bad health shows again."""
+    """The health in an entry; ``HEALTHY`` for an entry that is not ours: nothing depends on a lost word, and bad health
+    shows again.
+    """
     try:
         known: dict[str, Any] = {
             f.name: value for f in fields(Health) if (value := orjson.loads(data).get(f.name)) is not None

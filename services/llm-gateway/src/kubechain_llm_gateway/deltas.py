@@ -55,7 +55,7 @@ class Draft:
             self._note(self)
 
     def rewind(self) -> None:
-        """Send everything again."""
+        """Has everything sent again."""
         self._sent = self._offset = 0
         self._note(self)
 
@@ -77,7 +77,7 @@ class Draft:
 
 
 def _without_halves(text: str) -> str:
-    """Half a character stays in its place as a sign that stands for it: no message takes it."""
+    """The text with U+FFFD in place of half characters, which no message takes."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
 
 
@@ -111,7 +111,7 @@ class DeltaFeed:
                 self._urgent.set()
 
     def handle_listening(self, subject: str, data: bytes) -> None:
-        """Somebody says that he listens."""
+        """Notes that somebody listens, as a message on ``subject`` says."""
         key = parse_llm_listening_subject(subject)
         if key is None:
             return

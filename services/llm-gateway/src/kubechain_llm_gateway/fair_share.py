@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 PLACES = 1000
-"""A few less than the connections that there are, for validations and probes."""
+"""Calls that may be under way. They are a few less than the connections, which leaves some for validations and probes.
+"""
 _GREED = 3
 
 
 class FairShare:
-    """Of this replica."""
+    """Shares the calls of this replica among namespaces."""
 
     def __init__(self, places: int = PLACES) -> None:
         self._free = places
@@ -28,7 +29,7 @@ class FairShare:
 
     @asynccontextmanager
     async def hold(self, namespace: str) -> AsyncIterator[None]:
-        """A place during a call; waits for one first."""
+        """Holds a place during a call, after waiting for one."""
         if namespace in self._waiting or not self._may_have(namespace):
             await self._wait(namespace)
         else:
@@ -69,7 +70,7 @@ class FairShare:
             turn.set()
 
     def _find_poorest(self) -> str | None:
-        """Of the namespaces that wait and may have a place."""
+        """The namespace with the fewest calls of those that wait and may have a place."""
         eligible = [namespace for namespace in self._waiting if self._may_have(namespace)]
         return min(eligible, key=lambda namespace: self._held[namespace], default=None)
 

@@ -19,11 +19,11 @@ PATIENCE = 10.0
 """Seconds that a provider may ask us to wait before another is asked."""
 
 ANSWERED_BY = "llm"
-"""In the provider_data of a message that a fallback answered: its uid."""
+"""Key in the provider_data of a fallback's message, for the uid of that LLM."""
 
 _OVERLOADED = frozenset({503, 529})
 _ELSEWHERE = frozenset({402, 404, 429})
-"""Refusals for good that are about the account or the model: to be paid, unknown, used up."""
+"""Statuses of refusals for good that are about the account or the model: to be paid, unknown, used up."""
 
 
 class ProviderBlockedError(Exception):
@@ -35,7 +35,7 @@ class ProviderBlockedError(Exception):
 
 
 def is_long(block: Block, now: float) -> bool:
-    """Whether somebody else had better be asked meanwhile."""
+    """Whether the block lasts so long that another LLM had better be asked meanwhile."""
     return block.until is None or block.until - now > PATIENCE
 
 
@@ -55,7 +55,7 @@ def may_do_better(error: ProviderError, *, last_attempt: bool, blocked: bool) ->
 
 
 def names_of_fallbacks(llm: LLM) -> list[str]:
-    """Each once; an LLM is no fallback of its own."""
+    """The names of the LLM's fallbacks, each once and without its own."""
     return [name for name in dict.fromkeys(ref.name for ref in llm.spec.fallbacks) if name != llm.name]
 
 
@@ -66,9 +66,9 @@ def choose_error(first: ProviderError | None, others: Sequence[ProviderError]) -
 
 
 def hide_foreign_data(messages: Sequence[Message], own: LLM, asked: LLM) -> list[Message]:
-    """The messages without what another LLM's provider said for its own eyes only.
+    """The messages with ``provider_data`` of ``asked`` only: what a provider adds is for the LLM that it served.
 
-    ``own`` is the LLM that answers unless the message says otherwise.
+    A message that names no LLM was answered by ``own``.
     """
     return [
         message.model_copy(update={"provider_data": None})
@@ -79,7 +79,7 @@ def hide_foreign_data(messages: Sequence[Message], own: LLM, asked: LLM) -> list
 
 
 def mark_answer(message: Message, other: LLM) -> Message:
-    """The message of a fallback, whose data is for nobody else."""
+    """The fallback's message, marked so that its data goes to no other LLM."""
     if not message.provider_data:
         return message
     return message.model_copy(update={"provider_data": {**message.provider_data, ANSWERED_BY: other.uid}})

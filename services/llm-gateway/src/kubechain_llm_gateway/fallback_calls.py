@@ -16,8 +16,9 @@ from kubechain_llm_gateway.llm_decision import check_configuration
 
 
 class FallbackCalls:
-    """Of this replica. A fallback's maxConcurrency counts its own requests over all replicas; what it takes over from
-    others does not come by its consumer, so that is bounded by the same number once more, on each replica.
+    """The calls that fallbacks take over on this replica. A fallback's maxConcurrency counts its own requests over all
+    replicas; what it takes over from others does not come by its consumer, so that is bounded by the same number once
+    more, on each replica.
     """
 
     def __init__(self, llms: LLMStore, admission: Admission) -> None:
@@ -26,16 +27,16 @@ class FallbackCalls:
         self._slots: dict[str, tuple[int, asyncio.Semaphore]] = {}
 
     def find(self, llm: LLM) -> list[LLM]:
-        """Those that may be asked now, in the order of the spec."""
+        """The fallbacks that may be asked now, in the order of the spec."""
         found = (self._llms.get(llm.namespace, name) for name in names_of_fallbacks(llm))
         return [other for other in found if other is not None and self._may_be_asked(other)]
 
     def leave_of(self, llm: LLM) -> Callable[[Block], bool]:
-        """Whether a call of the LLM had better go to a fallback than wait for what blocks it."""
+        """A function that says whether a call of the LLM had better go to a fallback than wait for what blocks it."""
         return lambda block: is_long(block, epoch()) and bool(self.find(llm))
 
     def slots_of(self, other: LLM) -> asyncio.Semaphore:
-        """To be held during a call."""
+        """The semaphore to hold during a call of the fallback."""
         size, slots = self._slots.get(other.uid, (0, asyncio.Semaphore(0)))
         if size != concurrency_of(other):
             size, slots = concurrency_of(other), asyncio.Semaphore(concurrency_of(other))
@@ -43,7 +44,7 @@ class FallbackCalls:
         return slots
 
     def forget(self, uid: str) -> None:
-        """The LLM is gone."""
+        """Forgets the LLM, which is gone."""
         self._slots.pop(uid, None)
 
     def _may_be_asked(self, other: LLM) -> bool:

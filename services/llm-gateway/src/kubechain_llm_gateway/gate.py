@@ -1,8 +1,8 @@
 """The order in which the calls of one LLM go out on this replica: first come, first served.
 
-Nobody goes while the provider must not be called. When it may be called again the calls that waited do not go all at
-once: one first, with each success one more beside those under way, and twice as many with each second in which nothing
-went wrong (an answer may take long, a refusal does not). So a provider that has just come back, or has just let us in
+No call goes while the provider must not be called. When it may be called again, the calls that waited do not go all at
+once: one goes first, each success lets one more go beside those under way, and each second without trouble lets twice
+as many go (an answer may take long, a refusal does not). So a provider that has just come back, or has just let us in
 again, meets no crowd. Trouble begins that anew.
 """
 
@@ -27,7 +27,7 @@ class Waiter:
 
 
 class Gate:
-    """``find_block`` says what stands in the way now; times are those of ``now``."""
+    """The gate of one LLM on this replica. ``find_block`` says what stands in the way now; ``now`` gives the time."""
 
     def __init__(self, find_block: Callable[[], Block | None], now: Callable[[], float]) -> None:
         self._find_block = find_block
@@ -45,43 +45,43 @@ class Gate:
         return self._changed
 
     def try_enter(self) -> bool:
-        """Go at once, if nobody waits and nothing stands in the way."""
+        """Lets a call go at once if none waits and nothing stands in the way; whether it went."""
         if self._waiting or not self._is_free():
             return False
         self.under_way += 1
         return True
 
     def queue(self) -> Waiter:
-        """Wait for one's turn; ``give_up`` or ``leave`` ends it."""
+        """Puts a call in line; ``give_up``, or ``leave`` once it went, ends its part."""
         waiter = Waiter()
         self._waiting.append(waiter)
         self.look()
         return waiter
 
     def give_up(self, waiter: Waiter) -> None:
-        """The call is not made."""
+        """Ends the part of a call that is not made."""
         if waiter.going.is_set():
             self.leave()
         else:
             self._waiting.remove(waiter)
 
     def leave(self) -> None:
-        """A call has ended."""
+        """Ends the part of a call that went."""
         self.under_way -= 1
         self._let_in()
 
     def narrow(self, width: int = 1) -> None:
-        """So many at a time from now on, at most."""
+        """Lets at most so many calls go at a time from now on."""
         self._width = min(max(1, width), self._width or OPEN_WIDE)
         self._stop_growing()
 
     def widen(self) -> None:
-        """A call succeeded."""
+        """Lets one more call go at a time, because one succeeded."""
         if self._width is not None:
             self._set_width(self._width + 1)
 
     def look(self) -> None:
-        """What stands in the way may have changed."""
+        """Lets go what may, because what stands in the way may have changed."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         self._let_in()

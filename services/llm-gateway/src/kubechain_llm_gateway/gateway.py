@@ -44,7 +44,7 @@ from kubechain_llm_gateway.task_probe import TaskProbe
 
 LEASE = "kubechain-llm-gateway"
 CACHED_BYTES = 64 * 1024 * 1024
-"""Of conversations under way; what is not there is read from the API server."""
+"""Bytes of conversations under way that are cached; what is not there is read from the API server."""
 
 _DRAIN_MARGIN = 2.0
 """Seconds of the drain that are left to hand the lease over and flush events."""
@@ -184,7 +184,7 @@ class Gateway:
         self._reconcile(llm)
 
     def _reconcile(self, llm: LLM) -> None:
-        """Look at the LLM again, and at those whose fallback it is."""
+        """Has the LLM reconciled, and those whose fallback it is."""
         if self._reconciling is None:
             return
         self._reconciling.queue.add(llm.key)

@@ -36,7 +36,7 @@ class Entries(Protocol):
 
 
 class HealthBoard:
-    """By LLM uid. ``run`` follows the other replicas."""
+    """What is known of each LLM's provider, by the LLM's uid. ``run`` follows the other replicas."""
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -55,16 +55,18 @@ class HealthBoard:
         return self._known.get(uid, (HEALTHY, 0))[0]
 
     def all(self) -> dict[str, Health]:
-        """Of those about which there is anything to know."""
+        """The health of each provider about which anything is known."""
         return {uid: health for uid, (health, _) in self._known.items() if health != HEALTHY}
 
     def forget(self, uid: str) -> None:
-        """The LLM is gone. Its entry goes by its age."""
+        """Forgets the LLM, which is gone. Its entry goes by its age."""
         self._known.pop(uid, None)
         self._writing.pop(uid, None)
 
     async def change(self, uid: str, decide: Callable[[Health], Health]) -> bool:
-        """Whether this very call changed it. ``decide`` is pure, and may be called again."""
+        """Changes what is known as ``decide`` says, which is pure and may be called again; whether this very call
+        changed it.
+        """
         async with self._writing[uid]:
             for _ in range(_ATTEMPTS):
                 health, revision = self._known.get(uid, (HEALTHY, 0))
@@ -77,7 +79,7 @@ class HealthBoard:
         return False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Follows what the other replicas write, until cancelled."""
         end: Callable[[], Awaitable[None]] | None = None
         try:
             while True:
@@ -95,7 +97,7 @@ class HealthBoard:
                 await end()
 
     def look_at_all(self) -> None:
-        """Words may have been missed, or the entries lost."""
+        """Reads all entries again, because words may have been missed, or the entries lost."""
         self._look_at_all = True
         self._wake.set()
 
@@ -121,7 +123,7 @@ class HealthBoard:
         self._set(uid, decode(entry.data) if entry.revision else HEALTHY, entry.revision)
 
     async def _write(self, uid: str, health: Health, revision: int) -> bool:
-        """False when somebody else wrote first; then it is known what."""
+        """Writes the entry. False when another replica wrote first, and then it is known what."""
         try:
             written = await self._entries.write(llm_health_key(uid), encode(health), revision)
             if written is None:

@@ -62,7 +62,7 @@ Call = Callable[[OnDelta], Awaitable[Completion]]
 
 
 class _Observation:
-    """Of one call; passes on what is heard of its reply."""
+    """Measures one call, and passes on what is heard of its reply."""
 
     def __init__(self, llm: LLM, on_delta: OnDelta | None) -> None:
         server = genai.server_of(llm)

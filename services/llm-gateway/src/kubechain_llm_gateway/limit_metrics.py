@@ -28,13 +28,13 @@ _NUMBERS = {Circuit.CLOSED: 0, Circuit.TRIAL: 1, Circuit.OPEN: 2}
 
 
 def show_health(llm: LLM, health: Health) -> None:
-    """As all replicas know it."""
+    """Shows the provider's health as all replicas know it."""
     CIRCUIT.labels(llm.namespace, llm.name).set(_NUMBERS[circuit_of(health, llm.metadata.generation)])
     PAUSED.labels(llm.namespace, llm.name).set(health.paused_until)
 
 
 def forget_metrics(llm: LLM) -> None:
-    """The LLM is gone; calls that still wait for it keep their own."""
+    """Drops the figures of an LLM that is gone; those of calls that still wait for it stay."""
     for gauge in (CIRCUIT, PAUSED):
         with contextlib.suppress(KeyError):
             gauge.remove(llm.namespace, llm.name)

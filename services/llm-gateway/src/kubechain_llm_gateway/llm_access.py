@@ -111,12 +111,12 @@ class LLMAccess:
             raise LLMNotUsableError(_explain_refusal(error)) from error
 
     def forget(self, uid: str) -> None:
-        """The LLM is gone."""
+        """Forgets the client of an LLM that is gone."""
         self._clients.pop(uid, None)
         self.notify_changed()
 
     def notify_changed(self) -> None:
-        """An LLM or a Secret has changed."""
+        """Tells those who wait that an LLM or a Secret has changed."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -127,7 +127,9 @@ class LLMAccess:
 
 
 def _explain_refusal(error: Exception) -> str:
-    """The API server takes addresses that an HTTP client does not; any other text might quote the key."""
+    """The sentence for an address that the API server takes and an HTTP client does not; any other text might quote the
+    key.
+    """
     if type(error).__name__ == "InvalidURL":
         return f"parameters.baseUrl can not be used: {error}"
     return f"no client can be made of this LLM's spec and key ({type(error).__name__})"

@@ -20,7 +20,7 @@ from kubechain_llm_gateway.results import build_poison_result
 
 
 class LLMConsumers:
-    """Those that run in this process, and the limits that they run with."""
+    """The consumers that run in this process, with the limits that they run with."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class LLMConsumers:
             del self._running[uid]
 
     def handle_change(self, llm: LLM) -> None:
-        """Running calls go on; the limit holds for those that start from now on."""
+        """Takes the limit of an edited LLM. It holds for calls that start from now on; running ones go on."""
         consumer, limit = self._running.get(llm.uid, (None, 0))
         if consumer is not None and limit != concurrency_of(llm):
             self._running[llm.uid] = consumer, concurrency_of(llm)
@@ -75,5 +75,5 @@ class LLMConsumers:
 
 
 def concurrency_of(llm: LLM) -> int:
-    """Calls at a time, over all replicas."""
+    """How many calls of the LLM are made at a time, over all replicas."""
     return llm.spec.max_concurrency or LLM_MAX_IN_FLIGHT

@@ -19,7 +19,7 @@ from kubechain_llm_gateway.rate_limiter import RateLimiter
 from kubechain_llm_gateway.token_guess import TokenGuess
 
 Tell = Callable[[str], Awaitable[None]]
-"""Tells what a call waits for, in the rest of a sentence about the LLM."""
+"""Tells a Task what its call waits for. The text is the rest of a sentence that begins with the LLM."""
 
 PATIENCE = 2.0
 """Seconds that a call waits before its Task is told."""
@@ -37,7 +37,7 @@ FREE = Reservation()
 
 
 class Meter:
-    """Of this replica; ``now`` is seconds since the epoch."""
+    """Meters the calls of this replica; ``now`` gives seconds since the epoch."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Meter:
         return Reservation(self._now() - began, tokens)
 
     async def book(self, llm: LLM, reservation: Reservation, characters: Callable[[], int], usage: TokenUsage) -> None:
-        """What the call cost by the provider's count; nothing, if it was refused."""
+        """Books what the call cost by the provider's count, which is nothing for one that was refused."""
         limit = llm.spec.rate_limit
         if limit is None or limit.tokens_per_minute is None:
             return
@@ -86,12 +86,12 @@ class Meter:
         await self._limiter.correct(llm.uid, limit, usage.input_tokens + usage.output_tokens - reservation.tokens)
 
     def forget(self, uid: str) -> None:
-        """The LLM is gone."""
+        """Forgets the LLM, which is gone."""
         self._guesses.pop(uid, None)
         self._limiter.forget(uid)
 
     def _limit_of(self, llm: LLM) -> LLMRateLimit | None:
-        """Of the LLM as it is now; none once it is gone, which whoever calls it finds out."""
+        """The limit of the LLM as it is now; None once the LLM is gone, which whoever calls it finds out."""
         latest = self._find(llm.uid)
         return latest.spec.rate_limit if latest is not None else None
 

@@ -84,7 +84,9 @@ def _build_tool(tool: ToolDefinition, dialect: Dialect) -> dict[str, Any]:
 
 
 def _build_messages(messages: Sequence[Message], dialect: Dialect, model: str) -> Iterable[dict[str, Any]]:
-    """Results of tools are text only here: their images follow as a message of the user, once all results are there."""
+    """The messages. Results of tools are text only here: their images follow as a message of the user, once all results
+    are there.
+    """
     images: list[ShownImage] = []
     for message in messages:
         if message.role != "tool" and images:

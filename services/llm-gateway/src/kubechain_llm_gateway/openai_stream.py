@@ -28,7 +28,7 @@ _STATUSES = {
 
 
 class ChatAccumulator:
-    """Of one reply."""
+    """Puts one reply together."""
 
     def __init__(self) -> None:
         self._values = ValueCount()
@@ -146,7 +146,7 @@ class _Call:
         return self._fields.get("id")
 
     def add(self, wire: Mapping[str, Any]) -> int:
-        """How many values came to it."""
+        """Takes in a piece of the call; how many values came to it."""
         values = merge(self._fields, {key: value for key, value in wire.items() if key not in ("index", "function")})
         function = wire.get("function")
         if not isinstance(function, Mapping):
@@ -167,7 +167,9 @@ class _Call:
 
 
 def _set_fields(node: Node, wire: Mapping[str, Any], but: frozenset[str]) -> int:
-    """What is said about the whole comes whole; its last word counts. Returns how many values came to the node."""
+    """Takes in the fields that are about the whole reply. Each comes whole, and its last value counts. Returns how many
+    values came to the node.
+    """
     values = 0
     for key, value in wire.items():
         if key not in but and (value is not None or key not in node):

@@ -32,7 +32,7 @@ Support = Sent | Unknown
 
 _UNKNOWN = Unknown()
 PARAMETERS = ("temperature", "maxTokens", "topP", "topK", "frequencyPenalty", "presencePenalty")
-"""Of ``spec.parameters``; model and baseUrl say whom to ask, not what."""
+"""The fields of ``spec.parameters`` that say how to answer; model and baseUrl say who is asked."""
 
 
 def _row(max_tokens: str, top_k: Support, penalties: bool, temperature: float | None = None) -> Mapping[str, Support]:
@@ -66,7 +66,7 @@ SUPPORT: Mapping[Target, Mapping[str, Support]] = MappingProxyType(
 class ModelRule:
     """Models of ``targets`` that take no parameter of ``parameters``, except for the value that is theirs anyway.
 
-    ``together``: one of them they take, but not all.
+    ``together`` says that they take one of the parameters, but not all.
     """
 
     targets: frozenset[Target]

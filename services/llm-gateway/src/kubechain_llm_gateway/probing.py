@@ -17,11 +17,11 @@ from kubechain_llm_gateway.providers.errors import ProviderError
 log = get_logger(__name__)
 
 _LONGEST_SLEEP = 60.0
-"""Seconds; a change wakes it sooner."""
+"""Seconds between two looks at what is due; a change of some provider's health comes first."""
 
 
 class Prober:
-    """Of this replica."""
+    """Makes the probes that this replica claims."""
 
     def __init__(self, board: HealthBoard, find: Callable[[str], LLM | None], access: LLMAccess) -> None:
         self._board = board
@@ -32,7 +32,7 @@ class Prober:
         board.add_handler(lambda uid: self._wake.set())
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Probes what is due, until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
@@ -74,7 +74,7 @@ class Prober:
             self._wake.set()
 
     async def _is_there(self, llm: LLM) -> bool:
-        """A provider that says no to the key, or to the question, is there."""
+        """Whether the provider answers. One that says no to the key, or to the question, does."""
         try:
             await (await self._access.open_provider(llm)).validate()
         except ProviderError as error:

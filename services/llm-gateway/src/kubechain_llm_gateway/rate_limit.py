@@ -69,14 +69,14 @@ def next_start(state: RateState, now: float) -> float:
 
 
 def correct(state: RateState, limit: LLMRateLimit, tokens: int, now: float) -> RateState:
-    """Calls have cost so many tokens more than was reserved, or less where it is negative."""
+    """The state after calls that cost so many tokens more than was reserved, or less where ``tokens`` is negative."""
     state = _adapt(state, limit, now)
     since = max(state.tokens_due, now) if tokens > 0 else state.tokens_due
     return replace(state, tokens_due=since + _seconds(tokens, limit.tokens_per_minute))
 
 
 def describe(limit: LLMRateLimit) -> str:
-    """In the words of the spec."""
+    """The limit in the words of the spec."""
     parts = [
         f"{number} {what}"
         for number, what in ((limit.requests_per_minute, "requests"), (limit.tokens_per_minute, "tokens"))
@@ -113,7 +113,7 @@ def encode(state: RateState) -> bytes:
 
 
 def decode(data: bytes) -> RateState:
-    """``FRESH`` for what is not ours: the limit begins anew."""
+    """The state in an entry; ``FRESH`` for an entry that is not ours: the limit begins anew."""
     try:
         found: dict[str, Any] = orjson.loads(data)
         return RateState(**{f.name: type(getattr(FRESH, f.name))(found[f.name]) for f in fields(RateState)})

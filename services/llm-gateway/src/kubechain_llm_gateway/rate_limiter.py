@@ -24,10 +24,10 @@ log = get_logger(__name__)
 
 _BUS_RETRY = 0.5
 _LONGEST_STEP_ASIDE = 0.02
-"""Seconds; who was too slow lets the others pass."""
+"""Seconds at most for which a replica that was too slow lets the others pass."""
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 5.0
 _WORTH_A_WRITE = 0.02
-"""Of a minute's tokens: so much is not left until the next reservation."""
+"""Share of a minute's tokens. A correction that is as large is written at once, not with the next reservation."""
 
 
 class Entries(Protocol):
@@ -59,11 +59,11 @@ class _Ledger:
         self.reserved_until = 0.0
         self.limit: LLMRateLimit | None = None
         self.look_at = 0.0
-        """Before that there is nothing to be had; those that come meanwhile are looked after together."""
+        """The time before which nothing can be reserved; calls that come meanwhile are looked after together."""
 
 
 class RateLimiter:
-    """Of this replica; ``now`` is seconds since the epoch."""
+    """Reserves start times for the calls of this replica; ``now`` gives seconds since the epoch."""
 
     def __init__(self, entries: Entries, now: Callable[[], float]) -> None:
         self._entries = entries
@@ -111,7 +111,7 @@ class RateLimiter:
         return ledger.look_at - self._now()
 
     async def correct(self, uid: str, limit: LLMRateLimit, tokens: int) -> None:
-        """A call has cost so many tokens more than was reserved, or less."""
+        """Books so many tokens more than were reserved for a call, or less where ``tokens`` is negative."""
         if limit.tokens_per_minute is None:
             return
         ledger = self._ledgers.setdefault(uid, _Ledger())
@@ -122,7 +122,7 @@ class RateLimiter:
                     await self._settle(uid, ledger, limit)
 
     def forget(self, uid: str) -> None:
-        """The LLM is gone; its entry goes by its age."""
+        """Forgets the LLM, which is gone; its entry goes by its age."""
         self._ledgers.pop(uid, None)
 
     async def _settle(self, uid: str, ledger: _Ledger, limit: LLMRateLimit) -> None:
@@ -144,7 +144,7 @@ class RateLimiter:
         ledger.reserved_until = max(ledger.reserved_until, *starts) if starts else ledger.reserved_until
 
     async def _write(self, uid: str, ledger: _Ledger, state: RateState) -> bool:
-        """False when somebody was faster; then it is known what is there."""
+        """Writes the entry. False when another replica was faster, and then it is known what is there."""
         key = llm_rate_key(uid)
         revision = await self._entries.write(key, encode(state), ledger.revision)
         if revision is not None:

@@ -59,7 +59,7 @@ from kubechain_llm_gateway.token_guess import count_characters
 log = get_logger(__name__)
 
 MAX_SHOWN_IMAGES = 20
-"""Of a conversation, the newest; providers take no more of full size in one request."""
+"""Images of a conversation that are shown, the newest ones; providers take no more of full size in one request."""
 
 _RETRIES = RetryPolicy()
 _REMEMBERED = 4096
@@ -113,7 +113,9 @@ class _UnexpectedError(ProviderError):
 
 
 class RequestWorker:
-    """Stateless but for what it answered lately, which saves a second call when an acknowledgement got lost."""
+    """Handles requests. It remembers only what it answered lately, which saves a second call when an acknowledgement
+    got lost.
+    """
 
     def __init__(
         self,
@@ -157,7 +159,9 @@ class RequestWorker:
         return True
 
     async def _is_wanted(self, request: LLMRequest) -> bool:
-        """Waits while the API server is away: the Task can not move on either. Raises RetryLater at the end."""
+        """Whether the answer is still wanted. Waits while the API server is away: the Task can not move on either.
+        Raises RetryLater when this process is to end.
+        """
         while True:
             try:
                 return await self._probe.is_wanted(request)
@@ -192,7 +196,7 @@ class RequestWorker:
             await self._publish_result(delivery, build_answer(delivery, completion, other, reason))
 
     async def _ask(self, delivery: _Delivery, llm: LLM) -> tuple[Completion, LLM | None, str]:
-        """The answer; with the fallback that gave it, and why it was asked.
+        """The answer, the fallback that gave it, if any, and why that was asked.
 
         Raises ProviderError, RetryLater and ContentLostError.
         """
@@ -225,7 +229,9 @@ class RequestWorker:
         return await self._ask_one(delivery, llm, llm, None), None, ""  # it is waited for after all
 
     async def _ask_one(self, delivery: _Delivery, own: LLM, asked: LLM, leave: Leave | None) -> Completion:
-        """Raises ProviderError, ProviderBlockedError, RetryLater, ContentLostError, and what ``open_provider`` does."""
+        """Asks one LLM. Raises ProviderError, ProviderBlockedError, RetryLater, ContentLostError, and what
+        ``open_provider`` does.
+        """
         conversation = await self._read_conversation(delivery, asked)
         messages = hide_foreign_data(conversation, own, asked)
         return await self._admission.run(
@@ -237,7 +243,7 @@ class RequestWorker:
         )
 
     async def _call(self, delivery: _Delivery, asked: LLM, messages: Sequence[Message], waited: float) -> Completion:
-        """As ``_ask_one``; RetryLater when the answer is not wanted any more."""
+        """Makes the call. Raises what ``_ask_one`` does, and RetryLater when the answer is not wanted any more."""
         request = delivery.message
         if waited > _FRESH.total_seconds() and not await self._is_wanted(request):
             raise RetryLater(0)
@@ -296,7 +302,7 @@ class RequestWorker:
             await self._wait(delivery, delay, changed)
 
     async def _wait(self, delivery: _Delivery, delay: float | None, *events: asyncio.Event) -> None:
-        """Until it is worth another look. Raises RetryLater if there is no use in one."""
+        """Waits until it is worth another look. Raises RetryLater if there is no use in one."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(delay):
                 await wait_any(*events, self._stopping)

@@ -48,10 +48,10 @@ def build_notice(delivery: Delivery[LLMRequest], problem: LLMCallError, retry_in
 
 
 def notice_subject(notice: LLMResult) -> str:
-    """Below the result's own subject, which a notice must not occupy.
+    """The subject of a notice. It is below the result's own, which is for the result alone.
 
-    One for each that is to be seen: an attempt may wait for several reasons before it fails, and a subject takes no
-    second message while the first is on its way.
+    Each notice that is to be seen has one: an attempt may wait for several reasons before it fails, and a subject takes
+    no second message while the first is on its way.
     """
     subject = f"{llm_result_subject(notice.task.namespace, notice.task.uid, notice.turn)}.retry.{notice.attempt}"
     if notice.retry_in_seconds is not None or notice.error is None:
@@ -60,7 +60,9 @@ def notice_subject(notice: LLMResult) -> str:
 
 
 def build_poison_result(poison: Poison) -> LLMResult | None:
-    """The failure for a request that cannot be read. Whose it is its subject tells: the payload may say anything."""
+    """The failure for a request that cannot be read. The subject tells whose it is, because the payload may say
+    anything.
+    """
     parts = poison.subject.split(".")
     if len(parts) != 7 or not parts[6].isdigit():
         return None

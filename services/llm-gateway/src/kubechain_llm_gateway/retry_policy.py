@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _ATTEMPTS = 10
-"""Of a call, unless the LLM says otherwise."""
+"""Attempts of a call, unless the LLM says otherwise."""
 _FIRST = 1.0
 _LONGEST = 60.0
 

@@ -21,7 +21,8 @@ _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 class ReplyAccumulator(Protocol):
     """Rebuilds from the events of a stream the reply that the provider gives where it does not stream.
 
-    ``ended``: nothing follows. ``complete``: the model has finished, so the reply may be used, whatever is missing.
+    ``ended`` says that nothing follows, ``complete`` that the model has finished, so the reply may be used, whatever is
+    missing.
     """
 
     @property

@@ -19,7 +19,7 @@ Node = dict[str, Any]
 
 
 MAX_VALUES = 100_000
-"""In one reply, the pieces of its texts aside."""
+"""Values of one reply, the pieces of its texts aside."""
 
 
 class Pieces(list[str]):
@@ -41,14 +41,14 @@ class ValueCount:
         self._count = 0
 
     def add(self, values: int) -> None:
-        """Raises ReplyTooLargeError."""
+        """Counts so many values more. Raises ReplyTooLargeError."""
         self._count += values
         if self._count > MAX_VALUES:
             raise ReplyTooLargeError(f"it holds more than {MAX_VALUES:,} values")
 
 
 def count_values(value: Any) -> int:
-    """The value itself and all that it holds."""
+    """The number of values: the value itself and all that it holds."""
     if not isinstance(value, dict | list):
         return 1
     count, level = 0, [value]

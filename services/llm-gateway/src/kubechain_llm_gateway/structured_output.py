@@ -1,8 +1,9 @@
 """A ``ResponseFormat`` in the ways in which the providers want it. Pure.
 
 Chat Completions takes any schema, and holds the model to it strictly if every object is closed and every property
-required. Messages takes a part of JSON Schema only: bounds are left out, for whoever asked checks the answer anyway,
-and what can not be said in that part is asked for in words, as it is wherever else nothing better is there.
+required. Messages takes a part of JSON Schema only. Bounds are left out of what it is sent, because task-controller
+checks the answer anyway. What that part can not express is asked for in words, as it is of every host that has nothing
+better.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def build_output_config(wanted: ResponseFormat) -> dict[str, Any] | None:
 
 
 def build_instruction(wanted: ResponseFormat) -> str:
-    """The same in words, for the system prompt."""
+    """The wish for that form in words, for the system prompt."""
     return (
         f"Your final answer ({wanted.name}) must be a single JSON value that conforms to this JSON Schema, without any"
         f" text or code fence around it:\n{encode_text(wanted.json_schema)}"

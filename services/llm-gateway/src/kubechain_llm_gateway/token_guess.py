@@ -1,6 +1,6 @@
-"""How many tokens a call will cost: about one for four characters, and what the answers of late cost. Pure.
+"""Guesses how many tokens a call will cost: about one for four characters, plus what recent answers cost. Pure.
 
-A guess is wrong by less and less: what the provider counts goes into the next ones.
+The guesses get better: what the provider counts goes into the next ones.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from kubechain_common.messages import ToolDefinition
 
 _CHARACTERS = 4
 _WEIGHT = 0.2
-"""Of the latest call among those before it."""
+"""How much the latest call counts against all before it."""
 _FIRST_ANSWER = 256.0
 
 
 @dataclass(frozen=True)
 class TokenGuess:
-    """Of one LLM. ``per_character`` is what a character of the conversation costs, ``answer`` an answer."""
+    """What is known of the calls of one LLM. ``per_character`` is what a character of the conversation costs,
+    ``answer`` an answer.
+    """
 
     per_character: float = 1 / _CHARACTERS
     answer: float = _FIRST_ANSWER
@@ -44,7 +46,7 @@ class TokenGuess:
 
 
 def count_characters(messages: Sequence[Message], tools: Sequence[ToolDefinition]) -> int:
-    """Of all that the model reads."""
+    """The number of characters of all that the model reads."""
     said = sum(len(message.content) + _length_of_calls(message) for message in messages)
     return said + sum(len(t.name) + len(t.description) + len(orjson.dumps(t.parameters)) for t in tools)
 

@@ -22,15 +22,17 @@ MAX_DOCUMENT = 8 * 1024 * 1024
 """Bytes of JSON that are parsed as a whole: an event of a stream, or a reply that is none."""
 
 MAX_CONTAINERS = 250_000
-"""Objects and lists in it: an empty list takes twenty times the memory of its two characters."""
+"""Objects and lists in JSON that is parsed as a whole: an empty list takes twenty times the memory of its two
+characters.
+"""
 
 
 class ReplyTooLargeError(ValueError):
-    """Reading it could take the memory of the process; a clause about the reply that says why."""
+    """Reading the reply could take the memory of the process; the text is a clause about the reply that says why."""
 
 
 def refuse_oversized(raw: bytes) -> None:
-    """Raises ReplyTooLargeError."""
+    """Checks that the JSON can be read within bounds of memory. Raises ReplyTooLargeError."""
     if len(raw) > MAX_DOCUMENT:
         raise ReplyTooLargeError(f"it has {len(raw):,} bytes, and {MAX_DOCUMENT:,} is the most")
     if raw.count(b"[") + raw.count(b"{") > MAX_CONTAINERS:

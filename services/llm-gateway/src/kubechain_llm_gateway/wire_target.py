@@ -11,7 +11,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 
 
 class Target(StrEnum):
-    """By the name that a sentence calls it."""
+    """What is called, by the name that a sentence gives it."""
 
     OPENAI = "OpenAI"
     COMPATIBLE = "OpenAI-compatible server"

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 NAME = "mcp-host"
 CLOSING_SECONDS = 5.0
-"""What is left of the time to drain for the servers' processes, once their last calls have ended."""
+"""Seconds of the time to drain that are left for the servers' processes, once their last calls have ended."""
 
 
 def main() -> None:
@@ -101,13 +101,15 @@ def build_launcher(settings: MCPHostSettings, nats_url: str) -> StdioLauncher:
 
 
 async def forget_leftovers(informer: Informer[MCPServer], launcher: StdioLauncher) -> None:
-    """What servers left behind that were deleted while this process did not run."""
+    """Removes what servers left behind that were deleted while this process did not run."""
     await informer.wait_synced()
     await launcher.forget_others({server.uid for server in informer.list()})
 
 
 def quieten_sdk() -> None:
-    """The SDK logs what a server sends and where it is reached, word for word; none of that belongs in our log."""
+    """Keeps the SDK from logging what a server sends and where it is reached, word for word; none of that belongs in
+    our log.
+    """
     for name in ("mcp", "client", "httpx2"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -110,7 +110,7 @@ def _skip(*_: Any) -> Iterator[ValidationError]:
 
 
 def _unless_by_pattern(check: Any) -> Any:
-    """What is additional to patternProperties depends on its expressions."""
+    """The check, which lets a schema with patternProperties pass: what is additional depends on its expressions."""
 
     def check_additional(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
         if "patternProperties" not in schema:

@@ -60,7 +60,7 @@ class CallHandler:
             await self.handle_in(delivery, session)
 
     async def handle_in(self, delivery: Delivery[ToolRequest], session: HostedSession) -> None:
-        """The same for a call whose Task's session is here; it has its place of this replica's room yet to take."""
+        """The same for a call whose Task's session is here. It has yet to take its place of this replica's room."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._sessions.tasks.use(session))
             await run_unless(self._stopping, stack.enter_async_context(self._room.hold()))
@@ -94,7 +94,7 @@ class CallHandler:
     async def handle_poison(self, poison: Poison) -> None:
         """Answers for a request that can not be read, so that its call fails instead of waiting for ever.
 
-        Whose it is its subject tells; the payload is not to be trusted.
+        The subject tells whose it is; the payload is not to be trusted.
         """
         *_, namespace, uid = poison.subject.split(".")
         sentence = f"mcp-host can not read the request of this call: {poison.reason}"

@@ -1,7 +1,7 @@
 """One consumer of tool requests per MCPServer, for as long as the server exists.
 
-Of its own, so that a slow server holds up nobody else, and shared by all replicas, so that ``maxConcurrency`` holds
-over all of them. What one replica runs at a time over all servers is bounded by a Room.
+Each server has one of its own, so that a slow server holds up no other. All replicas share it, so that
+``maxConcurrency`` holds over all of them. What one replica runs at a time over all servers is bounded by a Room.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ FAREWELL_SECONDS = 5.0
 class ServerWorker:
     """Takes one server's requests until it is deleted, then removes the durable consumer.
 
-    Not before ``wait_known`` returns: while this replica still connects for the first time, others may long be ready.
+    It takes none before ``wait_known`` returns: while this replica still connects for the first time, others may long
+    be ready.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class ServerWorker:
         self._ended = asyncio.Event()
 
     def set_concurrency(self, concurrency: int) -> None:
-        """Running calls go on; the limit holds for those that start from now on."""
+        """Sets the limit for calls that start from now on; running ones go on."""
         if concurrency != self._concurrency:
             self._concurrency = concurrency
             self._consumer.set_concurrency(concurrency)
@@ -82,7 +83,7 @@ class ServerWorker:
         self._deleted.set()
 
     async def leave(self) -> None:
-        """Take nothing more; returns once the running calls have ended, or their grace has."""
+        """Takes nothing more; returns once the running calls have ended, or their grace has."""
         self._stop_consumer.set()
         if self._started:
             await self._ended.wait()
@@ -179,7 +180,7 @@ class CallWorkers:
             worker.mark_deleted()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Until ``stopping`` is set and the running calls have ended, or their grace has."""
+        """Runs the workers until ``stopping`` is set and the running calls have ended, or their grace has."""
         async with asyncio.TaskGroup() as group:
             starter = group.create_task(self._start_all(group, stopping))
             await stopping.wait()

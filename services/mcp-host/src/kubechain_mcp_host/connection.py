@@ -80,7 +80,7 @@ class ServerConnection:
         self.state = ConnectionState(since=time.monotonic(), generation=server.metadata.generation)
 
     def update(self, server: MCPServer) -> None:
-        """A new version of the MCPServer; reconnects only if it connects differently."""
+        """Takes a new version of the MCPServer in; reconnects only if that one connects differently."""
         self.server = server
         self._poked.set()
 
@@ -245,7 +245,7 @@ class ServerConnection:
     # An open connection.
 
     async def _serve(self, client: Client, session: ToolSession, attempt: Attempt, relisting: Relisting) -> None:
-        """Until the server hangs up (ConnectionLostError) or the spec asks for another connection."""
+        """Serves calls until the server hangs up (ConnectionLostError) or the spec asks for another connection."""
         self._session = session
         self.lives += 1
         self._set(Phase.CONNECTED, tools=session.tools, protocol_version=session.protocol_version)
@@ -303,7 +303,7 @@ class ServerConnection:
             self._tell()
 
     async def _listen(self, client: Client) -> None:
-        """Change notices of servers of the newer protocol; older ones send theirs unasked."""
+        """Asks a server of the newer protocol for change notices; older ones send theirs unasked."""
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as subscription:

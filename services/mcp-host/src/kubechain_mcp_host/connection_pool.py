@@ -55,11 +55,11 @@ class ConnectionPool:
         return self._servers.get(uid)
 
     def host(self, server: MCPServer) -> ServerConnection:
-        """Connect to a server that one replica alone connects to: to this one."""
+        """Connects to a server that is connected by one replica alone, which is this one."""
         return self._connect(self._servers.get(server.uid, server))
 
     async def give_up(self, uid: str) -> None:
-        """Returns once the connection that ``host`` opened is closed, and its process has ended."""
+        """Closes the connection that ``host`` opened; returns once its process has ended."""
         connection = self._connections.pop(uid, None)
         if connection is not None:
             connection.stop()
@@ -67,13 +67,13 @@ class ConnectionPool:
             self._tell(connection.server.key)
 
     def open(self, server: MCPServer) -> ServerConnection:
-        """One more connection, which others do not use; to be closed by ``close``."""
+        """Opens one more connection, which others do not use; ``close`` closes it."""
         connection = self._build(self._servers.get(server.uid, server), lambda: None)
         self._others.add(connection)
         return connection
 
     def close(self, connection: ServerConnection) -> None:
-        """Its process ends soon."""
+        """Closes a connection that ``open`` gave; its process ends soon."""
         self._others.discard(connection)
         connection.stop()
 

@@ -10,7 +10,7 @@ from kubechain_common.api.v1alpha1.mcpserver import MCPTool
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds.
+    """How long things may take, in seconds.
 
     A stdio server may have to be downloaded before it answers. ``refresh`` is how often a quiet HTTP server is listed
     again: nothing else tells that it has gone, or has new tools; ``spacing`` lies between two lists of any server;
@@ -39,7 +39,8 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class ConnectionState:
-    """Blocked: the MCPServer, or a Secret, has to change first. Failed: the next attempt follows by itself.
+    """What others may know of a connection. Blocked: the MCPServer, or a Secret, has to change first. Failed: the next
+    attempt follows by itself.
 
     ``since`` is when the phase began (monotonic seconds), ``generation`` the MCPServer's that this speaks of;
     ``error`` is a sentence and ``last_output`` the end of a process's stderr, both free of secrets. ``lost`` says

@@ -22,12 +22,12 @@ _CLIENT_INFO = Implementation(name="kubechain-mcp-host", version="0.1.0")
 
 
 async def _accept(name: str, result: CallToolResult) -> None:
-    """In place of a check of the result."""
+    """Accepts a result, in place of the SDK's check of it."""
 
 
 class Attempt:
-    """Use once. ``on_close`` is called when the server hangs up, ``on_tools_changed`` when it says that its tools are
-    others now.
+    """One attempt, to be used once. ``on_close`` is called when the server hangs up, ``on_tools_changed`` when it says
+    that its tools have changed.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Attempt:
             raise refused from None
 
     def explain(self, error: BaseException) -> str:
-        """Why it failed, or broke later: a sentence without secrets."""
+        """Why the attempt failed, or the connection broke later: a sentence without secrets."""
         if self.watch.reason:
             return self.watch.reason
         return self.scrubber.scrub(describe_failure(error, self.spec, http_status=self.watch.http_status))

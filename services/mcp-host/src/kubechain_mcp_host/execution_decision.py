@@ -30,7 +30,7 @@ class Execution(StrEnum):
 
 
 def unknown_after_lost_connection(why: str) -> str:
-    """``why`` is a clause that ends in a stop."""
+    """The sentence for a call that ran when its connection was lost; ``why`` is a clause that says how."""
     return (
         "The outcome of the call is unknown: the connection to the MCP server was lost while the tool was running "
         f"({why.rstrip('.')}). It may or may not have taken effect."

@@ -29,7 +29,7 @@ def describe_failure(error: BaseException, spec: ConnectionSpec, *, http_status:
 
 
 def _rank(error: BaseException) -> int:
-    """The lower, the closer to the cause."""
+    """How far an exception is from the cause: the lower, the closer."""
     for rank, kinds in enumerate(((MCPHostError,), (httpx2.HTTPError,), (OSError,), (MCPError,), (Exception,))):
         if isinstance(error, kinds):
             return rank
@@ -79,7 +79,7 @@ def _hint(status: int) -> str:
 
 
 def _public_url(url: str) -> str:
-    """Without user, password and query, which may hold credentials."""
+    """The URL without user, password and query, which may hold credentials."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

@@ -23,7 +23,7 @@ def remove_folder(path: str) -> None:
 
 
 class _Round:
-    """Once through what lies in the top folder."""
+    """One way through what lies in the top folder."""
 
     def __init__(self, top: int) -> None:
         self._top = top
@@ -31,7 +31,9 @@ class _Round:
         self._failure: OSError | None = None
 
     def makes_progress(self) -> bool:
-        """False when nothing is left; raises OSError when nothing of it can be removed."""
+        """Goes through the folder once. False when nothing was left in it; raises OSError when nothing of it can be
+        removed.
+        """
         with os.scandir(self._top) as entries:
             for entry in entries:
                 with self._trying():

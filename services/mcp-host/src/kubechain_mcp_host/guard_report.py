@@ -10,14 +10,16 @@ _MAX_BYTES = 1024
 
 
 class GuardReport:
-    """Only the guard can write it; it does so before the server's output closes, so whoever sees that can read it."""
+    """A pipe that only the guard can write. It does so before the server's output closes, so whoever sees that can read
+    it.
+    """
 
     def __init__(self) -> None:
         self._reader = -1
         self._text = b""
 
     def text(self) -> str:
-        """Empty while there is nothing to say."""
+        """The sentence; empty while there is none."""
         if self._reader >= 0:
             with suppress(BlockingIOError):
                 self._text += os.read(self._reader, _MAX_BYTES)

@@ -30,7 +30,7 @@ RunHere = Callable[[str, Delivery[ToolRequest]], Awaitable[bool]]
 
 
 class HandedOver(StrEnum):
-    """What came of it, for the asker."""
+    """What came of handing a call over, for the asker."""
 
     DONE = "Done"
     REFUSED = "Refused"
@@ -39,9 +39,9 @@ class HandedOver(StrEnum):
 
 
 async def hand_over(bus: Bus, instance: str, session: str, delivery: Delivery[ToolRequest]) -> HandedOver:
-    """Have the owner run the request; returns when it has, or will not. Raises MessagingError.
+    """Has the owner run the request; returns when it has, or will not. Raises MessagingError.
 
-    Cancelled, it has the owner look whether the request was taken back.
+    When cancelled, it has the owner look whether the request was taken back.
     """
     subject = handover_subject(instance)
     question = HandOver(
@@ -77,7 +77,7 @@ class _Run:
 
 
 class HandOvers:
-    """The owner's side."""
+    """The owner's side of handing over."""
 
     def __init__(self, bus: Bus, instance: str, run_here: RunHere) -> None:
         self._bus = bus

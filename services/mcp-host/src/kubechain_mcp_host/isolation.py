@@ -43,7 +43,7 @@ _ETC = (
     "terminfo", "timezone", "uv", "xdg",
 )
 # fmt: on
-"""Not all of it: it is where people mount what is secret."""
+"""Parts of /etc that servers may read. Others may not be read, because people mount there what is secret."""
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _POD_SECRETS = "/var/run/secrets"
 _NATS_PORT = 4222
@@ -51,14 +51,16 @@ _NATS_PORT = 4222
 
 @dataclass(frozen=True)
 class Isolation:
-    """``obstacle`` is a sentence when servers can not be isolated as they should; then none is started."""
+    """How stdio servers are isolated. ``obstacle`` is a sentence when they can not be isolated as they should; then
+    none is started.
+    """
 
     data: Path
     readable: tuple[str, ...] = ()
     denied_ports: frozenset[int] = field(default_factory=frozenset)
     abi: int = 0
     filtered: bool = False
-    """Whether system calls are: those by which a port could be reached past Landlock."""
+    """Whether system calls are filtered: those by which a port could be reached past Landlock."""
     obstacle: str = ""
 
 
@@ -164,7 +166,7 @@ _BROUGHT = {
     5: "control of devices",
     6: "control of signals and abstract sockets",
 }
-"""By ABI. https://docs.kernel.org/userspace-api/landlock.html#previous-limitations"""
+"""What each ABI brought. https://docs.kernel.org/userspace-api/landlock.html#previous-limitations"""
 
 
 def _describe_missing(error: OSError) -> str:

@@ -20,7 +20,7 @@ CONNECTING_GRACE_SECONDS = 1.0
 TAKEOVER_GRACE_SECONDS = 10.0
 """A server that was ready before this process started gets this long to be so again, before its agents are told."""
 MAX_TOOLS_BYTES = 768 * 1024
-"""Of tool descriptions and schemas; the API server takes no object over about 1.5 MB."""
+"""Bytes of tool descriptions and schemas in a status; the API server takes no object over about 1.5 MB."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Plan:
 def decide_status(
     server: MCPServer, state: ConnectionState, channel: ContactChannel | None, *, elapsed: float, now: datetime
 ) -> Plan:
-    """``elapsed`` is for how many seconds the connection has been in its phase; ``channel`` is the one that the server
-    names for approvals, if it exists.
+    """What to write about the server. ``elapsed`` is for how many seconds the connection has been in its phase;
+    ``channel`` is the one that the server names for approvals, if it exists.
     """
     trouble = _find_channel_trouble(server, channel)
     if trouble is not None and state.phase in (Phase.CONNECTING, Phase.CONNECTED):

@@ -52,7 +52,7 @@ class MessageReader:
 
 
 def parse_message(line: bytes) -> JSONRPCMessage | None:
-    """None for what is no message."""
+    """The message in a line; None for a line that is none."""
     if not line.lstrip().startswith(b"{"):
         return None
     try:
@@ -62,7 +62,9 @@ def parse_message(line: bytes) -> JSONRPCMessage | None:
 
 
 def _repair(line: bytes) -> JSONRPCMessage | None:
-    """A message whose text is not all Unicode (a stray byte, half a surrogate pair) is still somebody's answer."""
+    """The message in a line whose text is not all Unicode (a stray byte, half a surrogate pair): it is still somebody's
+    answer.
+    """
     try:
         text = json.dumps(json.loads(line.decode(errors="replace")), ensure_ascii=False)
         return jsonrpc_message_adapter.validate_json(mend(text), by_name=False)

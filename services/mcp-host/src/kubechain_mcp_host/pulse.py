@@ -1,4 +1,4 @@
-"""Something has changed: whoever waits looks again."""
+"""Wakes those who wait for a change, so that they look again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 
 
 class Pulse:
-    """No beat is missed by one who looked after the last one that he knows of, and then waits."""
+    """Beats at every change. A waiter that takes ``next`` before it looks, and then waits for that, misses none."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
     def beat(self) -> None:
-        """Wake all who wait."""
+        """Wakes all that wait."""
         event, self._next = self._next, asyncio.Event()
         event.set()
 
     @property
     def next(self) -> asyncio.Event:
-        """Set by the next beat. To be taken before looking."""
+        """The event that the next beat sets. Take it before looking."""
         return self._next

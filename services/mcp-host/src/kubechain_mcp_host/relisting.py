@@ -11,8 +11,8 @@ import math
 
 
 class Relisting:
-    """``spacing`` lies between the end of a list and the next one, so that a server which sends a notice whenever it is
-    listed is not listed without a pause; ``refresh`` is how long an HTTP server may be quiet.
+    """Says when to list. ``spacing`` lies between the end of a list and the next one, so that a server which sends a
+    notice whenever it is listed is not listed without a pause; ``refresh`` is how long an HTTP server may be quiet.
     """
 
     def __init__(self, now: float, *, spacing: float, refresh: float, refreshes: bool) -> None:
@@ -25,15 +25,17 @@ class Relisting:
         self._quiet_at = now + refresh if refreshes else math.inf
 
     def want(self) -> None:
-        """Also while a list is under way, which may have missed the change."""
+        """Asks for a list. It counts also while a list is under way, which may have missed the change."""
         self._wanted = True
 
     def seconds_left(self, now: float) -> float:
-        """Until ``take`` is to be asked, unless a list is wanted before; may be infinite."""
+        """Seconds until ``take`` is to be asked, unless a list is wanted before; may be infinite."""
         return max(0.0, min(self._not_before if self._wanted else math.inf, self._quiet_at) - now)
 
     def take(self, now: float, *, busy: bool) -> bool:
-        """Whether the tools are to be listed now; how that ended is to be told."""
+        """Whether the tools are to be listed now. The caller then says how that ended: ``note_answer`` or
+        ``note_failure``.
+        """
         if self._wanted and now >= self._not_before:
             self._wanted = False
             return True
@@ -48,7 +50,7 @@ class Relisting:
         self._quiet_at = now + self._refresh if self._refreshes else math.inf
 
     def note_failure(self, now: float) -> None:
-        """The list came to nothing, and the connection goes on: it is made up for, also while calls run."""
+        """Notes that a list failed while the connection goes on. The next one makes up for it, also while calls run."""
         self._owed = True
         self._not_before = now + self._spacing
         self._quiet_at = now + self._refresh

@@ -1,9 +1,9 @@
 """Which replicas of mcp-host live.
 
-Each says so every few seconds, by core NATS; one that was not heard of for ``GONE_SECONDS`` is gone, and so is a former
-run of a pod that lives again. Who was cut off himself has heard nobody, and counts from when he is back. It may be
-wrong about one that is cut off: that one learns of it when it looks at the sessions that it believed were its own
-(``session_claims``).
+Each replica says that it lives every few seconds, by core NATS. One that was not heard of for ``GONE_SECONDS`` is gone,
+and so is a former run of a pod that lives again. A replica that was cut off itself has heard nobody, so it counts from
+when it is back. The roster may be wrong about a replica that is cut off, which learns of that when it looks at the
+sessions that it believed were its own (``session_claims``).
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class _Heard:
 
 
 class Roster:
-    """Of this replica, which is ``me``. ``changes`` beats whenever one comes back or is found to be gone."""
+    """What this replica, which is ``me``, knows of the others. ``changes`` beats whenever one comes back or is found to
+    be gone.
+    """
 
     def __init__(self, bus: Bus, me: SessionOwner, changes: Pulse, clock: Callable[[], float] = time.monotonic) -> None:
         self.me = me
@@ -58,7 +60,7 @@ class Roster:
 
     @property
     def is_heard(self) -> bool:
-        """Whether the others can not think yet that this replica is gone."""
+        """Whether the others can not yet take this replica for gone."""
         return self._clock() - self.beaten_at < GONE_SECONDS / 2
 
     def hear(self, alive: Alive) -> None:
@@ -69,7 +71,7 @@ class Roster:
             self._changes.beat()
 
     def forgive(self) -> None:
-        """This replica was cut off, and knows nothing about the others."""
+        """Counts the others as heard of now: this replica was cut off, and knows nothing about them."""
         for heard in self._pods.values():
             heard.at = self._clock()
         self._changes.beat()

@@ -25,7 +25,7 @@ class ServerHomes:
         self.root = root
 
     def path_of(self, uid: str) -> Path:
-        """Whatever the uid looks like, it stays below the root."""
+        """The server's folder, which is below the root whatever the uid looks like."""
         return self.root / (uid if _UID.fullmatch(uid) else hashlib.sha256(uid.encode()).hexdigest())
 
     def make(self, uid: str) -> Path:

@@ -36,16 +36,16 @@ class Owner(StrEnum):
     """Whose a session is, seen from here."""
 
     NOBODY = "Nobody"
-    """It never was anybody's."""
+    """The session never was anybody's."""
     VACANT = "Vacant"
-    """It was given up, or its owner is gone."""
+    """The session was given up, or its owner is gone."""
     MINE = "Mine"
     OTHER = "Other"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a session; ``revision`` is for taking it."""
+    """What is known of a session; ``take`` needs its ``revision``."""
 
     owner: Owner
     who: SessionOwner
@@ -57,11 +57,13 @@ class _Held:
     revision: int
     written_at: float
     connected_at: datetime
-    """Of the connection over which it was seen to be ours."""
+    """When the connection to NATS began over which the session was last seen to be ours."""
 
 
 class SessionClaims:
-    """All methods that ask or write raise MessagingError. ``on_lost`` is told of a session that another one took."""
+    """The sessions that are this replica's, and the entries that say so. All methods that ask or write raise
+    MessagingError. ``on_lost`` is told of a session that another one took.
+    """
 
     def __init__(self, bus: Bus, roster: Roster, changes: Pulse, on_lost: Callable[[str], None]) -> None:
         self._bus = bus
@@ -107,7 +109,7 @@ class SessionClaims:
             await self._write(key, SessionOwner(), held.revision)
 
     def forget(self, key: str) -> None:
-        """Nobody will ask for the session again."""
+        """Drops the session, which nobody will ask for again."""
         self._held.pop(key, None)
         self._doubtful.discard(key)
 
@@ -153,7 +155,7 @@ class SessionClaims:
         self._changes.beat()
 
     async def _keep(self) -> None:
-        """Look at what is in doubt, and write what is old."""
+        """Looks at the sessions that are in doubt, and writes the entries that are old."""
         try:
             for key in list(self._doubtful):
                 await self._check(key)

@@ -27,7 +27,9 @@ class SessionEvents:
         )
 
     def call_meets_new_session(self, server: MCPServer, request: ToolRequest) -> None:
-        """The first call after that: on the call, on its Task and, if the session was the Task's own, on the server."""
+        """Tells of the first call in a session that began anew: on the call, on its Task and, if the session was the
+        Task's own, on the server.
+        """
         sentence = (
             f'The session with MCPServer "{server.name}" was established anew, on replica "{self._replica}", before '
             f'call "{request.call.name}": what the server remembered of earlier calls is gone.'

@@ -30,7 +30,9 @@ RunCall = Callable[[Delivery[ToolRequest], HostedSession], Awaitable[None]]
 
 
 class Sessions:
-    """Of this replica, whose Lease identity is ``pod``. ``grace``: seconds that running calls get when it stops."""
+    """The sessions of this replica, whose Lease identity is ``pod``. ``grace`` is how many seconds running calls get
+    when it stops.
+    """
 
     def __init__(
         self,
@@ -56,14 +58,16 @@ class Sessions:
         self.shared = SharedSessions(pool, self._claims, self.events, changes, stopping)
 
     def handle_change(self, change: Change[MCPServer]) -> None:
-        """Informer handler; after that of the pool."""
+        """Informer handler, to be called after that of the pool."""
         if change.obj.spec.session is not None:
             self._needed.set()
         self.tasks.handle_change(change)
         self.shared.handle_change(change)
 
     async def run(self, workers: CallWorkers, run_call: RunCall) -> None:
-        """Until this replica has stopped, its calls have ended (or their grace has), and its sessions are given up."""
+        """Runs until this replica has stopped, its calls have ended (or their grace has), and its sessions are given
+        up.
+        """
         await wait_any(self._needed, self._stopping)
         if not self._needed.is_set():
             return

@@ -33,7 +33,7 @@ _MAX_WAIT_SECONDS = 1.0
 
 
 class SharedSessions:
-    """Those of this replica."""
+    """The shared sessions of this replica."""
 
     def __init__(
         self,
@@ -73,21 +73,23 @@ class SharedSessions:
             self._new.put_nowait(server)
 
     def lose(self, key: str) -> None:
-        """Another replica has the session now."""
+        """Ends the session here, because another replica has it now."""
         session = self._hosted.get(key.split(".")[1])
         end = self._ends.get(session.connection.server.uid) if session is not None and session.key == key else None
         if end is not None:  # else its server was deleted, and it ends anyway
             end.set()
 
     async def run(self, workers: CallWorkers) -> None:
-        """Until this replica has stopped, and every session was given up."""
+        """Runs until this replica has stopped, and every session was given up."""
         async with asyncio.TaskGroup() as group:
             starting = group.create_task(self._start_all(group, workers))
             await self._stopping.wait()
             starting.cancel()
 
     def _handle_connection(self, key: Key) -> None:
-        """Tells, once it is connected, of a session that began anew: the server's, after another or an earlier one."""
+        """Tells of a session that began anew, once its server is connected: after that of another replica, or an
+        earlier one.
+        """
         session = next((s for s in self._hosted.values() if s.connection.server.key == key), None)
         if session is None or session.connection.state.phase is not Phase.CONNECTED:
             return

@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Launch:
-    """``cwd`` None is our own working directory."""
+    """How a server's process is started; ``cwd`` None is our own working directory."""
 
     orders: Orders
     environment: Mapping[str, str]
@@ -45,7 +45,7 @@ class StdioLauncher:
         self._making_ports = asyncio.Lock()
 
     def check(self, spec: ConnectionSpec) -> None:
-        """Raises IsolationError or InvalidSpecError for what can not be started here as it has to be."""
+        """Checks that the server can be started here as it has to be. Raises IsolationError or InvalidSpecError."""
         if spec.transport != "stdio":
             return
         if self._isolation is not None and self._isolation.obstacle:
@@ -56,7 +56,9 @@ class StdioLauncher:
             )
 
     async def prepare(self, spec: ConnectionSpec) -> Launch:
-        """Raises ConnectFailedError when there is no such command, or no folder for the server."""
+        """What it takes to start the server. Raises ConnectFailedError when there is no such command, or no folder for
+        the server.
+        """
         own = dict(spec.env)
         if self._isolation is None or self._homes is None:
             environment = {**self._base_environment, **own}
@@ -93,7 +95,7 @@ class StdioLauncher:
                 log.warning("the folder of a deleted server stays behind", uid=uid, error=str(error))
 
     async def forget_others(self, uids: Collection[str]) -> None:
-        """Removes the folders of servers that were deleted while nobody looked; ``uids`` are those that exist."""
+        """Removes the folders of servers that were deleted while no replica looked; ``uids`` are those that exist."""
         for uid in self._homes.find_leftovers(uids) if self._homes else ():
             await self.forget(uid)
 

@@ -37,7 +37,9 @@ _AGAIN_SECONDS = 0.5
 
 @dataclass(eq=False)
 class HostedSession:
-    """A session that this replica has. ``moved``: it was another's, or was closed, so that its server has forgotten."""
+    """A session that this replica has. ``moved`` says that another replica had it, or that it was closed, so that its
+    server has forgotten what it knew.
+    """
 
     key: str
     connection: ServerConnection
@@ -45,12 +47,12 @@ class HostedSession:
     task_uid: str = ""
     running: int = 0
     over: bool = False
-    """Its Task has ended."""
+    """Whether the session's Task has ended."""
     used_at: float = field(default_factory=time.monotonic)
     _met: int = 0
 
     def meets_new(self) -> bool:
-        """To be asked by each call once it is connected: whether it is the first in a session that began anew."""
+        """Whether this call is the first in a session that began anew. Each call asks once it is connected."""
         lives = self.connection.lives
         new = (self.moved and not self._met) or bool(self._met and lives != self._met)
         self._met = lives
@@ -58,7 +60,7 @@ class HostedSession:
 
 
 class TaskSessions:
-    """Those of this replica, and the way to those of others."""
+    """The sessions of this replica, and the way to those of others."""
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class TaskSessions:
                     await wait_any_for(_RECHECK_SECONDS, beat)
 
     async def find_hosted(self, key: str) -> HostedSession | None:
-        """For a call that another replica hands over: the session, if it is here and goes on. Raises MessagingError."""
+        """The session for a call that another replica hands over, if it is here and goes on. Raises MessagingError."""
         if self._stopping.is_set() or not await self._claims.hold(key):
             return None
         server = self._pool.server(key.split(".")[1])
@@ -116,7 +118,7 @@ class TaskSessions:
 
     @asynccontextmanager
     async def use(self, session: HostedSession) -> AsyncIterator[None]:
-        """While a call runs in it."""
+        """Keeps the session while a call runs in it."""
         session.running += 1
         try:
             yield
@@ -127,7 +129,7 @@ class TaskSessions:
                 self._handle_idle(session)
 
     def lose(self, key: str) -> None:
-        """Another replica has the session now."""
+        """Ends the session here, because another replica has it now."""
         self._close(self._hosted.get(key))
 
     def handle_change(self, change: Change[MCPServer]) -> None:
@@ -148,7 +150,7 @@ class TaskSessions:
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def drain(self) -> None:
-        """Once this replica stops: gives up each session when its last call has ended. Returns when none is left."""
+        """Gives up each session when its last call has ended, once this replica stops. Returns when none is left."""
         for session in list(self._hosted.values()):
             if not session.running:
                 self._ended.put_nowait(session)
@@ -158,7 +160,7 @@ class TaskSessions:
                 await self._give_up(session)
 
     async def give_up_all(self) -> None:
-        """Whatever runs in them."""
+        """Gives up every session, whatever runs in it."""
         for session in list(self._hosted.values()):
             await self._give_up(session)
 
@@ -206,13 +208,15 @@ class TaskSessions:
         self._forget_closed(ANY, task_uid)
 
     def _forget_closed(self, server_uid: str, task_uid: str) -> None:
-        """Those that were closed for being idle, and are still ours, because nobody else could begin them anew."""
+        """Forgets sessions that were closed for being idle, and are still ours, because nobody else could begin them
+        anew.
+        """
         for key in self._claims.held_of(server_uid, task_uid):
             if key not in self._hosted:
                 self._claims.forget(key)
 
     async def _close_idle(self) -> None:
-        """A session that comes back after that begins anew, and says so."""
+        """Closes idle sessions. One that is used again after that begins anew, and says so."""
         while True:
             now = time.monotonic()
             idle = {s: s.used_at + self._idle_seconds - now for s in self._hosted.values() if not s.running}
@@ -223,5 +227,5 @@ class TaskSessions:
 
 
 def key_of(server: MCPServer, request: ToolRequest) -> str:
-    """A call that was made by hand has a session of its own."""
+    """The key of the call's session. A call that was made by hand has a session of its own."""
     return session_key(server.uid, request.task.uid if request.task is not None else request.call.uid)

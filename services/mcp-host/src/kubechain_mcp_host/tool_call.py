@@ -86,7 +86,7 @@ class ToolCall:
 
     @property
     def timeout(self) -> float:
-        """Seconds."""
+        """Seconds that the call may take."""
         return float(self.server.spec.request_timeout_seconds or DEFAULT_REQUEST_TIMEOUT_SECONDS)
 
     async def run(self) -> ToolResult:
@@ -229,7 +229,9 @@ async def refuse(request: ToolRequest, record: StartedRecord, reason: str, sente
 
 
 async def _find_age(record: StartedRecord) -> datetime:
-    """Patient: to give up now would leave a claim behind for a call that never ran."""
+    """When the record of started calls began. It is waited for: to give up now would leave a claim behind for a call
+    that never ran.
+    """
     while True:
         try:
             return await record.created_at()

@@ -79,7 +79,7 @@ class ToolSession:
 
     @property
     def stuck(self) -> bool:
-        """So many calls in a row were not answered in time that the server is likelier to hang than to be slow."""
+        """Whether so many calls in a row ran out of time that the server is likelier to hang than to be slow."""
         return self._unanswered >= _MAX_UNANSWERED
 
     @property
@@ -92,7 +92,7 @@ class ToolSession:
         return "the server ended, or closed the connection."
 
     def mark_unanswered(self) -> None:
-        """A call has run out of time."""
+        """Counts a call that ran out of time."""
         self._unanswered += 1
         if self.stuck:
             self._watch.wake()
@@ -154,7 +154,7 @@ class ToolSession:
 
 
 def ends_connection(error: Exception) -> bool:
-    """Whether it says that the connection, or the server's session with us, has gone."""
+    """Whether the error says that the connection, or the server's session with us, has gone."""
     if not isinstance(error, MCPError) or _is_stream_ended(error):
         return False
     return error.code == CONNECTION_CLOSED or _is_session_gone(error)

@@ -54,7 +54,7 @@ class Watch:
         self._on_close()
 
     def note_flood(self, what: str) -> None:
-        """The server ``what``, which is why the connection ends."""
+        """Notes why the connection ends: ``what`` goes on a sentence that begins with the server."""
         self._flood = what
 
     @property

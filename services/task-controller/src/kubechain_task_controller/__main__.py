@@ -28,7 +28,7 @@ from kubechain_task_controller.watched import Watched
 
 NAME = "task-controller"
 USAGE_DELAY = 3.0
-"""Seconds until an Agent's usage is written down: of all Tasks that end meanwhile, at once."""
+"""Seconds until an Agent's usage is written down, with that of all Tasks that end meanwhile."""
 
 
 class TaskTerm:
@@ -80,7 +80,7 @@ class TaskTerm:
             group.create_task(results.run(self._context.stopping))
 
     async def _handle_poison(self, poison: Poison) -> None:
-        """A result that can not be read ends its Task with an error; whose it is, its subject says."""
+        """Ends the Task of an unreadable result with an error; the subject says whose result it is."""
         result = build_unreadable_result(poison.subject, poison.reason)
         if result is not None:
             await self._inbox.take(result)
@@ -92,7 +92,7 @@ class TaskTerm:
         return key
 
     def look_again(self) -> None:
-        """What is on its way is not known any more: every unfinished Task finds out for itself."""
+        """Has every unfinished Task find out what is on its way, because that is not known any more."""
         self._dispatcher.forget_all()
         for task in self._watched.tasks.each():
             if not task.finished:

@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 
 class BudgetBook:
-    """One instance per term of a leader."""
+    """Keeps the book for one term of a leader."""
 
     def __init__(self, kube: KubeClient, watched: Watched, namespace: str) -> None:
         self._kube = kube
@@ -64,7 +64,7 @@ class BudgetBook:
         return self._spent.total(key)
 
     def note(self, change: Change[Task]) -> None:
-        """Takes a change of a Task, after the sums have."""
+        """Takes a change of a Task in. The sums have to have taken it before."""
         namespace = change.obj.namespace
         if namespace in self._periods and (namespace, self._periods[namespace]) in count_for_periods(change.obj):
             self._mark(namespace)
@@ -98,7 +98,7 @@ class BudgetBook:
             log.warning("cannot write down what namespaces used", error=str(error))
 
     async def _open(self) -> None:
-        """From here on deletions are counted; what was deleted before is in the book, or is not known any more."""
+        """Begins to count deletions; what was deleted before is in the book, or is not known any more."""
         for namespace in self._watched.namespaces.list():
             budget = self._watched.budget_of(namespace.name)
             if budget is not None:
@@ -153,13 +153,13 @@ class BudgetBook:
 
 
 def write_line(period: str, total: Spent, carried: Spent) -> str:
-    """``carried`` is the part of ``total`` whose Tasks are gone."""
+    """The book's line about a namespace. ``carried`` is the part of ``total`` whose Tasks are gone."""
     line: dict[str, Any] = {"period": period, **_write(total, "tokens", "cost")}
     return json.dumps({**line, **_write(carried, "tokensOfDeleted", "costOfDeleted")})
 
 
 def parse_line(line: str, period: str) -> tuple[Spent, Spent]:
-    """(all, the part of deleted Tasks); nothing of another period, or where somebody wrote something else."""
+    """(total, the part of deleted Tasks); nothing for a line of another period, or one that somebody else wrote."""
     try:
         found = json.loads(line) if line else {}
         if not isinstance(found, dict) or found.get("period") != period:

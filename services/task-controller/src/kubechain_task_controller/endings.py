@@ -15,7 +15,7 @@ from kubechain_common.messaging.peers import Peers
 
 
 class Endings:
-    """While this process leads."""
+    """Tells of ended Tasks while this process leads."""
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers

@@ -8,7 +8,7 @@ from kubechain_common.telemetry.tracing import AttributeValue
 
 
 def build_agent_attributes(task: Task) -> dict[str, AttributeValue]:
-    """Of ``invoke_agent``: a Task is one invocation, and the conversation that it has."""
+    """The attributes of the span ``invoke_agent``: a Task is one invocation, and the conversation that it has."""
     status = task.status
     attributes: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "invoke_agent",

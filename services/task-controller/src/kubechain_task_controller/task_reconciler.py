@@ -167,7 +167,7 @@ class TaskReconciler:
             self._recorder.event(latest, event.type, event.reason, event.message)
 
     def handle_deleted(self, task: Task) -> None:
-        """The Task was deleted; its reconcile, which is due now, takes back what it has under way."""
+        """Notes that the Task was deleted; its reconcile, which is due now, takes back what it has under way."""
         self._refused.pop(task.uid, None)
         self._trouble.clear(task.uid)
         if not task.finished:
@@ -178,7 +178,7 @@ class TaskReconciler:
         await self._withdraw(task)
 
     async def _withdraw(self, task: Task) -> None:
-        """Wherever the request of this turn went: the Agent may have had another LLM then."""
+        """Takes the request of this turn back, wherever it went: the Agent may have had another LLM then."""
         turn = task.status.turn
         everywhere = llm_request_subject(ANY, task.namespace, task.uid, turn)
         agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
@@ -213,9 +213,9 @@ class TaskReconciler:
         )
 
     def _find_prices(self, llm: LLM | None, result: LLMResult) -> LLMPrices | None:
-        """Those of the fallback that answered, if it has any, else of the LLM that was asked.
+        """The prices of the fallback that answered, if it has any, else those of the LLM that was asked.
 
-        Of one that is gone nobody knows them: those of the Agent's LLM now, ``llm``, are taken.
+        Nobody knows the prices of an LLM that is gone: those of ``llm``, the Agent's LLM now, are taken.
         """
         other = self._find_llm(result.answered_by)
         if other is not None and other.spec.prices is not None:
@@ -319,7 +319,7 @@ class TaskReconciler:
         return not all(created)
 
     async def _create_child(self, task: Task, child: TaskRunToolCall) -> bool:
-        """False when it can not be had."""
+        """Creates the call; False when it can not be had."""
         try:
             self._watched.calls.observe(await self._kube.create(child))
         except AlreadyExistsError:
@@ -336,7 +336,7 @@ class TaskReconciler:
         return True
 
     def _refuse(self, task: Task, child: TaskRunToolCall, why: str) -> bool:
-        """There will be no such call; the next step tells the model."""
+        """Notes that there will be no such call; the next step tells the model."""
         self._refused.setdefault(task.uid, {})[child.name] = why
         return False
 

@@ -27,7 +27,7 @@ from kubechain_task_controller.core.tool_calls import pending_names
 Enqueue = Callable[[Key], None]
 
 IDLE_SECONDS = 2.0
-"""After which a Task or a call that waits, for a person perhaps, costs little memory."""
+"""Seconds after which an unchanged Task or call is packed, so that one that waits costs little memory."""
 
 BY_UID = "uid"
 BY_AGENT = "agent"
@@ -119,7 +119,7 @@ class Watched:
         return read_budget(namespace, found.metadata.annotations) if found is not None else None
 
     def sub_agents_of(self, agent: Agent) -> dict[str, Agent]:
-        """Those that exist, by name."""
+        """The Agent's sub-agents that exist, by name."""
         found = ((name, self.agents.get(agent.namespace, name)) for name in names_of_sub_agents(agent))
         return {name: other for name, other in found if other is not None}
 
@@ -139,7 +139,7 @@ class Watched:
         return {name: call for name, call in found if call is not None and is_owner(task, call)}
 
     def tasks_to_look_at(self) -> list[Key]:
-        """Those that a new leader has work with: of the finished ones, which may be thousands, it has with few."""
+        """The Tasks that a new leader looks at: the unfinished ones, and the few finished ones that leave work."""
         unfinished, finished = [], []
         for task in self.tasks.each():
             if not task.finished:
@@ -186,7 +186,7 @@ class Watched:
             self.calls.thin_out(_strip_call(call))
 
     def wake_tasks(self, enqueue: Enqueue) -> None:
-        """Every change that can move a Task on enqueues it."""
+        """Enqueues a Task whenever something changes that can move it on."""
 
         def task_changed(change: Change[Task]) -> None:
             task = change.obj
@@ -226,7 +226,7 @@ class Watched:
         self.calls.add_handler(call_changed)
 
     def wake_for_usage(self, enqueue: Enqueue) -> None:
-        """Enqueues the Agent of every Task that ends or goes: the sums of its usage may be written down."""
+        """Enqueues the Agent of every Task that ends or is deleted, so that the sums of its usage are written down."""
 
         def task_changed(change: Change[Task]) -> None:
             task, old = change.obj, change.old
@@ -237,7 +237,7 @@ class Watched:
         self.tasks.add_handler(task_changed)
 
     def wake_agents(self, enqueue: Enqueue) -> None:
-        """Every change that can make an Agent ready or unready enqueues it.
+        """Enqueues an Agent whenever something changes that can make it ready or unready.
 
         From a sub-agent the word goes on from status to status: one that turns ready or unready changes its status,
         which wakes those that delegate to it, and so all the way round a cycle.
@@ -351,7 +351,7 @@ def strip_finished(task: Task) -> Task:
 
 
 def strip_raw(raw: dict[str, Any]) -> None:
-    """The same before validation: what is dropped costs more to validate than the rest of a finished Task."""
+    """Drops the same before validation, which would cost more than that of the rest of a finished Task."""
     status = raw.get("status") or {}
     if status.get("phase") in TERMINAL_PHASES:
         raw["spec"] = {k: v for k, v in raw["spec"].items() if k not in ("userMessage", "contextWindow")}

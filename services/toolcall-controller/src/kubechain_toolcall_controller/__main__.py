@@ -79,7 +79,7 @@ class ToolCallTerm:
             group.create_task(reports.run(self._context.stopping))
 
     async def _handle_poison(self, poison: Poison) -> None:
-        """A result that can not be read fails its call; whose it is, its subject says."""
+        """Fails the call of an unreadable result; the subject says whose result it is."""
         result = build_unreadable_result(poison.subject, poison.reason)
         if result is not None:
             await self._inbox.take(result)
@@ -96,7 +96,7 @@ class ToolCallTerm:
         return key
 
     def look_again(self) -> None:
-        """What is on its way is not known any more: every unfinished call finds out for itself."""
+        """Has every unfinished call find out what is on its way, because that is not known any more."""
         self.reconciler.look_again()
         for call in self._watched.calls.each():
             if not call.finished:

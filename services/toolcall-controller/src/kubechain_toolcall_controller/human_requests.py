@@ -13,7 +13,7 @@ from kubechain_common.telemetry.tracing import span
 
 
 class HumanRequests:
-    """What this process knows of them while it leads."""
+    """The requests to people, as far as this process knows of them while it leads."""
 
     def __init__(self, dispatcher: Dispatcher, reports: Inbox[HumanResult]) -> None:
         self._dispatcher = dispatcher
@@ -24,7 +24,7 @@ class HumanRequests:
         return self._reports.first(call_uid)
 
     def settle(self, call_uid: str, report: Parked[HumanResult]) -> bool:
-        """The report is in the call, or is of no use. True when another one waits."""
+        """Settles the report, which is in the call or of no use. True when another one waits."""
         if report.message.outcome != "Retrying":
             self._dispatcher.forget(call_uid)
         return self._reports.settle(call_uid, report)
@@ -53,13 +53,13 @@ class HumanRequests:
             )
 
     async def withdraw(self, call: TaskRunToolCall) -> None:
-        """Nobody is to be asked about this call any more. Raises MessagingError."""
+        """Takes the request back: nobody is to be asked about this call any more. Raises MessagingError."""
         await self._dispatcher.withdraw(call.uid, human_request_subject(ANY, call.namespace, call.uid))
 
     def forget(self, call_uid: str) -> None:
-        """The call has ended, or its person has been asked."""
+        """Forgets the request: the call has ended, or its person has been asked."""
         self._dispatcher.forget(call_uid)
 
     def forget_all(self) -> None:
-        """What was published before now is not known any more."""
+        """Forgets all requests, which may not be where they were published."""
         self._dispatcher.forget_all()

@@ -30,7 +30,7 @@ class SubTasks:
         self._started_calls = started_calls
 
     def find(self, call: TaskRunToolCall) -> SubTask:
-        """As our cache has it."""
+        """The call's sub-agent, as our cache knows it."""
         name = name_of_sub_task(call)
         task = self._tasks.get(call.namespace, name) if name else None
         return SubTask(task if task is not None and is_answered_by(call, task) else None)
@@ -40,7 +40,9 @@ class SubTasks:
         return await self._ask(call) if to_create is None else await self._create(call, to_create)
 
     async def _create(self, call: TaskRunToolCall, task: Task) -> SubTask:
-        """At most once for all calls of this name: who was deleted and made again does not delegate again."""
+        """Creates the Task, at most once for all calls of this name: a call that was deleted and made again does not
+        delegate again.
+        """
         claim = await self._started_calls.claim(execution_key(call.namespace, call.name), holder=call.uid)
         if claim is not Claim.GRANTED:
             return SubTask(begun_before=claim is Claim.TAKEN, forbidden=claim is Claim.CANCELLED)
@@ -69,7 +71,7 @@ class SubTasks:
         return SubTask(task, asked=True)
 
     async def cancel(self, task: Task) -> None:
-        """Its own controller then cancels what it has under way.
+        """Has the Task cancelled; its own controller then cancels what it has under way.
 
         Raises ConflictError when it has changed meanwhile. It may have ended, and then it stays as it is: to kubectl
         wait, a condition that is older than the spec says nothing.
@@ -84,7 +86,7 @@ class SubTasks:
         self._tasks.observe(patched)
 
     def record(self, call: TaskRunToolCall, task: Task | None) -> None:
-        """The span of a call that has ended, under the ids that its Task was given as parent."""
+        """Records the span of a call that has ended, under the ids that its Task was given as parent."""
         origin = task.spec.delegated_from if task is not None else None
         span, status = origin.span_context if origin else None, call.status
         if task is None or span is None or status.start_time is None or status.completion_time is None:

@@ -65,9 +65,9 @@ class ToolCallReconciler:
         self._sub_tasks = SubTasks(kube, watched.sub_tasks, started_calls)
 
     def look_again(self) -> None:
-        """What was published before now is not known any more.
+        """Forgets what was published, which is not known to be on its way any more.
 
-        It was published by this process, by another leader, or to a broker that lost it.
+        It may have been published by another leader, or to a broker that lost it.
         """
         self._since = now()
         self._dispatcher.forget_all()
@@ -136,7 +136,7 @@ class ToolCallReconciler:
         return snapshot, plan
 
     async def _carry_out(self, snapshot: CallSnapshot, plan: CallPlan) -> TaskRunToolCall:
-        """What comes before the messages; returns the call as it was written."""
+        """Does what comes before the messages; returns the call as it was written."""
         call = snapshot.call
         if plan.withdraw:
             await self._withdraw(call)
@@ -175,14 +175,14 @@ class ToolCallReconciler:
         self._tell(await self._write(latest, plan), plan)
 
     def handle_deleted(self, call: TaskRunToolCall) -> None:
-        """Its reconcile, which is due now, takes its request back."""
+        """Notes that the call was deleted; its reconcile, which is due now, takes its request back."""
         self._sent_at.pop(call.uid, None)
         self._trouble.clear(call.uid)
         if not call.finished:
             self._deletions.add(call)
 
     def _forget(self, call: TaskRunToolCall) -> None:
-        """The call has ended."""
+        """Forgets what was known of the call, which has ended."""
         self._dispatcher.forget(call.uid)
         self._people.forget(call.uid)
         self._sent_at.pop(call.uid, None)
@@ -261,7 +261,9 @@ class ToolCallReconciler:
         return await write_status(self._kube, self._watched.calls, call, plan.status)
 
     def _find_sent_at(self, call: TaskRunToolCall, server: MCPServer | None) -> datetime | None:
-        """None if nothing is on its way. A server that was deleted and made again has another subject."""
+        """When the request was sent; None if none is on its way to this very server. One that was deleted and made
+        again has another subject.
+        """
         known = self._dispatcher.subject_of(call.uid)
         if known is None or (
             server is not None and known != tool_request_subject(server.uid, call.namespace, call.uid)

@@ -19,7 +19,7 @@ from kubechain_common.messages import ObjectRef
 from kubechain_toolcall_controller.core.asking import is_waiting
 
 IDLE_SECONDS = 2.0
-"""After which a call that waits, for a person perhaps, costs little memory."""
+"""Seconds after which an unchanged call is packed, so that one that waits costs little memory."""
 
 BY_UID = "uid"
 BY_SERVER = "server"
@@ -86,7 +86,7 @@ class Watched:
         return by_uid or (ref.key if ref.name else None)
 
     def wake_calls(self, enqueue: Callable[[Key], None]) -> None:
-        """A change of a call, or of what it waits for (server, channel, a sub-agent's Task), enqueues it."""
+        """Enqueues a call whenever it changes, or what it waits for does (server, channel, a sub-agent's Task)."""
 
         def call_changed(change: Change[TaskRunToolCall]) -> None:
             if change.new is None or not change.obj.finished:
@@ -167,7 +167,7 @@ def _strip_texts(task: Task) -> Task:
 
 
 def _strip_raw_texts(raw: dict[str, Any]) -> None:
-    """The same before validation, which would cost more than all the rest."""
+    """Drops the texts before validation, which would cost more than that of all the rest."""
     raw["spec"] = {k: v for k, v in raw["spec"].items() if k not in ("userMessage", "contextWindow")}
     raw["status"] = {
         k: v

@@ -24,7 +24,7 @@ _ATTEMPTS = 10
 
 
 async def give_answer(kube: KubeClient, namespace: str, name: str, field: str, answer: Mapping[str, Any]) -> str:
-    """Write ``spec.decision`` or ``spec.response``; who gave it. Raises AnswerError, KubeError.
+    """Writes ``spec.decision`` or ``spec.response``; returns who gave the answer. Raises AnswerError, KubeError.
 
     ``name`` may be what ``kubectl get -o name`` prints.
     """

@@ -35,7 +35,7 @@ class Inbox:
     _open: dict[Key, str] = field(default_factory=dict)
 
     def notice(self, sight: TaskRunToolCall | Deleted) -> Arrived | Done | None:
-        """Take note of one sight; what there is to tell about it."""
+        """Takes note of one sight; returns what there is to tell about it."""
         key = (sight.namespace, sight.name)
         known = self._open.get(key)
         if isinstance(sight, TaskRunToolCall) and waits(sight):

@@ -36,7 +36,7 @@ class Waiting:
         return question_of(self.call) if self.kind == "Question" else self.call.spec.arguments
 
     def to_json(self) -> dict[str, Any]:
-        """For scripts; absent is what is not known."""
+        """The call as JSON for scripts; what is not known is absent."""
         found = {
             "namespace": self.call.namespace,
             "name": self.call.name,

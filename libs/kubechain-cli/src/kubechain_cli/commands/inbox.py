@@ -53,7 +53,7 @@ def show(waiting: list[Waiting], output: Output) -> None:
 
 
 async def follow(finder: Finder, output: Output) -> None:
-    """Each call as it arrives, and how it ended; one JSON object a line for scripts. Raises KubeError."""
+    """Tells of each call as it arrives, and how it ended; one JSON object a line for scripts. Raises KubeError."""
     told = Inbox()
     async for sight in finder.watch(tell_trouble):
         change = told.notice(sight)
@@ -68,12 +68,12 @@ async def follow(finder: Finder, output: Output) -> None:
 
 
 def tell_trouble(error: KubeError) -> None:
-    """On standard error: silence would look as if nothing waited."""
+    """Says on standard error why there is no news: silence would look as if nothing waited."""
     typer.echo(printable(f"No news for now: {error}"), err=True)
 
 
 def describe_done(done: Done, output: Output) -> str:
-    """A call that left the inbox."""
+    """The line about a call that left the inbox."""
     namespace, name = done.key
     if output is Output.JSON:
         return json.dumps({"type": "Done", "namespace": namespace, "name": name, "how": done.how})
@@ -81,6 +81,6 @@ def describe_done(done: Done, output: Output) -> str:
 
 
 def write(text: str) -> None:
-    """At once, also when a program reads it."""
+    """Writes at once, also when a program reads it."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

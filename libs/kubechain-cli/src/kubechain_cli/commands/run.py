@@ -102,7 +102,7 @@ class Session:
         self._began = time.monotonic()
 
     async def run(self) -> None:
-        """Raises ``RunError``, ``KubeError``."""
+        """Creates the Task, follows it to its end and prints the answer. Raises ``RunError``, ``KubeError``."""
         async with KubeClient.connect("kubechain-cli") as kube:
             self._task = await create_task(kube, self._options)
             self._began = time.monotonic()

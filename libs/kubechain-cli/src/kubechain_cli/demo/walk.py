@@ -75,7 +75,9 @@ def wait_for(condition: str, about: str, service: str, seconds: int) -> Command:
 
 
 def create_secret(backend: Backend, key: str) -> Command:
-    """The key goes through standard input: in the arguments every user of the machine could read it."""
+    """The command that makes the Secret. The key goes through standard input: in the arguments every user of the
+    machine could read it.
+    """
     args = ("create", "secret", "generic", backend.secret, f"--from-file={backend.key_name}=/dev/stdin")
     shown = f'printf %s "${backend.key_name}" | {shlex.join(("kubectl", *args))}'
     return Command(args, shown, stdin=key)

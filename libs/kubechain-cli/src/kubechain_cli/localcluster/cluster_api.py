@@ -95,7 +95,7 @@ async def try_kubectl(kubectl: Path, kubeconfig: Path, arguments: Sequence[str],
 
 
 async def run_kubectl(kubectl: Path, kubeconfig: Path, arguments: Sequence[str], stdin: str = "") -> None:
-    """Raises ClusterApiError with kubectl's own words when it fails."""
+    """Runs kubectl. Raises ClusterApiError with its own words when it fails."""
     good, text = await try_kubectl(kubectl, kubeconfig, arguments, stdin)
     if not good:
         raise ClusterApiError(f"kubectl {arguments[0]} failed: {text}")

@@ -43,7 +43,7 @@ def end_supervisor(state: ClusterState, timeout: float) -> bool:
 def end_leftovers(state: ClusterState) -> list[str]:
     """SIGKILL the groups of recorded processes that still run; returns their names once they are gone.
 
-    For who holds the lock of the directory: without it they may be the children of a supervisor that runs.
+    The caller holds the lock of the directory: without it they may be the children of a supervisor that runs.
     """
     ended: dict[str, tuple[int, StartMark | None]] = {}
     for process in state.processes:

@@ -34,7 +34,7 @@ API_STOP_GRACE = 0.6
 
 @dataclass(frozen=True)
 class Plan:
-    """``context`` is the user's own kubeconfig context, or None for a local control plane."""
+    """What is run. ``context`` is the user's own kubeconfig context, or None for a local control plane."""
 
     binaries: dict[str, str]
     ports: dict[str, int]
@@ -85,7 +85,7 @@ def controller_manager_kubeconfig(layout: Layout) -> Path:
 
 
 def service_kubeconfig(layout: Layout, name: str) -> Path:
-    """By which a service signs in to the local API server under its own name."""
+    """The kubeconfig by which a service signs in to the local API server under its own name."""
     return layout.pki / f"{name}.kubeconfig"
 
 

@@ -12,7 +12,7 @@ from kubechain_cli.localcluster.probes import Probe
 
 
 class StopStage(IntEnum):
-    """Lower stages stop first, so that everyone can still say goodbye to what he depends on."""
+    """When a process is stopped. Lower stages stop first, so that each can still say goodbye to what it depends on."""
 
     SERVICE = 0
     API = 1

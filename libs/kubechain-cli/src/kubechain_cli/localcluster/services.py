@@ -94,8 +94,8 @@ def _nats_env(user: str, password_file: Path) -> dict[str, str]:
 
 
 def _isolation_env(data: Path | None, base: Mapping[str, str]) -> dict[str, str]:
-    """On a developer's machine MCP servers are there to reach the developer's files; whoever wants it otherwise says so
-    in the environment of ``up``.
+    """The isolation of MCP servers. On a developer's machine they are there to reach the developer's files; whoever
+    wants it otherwise says so in the environment of ``up``.
     """
     return {
         _ISOLATION: base.get(_ISOLATION) or "none",
@@ -104,7 +104,9 @@ def _isolation_env(data: Path | None, base: Mapping[str, str]) -> dict[str, str]
 
 
 def _page_env(port: int, base: Mapping[str, str]) -> dict[str, str]:
-    """The caller knows best how people get here from outside, through a tunnel perhaps; without a word nobody does."""
+    """Where the page is. The caller knows best how people reach it from outside, through a tunnel perhaps; unless told,
+    it is for this machine alone.
+    """
     return {
         "KUBECHAIN_BRIDGE_HOST": "127.0.0.1",
         "KUBECHAIN_BRIDGE_PORT": str(port),

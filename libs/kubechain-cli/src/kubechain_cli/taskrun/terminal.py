@@ -71,7 +71,7 @@ class Screen:
         self._in_line = not text.endswith("\n")
 
     def end_line(self) -> None:
-        """So that what comes next begins a line."""
+        """Ends the line, so that what comes next begins a new one."""
         if self._in_line:
             self._console.print()
         self._in_line = False

@@ -12,7 +12,9 @@ GAP = "[...]"
 
 @dataclass(frozen=True)
 class Growth:
-    """What to show next. ``begins``: a new text; ``retry``: it is that of an attempt after one that failed."""
+    """What to show next. ``begins`` says that a new text begins, ``retry`` that it is that of an attempt after one that
+    failed.
+    """
 
     text: str
     begins: bool = False
@@ -21,7 +23,7 @@ class Growth:
 
 
 class Transcript:
-    """Of one Task. ``text`` is what was shown of the latest call to the model."""
+    """What the model has written for one Task. ``text`` is what was shown of the latest call to the model."""
 
     def __init__(self) -> None:
         self._key = (0, 0, 0)

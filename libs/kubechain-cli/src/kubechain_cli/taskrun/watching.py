@@ -24,7 +24,7 @@ from kubechain_common.kube.paths import resource_path
 R = TypeVar("R", bound=Resource)
 
 _FAILURES_TO_TELL = 2
-"""In a row: a watch breaks off now and then, and is taken up by the next attempt."""
+"""Attempts in a row: a watch breaks off now and then, and is taken up by the next one."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Outage:
         self._told = False
 
     def note_failure(self, path: str, error: KubeError) -> None:
-        """This watch could not be begun, or broke off."""
+        """Notes that this watch could not be begun, or broke off."""
         self._failures[path] += 1
         if self._failures[path] >= _FAILURES_TO_TELL and not self._told:
             self._told = True
             self._tell(error)
 
     def note_news(self, path: str) -> None:
-        """This watch has brought something."""
+        """Notes that this watch has brought something."""
         del self._failures[path]
         self._told = self._told and bool(self._failures)
 

@@ -18,18 +18,22 @@ _MAX_SHOWN = 200
 
 
 class TooMuchWorkError(Exception):
-    """The check is given up: it takes longer than anybody may wait for."""
+    """The check was given up, because it takes longer than anybody may wait for it."""
 
 
 class WorkCounter:
-    """How much the present check has done, of what is ``bound``: a few lines of schema can ask for years of it."""
+    """Counts the work of one check, and ends a check that does too much: a few lines of schema can ask for years of
+    work.
+    """
 
     def __init__(self, limit: int) -> None:
         self.count = 0
         self._limit = limit
 
     def bound(self, check: Any) -> Any:
-        """The keyword's check, which raises TooMuchWorkError when all of them together were asked too often."""
+        """A keyword's check, which raises TooMuchWorkError once all bound checks together were made more often than the
+        limit.
+        """
 
         def check_bounded(*args: Any) -> Iterator[ValidationError]:
             self.count += 1

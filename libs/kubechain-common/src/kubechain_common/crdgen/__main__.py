@@ -17,13 +17,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(build: Callable[[], Mapping[str, str]], argv: Sequence[str] | None) -> int:
-    """Write the files that are built into the directory of the command line, or find the drift."""
+    """Writes what ``build`` gives into the directory of the command line, or finds the drift; the exit code."""
     directory, check = read_arguments(argv)
     return write_or_check(directory, build(), check=check)
 
 
 def run_on_file(build: Callable[[str], str], argv: Sequence[str] | None) -> int:
-    """The same for one file, from what stands in it (nothing if it is not there)."""
+    """Writes one file, or finds its drift; ``build`` gets what stands in the file, which is empty if there is none."""
     file, check = read_arguments(argv)
     text = file.read_text(encoding="utf-8") if file.is_file() else None
     wanted = build(text or "")
@@ -35,7 +35,7 @@ def run_on_file(build: Callable[[str], str], argv: Sequence[str] | None) -> int:
 
 
 def read_arguments(argv: Sequence[str] | None) -> tuple[Path, bool]:
-    """Where the generated things are, and whether they are only to be checked."""
+    """Reads the command line: where the generated things are, and whether they are only to be checked."""
     parser = argparse.ArgumentParser(description="Write what is generated.")
     parser.add_argument("path", type=Path)
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a file differs")
@@ -44,7 +44,7 @@ def read_arguments(argv: Sequence[str] | None) -> tuple[Path, bool]:
 
 
 def write_or_check(directory: Path, files: Mapping[str, str], *, check: bool) -> int:
-    """The exit code."""
+    """Writes the files, or finds those that differ; the exit code."""
     if check:
         return tell_drift([directory / name for name in find_drift(directory, files)])
     write_files(directory, files)
@@ -52,7 +52,7 @@ def write_or_check(directory: Path, files: Mapping[str, str], *, check: bool) ->
 
 
 def tell_drift(files: Sequence[Path]) -> int:
-    """The exit code."""
+    """Names the files that differ, on stderr; the exit code."""
     for file in files:
         print(f"{file} differs from its source: run `make crds`", file=sys.stderr)
     return 1 if files else 0

@@ -48,7 +48,7 @@ _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 # With bookmarks a healthy watch says something every minute.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=75)
 _CONNECTIONS = 16
-"""Each costs 100 KB for its TLS, and at 5 ms a write fewer keep the API server busy."""
+"""Each connection costs 100 KB for its TLS. At 5 ms a write even fewer keep the API server busy."""
 _READ_BUFFER = 1 << 18
 # aiohttp writes a stream piece by piece, and anything else in one go that may hold up the loop.
 _CHUNKED_OVER = 1 << 18
@@ -105,7 +105,7 @@ class KubeClient:
                 return
 
     async def renew_credentials(self) -> bool:
-        """After an UnauthorizedError: whether there are others now, or none that this cluster would take.
+        """Whether, after an UnauthorizedError, there are other credentials now, or none that this cluster would take.
 
         Raises ConfigurationError.
         """

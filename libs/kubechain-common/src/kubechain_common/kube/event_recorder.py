@@ -141,11 +141,13 @@ class EventWriter:
                 self._idle.set()
 
     def _rest_of(self, wait: timedelta, event: PendingEvent) -> float:
-        """Seconds; never more than all of it, for the clock may have been set back since."""
+        """The seconds of ``wait`` that are left for the event; at most all of them, because the clock may have been set
+        back.
+        """
         return min(event.first + wait - self.now(), wait).total_seconds()
 
     async def _give_way(self, seconds: float) -> None:
-        """Up to so many seconds, as long as state is being written."""
+        """Waits while state is being written, but not longer than so many seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while self._in_the_way() and not self._hurry.is_set():
@@ -155,7 +157,7 @@ class EventWriter:
         return self._client.activity.quiet_for() < _QUIET
 
     async def _pause(self, seconds: float) -> None:
-        """Not while ``flush`` waits."""
+        """Sleeps for so many seconds, or until ``flush`` waits."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurry.wait()

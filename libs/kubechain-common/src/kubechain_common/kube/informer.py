@@ -135,7 +135,7 @@ class Informer(Generic[R]):
         return self._prepare(obj) is obj
 
     def thin_out(self, obj: R) -> None:
-        """Keeps ``obj``, which lacks what nobody needs any more, in place of the same version; tells nobody."""
+        """Replaces the stored object by a smaller copy of the same version; handlers are not called."""
         self._store.replace(obj)
         self._rest(obj.key)
 
@@ -238,7 +238,7 @@ class Informer(Generic[R]):
         self._rest(_key(raw))
 
     def _mark(self, key: Key, *, readable: bool) -> None:
-        """Counts what can not be read; what is gone is no trouble either."""
+        """Counts the objects that can not be read; one that is read again, or deleted, does not count any more."""
         if readable and key in self._unreadable:
             self._unreadable.remove(key)
             self._unreadable_count.dec()
@@ -247,7 +247,7 @@ class Informer(Generic[R]):
             self._unreadable_count.inc()
 
     def _rest(self, key: Key) -> None:
-        """Nothing happens to the object for now."""
+        """Starts the idle time after which the object is packed."""
         if self._packer is not None:
             self._packer.note_change(key)
 

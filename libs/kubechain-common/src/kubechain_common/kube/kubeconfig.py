@@ -42,7 +42,7 @@ _IGNORED = {"extensions", "disable-compression"}
 
 
 class _NotPlainError(Exception):
-    """Left to the ``kubernetes`` package."""
+    """The file says something that is left to the ``kubernetes`` package."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Entry:
 
 
 def connect_by_kubeconfig(file: str) -> Connection | None:
-    """None when the file is missing, unusual or wrong."""
+    """The connection that the file describes; None when the file is missing, unusual or wrong."""
     try:
         path = Path(file).expanduser()
         config, folder = _parse(path.read_bytes()), path.absolute().parent

@@ -47,7 +47,7 @@ class Observation:
     at: float
 
     def update(self, record: LeaseRecord | None, now: float) -> Observation:
-        """Seeing the same record again does not make it any younger."""
+        """The observation after another look. A record that is seen again keeps the time when it was first seen."""
         return self if record == self.record else Observation(record, now)
 
     def expires_in(self, identity: str, now: float) -> float:

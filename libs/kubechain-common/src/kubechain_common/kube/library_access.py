@@ -17,7 +17,7 @@ from kubechain_common.kube.errors import ConfigurationError
 
 
 async def connect_by_library(paths: str) -> Connection:
-    """Raises ConfigurationError or OSError when this is no kubeconfig."""
+    """The connection that the files describe. Raises ConfigurationError or OSError when they are no kubeconfig."""
     configuration: Any = Configuration()
     try:
         loader = await config.load_kube_config(config_file=paths, client_configuration=configuration)

@@ -33,7 +33,7 @@ def watch_namespaces(kube: KubeClient, namespace: str = "") -> Informer[Namespac
 
 
 def keep_our_annotations(raw: dict[str, Any]) -> None:
-    """Others may be large, and are none of our business."""
+    """Drops the annotations of others, which may be large and are none of our business."""
     metadata = raw["metadata"]
     annotations = {k: v for k, v in (metadata.get("annotations") or {}).items() if k.startswith(f"{GROUP}/")}
     kept = {k: metadata[k] for k in ("name", "uid", "resourceVersion", "deletionTimestamp") if k in metadata}

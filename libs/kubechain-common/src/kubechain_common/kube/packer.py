@@ -31,7 +31,7 @@ class Packable(Protocol):
 
 
 class Packer:
-    """``after`` is in seconds."""
+    """Packs each object that did not change for ``after`` seconds."""
 
     def __init__(self, store: Packable, after: float) -> None:
         self._store = store
@@ -55,12 +55,12 @@ class Packer:
                 self._timer = None
 
     def note_change(self, key: Key) -> None:
-        """The object changed just now."""
+        """Starts the idle time of the object, which changed just now."""
         self._noted.append((time.monotonic() + self._after, key, self._store.version(key)))
         self._set_timer()
 
     def pack_all(self) -> None:
-        """Packs whatever was noted, due or not."""
+        """Packs every object that was noted, due or not."""
         while self._noted:
             _, key, version = self._noted.popleft()
             self._store.pack(key, version)
@@ -86,7 +86,8 @@ class Packer:
 
 
 def give_back_memory() -> None:
-    """Some milliseconds; nothing where the C library is another one.
+    """Gives what is free on the heap back to the system, which takes some milliseconds; does nothing where the C
+    library is another one than glibc.
 
     https://man7.org/linux/man-pages/man3/malloc_trim.3.html
     """

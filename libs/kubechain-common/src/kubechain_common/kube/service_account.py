@@ -16,7 +16,7 @@ _FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def connect_by_service_account(environ: Mapping[str, str], folder: Path = _FOLDER) -> Connection:
-    """Raises ConfigurationError or OSError when something is missing."""
+    """The connection of a pod. Raises ConfigurationError or OSError when something is missing."""
     host, port = environ.get("KUBERNETES_SERVICE_HOST", ""), environ.get("KUBERNETES_SERVICE_PORT", "")
     if not host or not port:
         raise ConfigurationError("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not both set")

@@ -1,8 +1,9 @@
 """SleepWatch: how long the machine slept, which the clock of the event loop does not tell.
 
 That clock, the monotonic one, stands still while a machine is suspended or a virtual one is paused; the wall clock is
-put right afterwards. So whatever the wall clock gains on the other was slept through. It may as well have been set
-forward by hand: whoever is woken too early by that sees so, and waits for the rest. That it is set back means nothing.
+put right afterwards. So whatever the wall clock gains on the other was slept through. The wall clock may as well have
+been set forward by hand: a caller that is woken too early by that notices, and waits for the rest. A wall clock that is
+set back counts as no sleep.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class SleepWatch:
         self._slept = 0.0
 
     def slept(self) -> float:
-        """Seconds of sleep since this was made; never less than it said before."""
+        """Seconds that the machine slept since this watch was made; the figure never goes down."""
         ahead = self._read_ahead()
         gained = ahead - self._ahead
         if abs(gained) >= _NO_SLEEP:

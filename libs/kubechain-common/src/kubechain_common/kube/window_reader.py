@@ -61,7 +61,7 @@ class WindowReader:
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
     def learn(self, task: ObjectRef, texts: Mapping[str, str]) -> None:
-        """Take texts that somebody else had at hand."""
+        """Keeps texts that came with a request, so that they need not be read."""
         for key, text in texts.items():
             self._cache.put((task.uid, key), text, sys.getsizeof(text))
 

@@ -139,7 +139,7 @@ class Workqueue(Generic[K]):
                 return
 
     def _look_at_clocks(self) -> float:
-        """The time by which delays count."""
+        """The time by which delays count: that of the event loop, and what the machine slept."""
         self._slept = self._sleep_watch.slept()
         return asyncio.get_running_loop().time() + self._slept
 

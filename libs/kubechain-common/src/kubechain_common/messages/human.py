@@ -47,9 +47,9 @@ class HumanResult(Envelope):
 
 
 class AnswerCheck(Envelope):
-    """human-bridge to itself, in a while: has the outside API an answer to this request yet?
+    """human-bridge asks itself, in a while, whether the outside API has an answer to this request.
 
-    It lies in its stream until then, given back with a delay each time there is none.
+    The question lies in its stream until then, and is given back with a delay each time there is no answer.
     """
 
     call: ObjectRef

@@ -16,7 +16,9 @@ LISTENING_SECONDS = 15.0
 
 
 class LLMListening(Envelope):
-    """Somebody listens to this Task. ``fresh``: he has heard nothing yet, and wants what was written so far."""
+    """Somebody listens to this Task. ``fresh`` says that the listener has heard nothing yet, and wants what was written
+    so far.
+    """
 
     fresh: bool = False
 
@@ -24,7 +26,7 @@ class LLMListening(Envelope):
 class LLMDelta(Envelope):
     """A piece of what the model writes as its next message.
 
-    ``offset`` is where the piece stands in the text, in characters: a listener sees by it what he missed and what he
+    ``offset`` is where the piece stands in the text, in characters: by it a listener sees what it missed and what it
     knows. A text is that of one ``call``: a later one (by turn, then attempt, then call) is a new text, and the older
     one will not be an answer.
     """

@@ -13,21 +13,25 @@ Instance = Annotated[str, Field(pattern=r"^[-_a-zA-Z0-9]+$", max_length=64)]
 
 
 class Alive(Envelope):
-    """``instance`` is one run of a process, ``pod`` what it keeps over restarts: a new instance replaces the last."""
+    """A replica lives. ``instance`` names one run of its process, ``pod`` stays over restarts: a new instance replaces
+    the last.
+    """
 
     pod: str
     instance: Instance
 
 
 class SessionOwner(Envelope):
-    """Whose a session is, as it stands in the shared bucket; empty: it was given up."""
+    """The replica that owns a session, as the shared bucket has it; empty once the session was given up."""
 
     pod: str = ""
     instance: str = ""
 
 
 class HandOver(Envelope):
-    """Run the request that has this place in the stream, in the session that you own; or stop, if it was taken back."""
+    """Asks the replica that owns ``session`` to run the request at this place of the stream in it; with ``cancelled``,
+    to look whether the request was taken back, and then to stop.
+    """
 
     session: str
     subject: str
@@ -38,8 +42,8 @@ class HandOver(Envelope):
 
 
 class HandOverNews(Envelope):
-    """Working: the call runs, or waits for a place. Done: its result is published. Refused: the session is not here.
-    Failed: nothing ran, and the request is to come again.
+    """What the owner answers. Working: the call runs, or waits for a place. Done: its result is published. Refused: the
+    session is not here. Failed: nothing ran, and the request is to come again.
     """
 
     news: Literal["Working", "Done", "Refused", "Failed"]

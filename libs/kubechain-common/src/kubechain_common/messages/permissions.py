@@ -49,23 +49,25 @@ _ADVISORIES = ("$JS.EVENT.ADVISORY.STREAM.CREATED", "$JS.EVENT.ADVISORY.STREAM.D
 
 @dataclass(frozen=True)
 class UserRights:
-    """What a user does with the streams. ``asks``: publishes requests, and takes them back."""
+    """What a user does with the streams. ``asks`` are the streams into which it publishes requests, and from which it
+    takes them back.
+    """
 
     asks: tuple[StreamSpec, ...] = ()
     answers: tuple[StreamSpec, ...] = ()
-    """Publishes into them."""
+    """The streams into which it publishes what came of its work."""
     takes: tuple[StreamSpec, ...] = ()
-    """Consumes them, and clears what was meant for a deleted object."""
+    """The streams that it consumes, and clears of what was meant for a deleted object."""
     starts_calls: bool = False
     shares: tuple[str, ...] = ()
-    """Keys of the shared bucket that it writes; who reads one reads all."""
+    """Keys of the shared bucket that it writes; a user that may read one may read all."""
     tells: tuple[str, ...] = ()
     """Core NATS subjects that it publishes."""
     hears: tuple[str, ...] = ()
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Those that it uses."""
+        """The streams that it uses."""
         used = {spec.name for spec in (*self.asks, *self.answers, *self.takes)} | {CLAIMS_STREAM}
         used |= {STARTED_CALLS_STREAM} if self.starts_calls else set()
         used |= {SHARED_STREAM} if self.shares else set()
@@ -158,5 +160,5 @@ def build_subscribe_rights(user: str) -> tuple[str, ...]:
 
 
 def inbox_prefix(user: str) -> str:
-    """Below which the answers to a user's requests arrive."""
+    """The subject below which the answers to a user's requests arrive."""
     return f"{INBOXES}.{user}"

@@ -25,7 +25,7 @@ session on ``kubechain.mcp.handover.<instance>``; that a Task has ended is told 
 ``kubechain.task.ended.<ns>.<task-uid>``: core NATS.
 
 What a model writes is told on ``kubechain.llm.delta.<ns>.<task-uid>`` while somebody says on
-``kubechain.llm.listening.<ns>.<task-uid>`` that he listens: core NATS, too, and nothing depends on it.
+``kubechain.llm.listening.<ns>.<task-uid>`` that they listen: core NATS, too, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def llm_delta_subject(namespace: str, task_uid: str) -> str:
 
 
 def llm_listening_subject(namespace: str, task_uid: str) -> str:
-    """Where it is said that somebody listens to a Task's text; wildcards stay what they are."""
+    """Where it is said that somebody listens to a Task's text. Arguments may be ``*``."""
     return f"kubechain.llm.listening.{namespace}.{task_uid}"
 
 
@@ -136,12 +136,12 @@ def parse_tool_result_subject(subject: str) -> tuple[str, str] | None:
 
 
 def withdrawn_subject(request_subject: str) -> str:
-    """Where it is told that the request was taken back; wildcards stay what they are."""
+    """Where it is told that the request was taken back. The argument may hold wildcards."""
     return f"kubechain.withdrawn.{request_subject}"
 
 
 def shared_subject(key: str) -> str:
-    """Where it is told that the entry was written; wildcards stay what they are."""
+    """Where it is told that the entry was written. The argument may hold wildcards."""
     return f"kubechain.shared.{key}"
 
 
@@ -154,7 +154,7 @@ def llm_rate_key(llm_uid: str) -> str:
 
 
 def session_key(server_uid: str, task_uid: str = "") -> str:
-    """Of a session that all calls of the server share, or those of one Task; wildcards stay what they are."""
+    """The key of a session that all calls of the server share, or those of one Task. Arguments may be ``*``."""
     return f"session.{server_uid}.{task_uid}" if task_uid else f"session.{server_uid}"
 
 
@@ -164,7 +164,7 @@ def handover_subject(instance: str) -> str:
 
 
 def task_ended_subject(namespace: str, task_uid: str) -> str:
-    """Where it is told that a Task has ended or was deleted; wildcards stay what they are."""
+    """Where it is told that a Task has ended or was deleted. Arguments may be ``*``."""
     return f"kubechain.task.ended.{namespace}.{task_uid}"
 
 
@@ -185,7 +185,7 @@ def human_result_subject(namespace: str, call_uid: str) -> str:
 
 
 def human_notice_subject(namespace: str, call_uid: str, attempt: int) -> str:
-    """Below the result's own subject, which a notice must not occupy."""
+    """The subject of a notice. It is below the result's own, which is for the result alone."""
     return f"{human_result_subject(namespace, call_uid)}.retry.{attempt}"
 
 

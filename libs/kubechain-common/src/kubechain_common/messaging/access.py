@@ -14,10 +14,10 @@ from kubechain_common.messaging.errors import CredentialsError
 
 @dataclass(frozen=True)
 class BusAccess:
-    """``user`` and ``password_file`` go together; without them NATS takes us for whom it likes.
+    """``user`` and ``password_file`` go together. Without them the client signs in anonymously.
 
-    ``ca_file``: who vouches for the server, to which we then speak TLS. ``replicas``: of each stream and bucket that
-    we make, and the least that those of before should have.
+    ``ca_file`` is the certificate of the authority that vouches for the server; with it the connection is TLS.
+    ``replicas`` is how many servers keep each stream and bucket; existing ones with fewer are raised to it.
     """
 
     user: str = ""
@@ -26,7 +26,7 @@ class BusAccess:
     replicas: int = 1
 
     def build_options(self) -> dict[str, Any]:
-        """For the client's ``connect``. Raises CredentialsError when the CA cannot be read."""
+        """The options of the client's ``connect``. Raises CredentialsError when the CA cannot be read."""
         options: dict[str, Any] = {}
         if self.user:
             options["user"] = self.user
@@ -45,7 +45,9 @@ class BusAccess:
 
 
 def _read_anew(file: Path) -> Callable[[], str]:
-    """The client asks for the password at each connect, so one that was changed is known by then."""
+    """A function that reads the password. The client calls it at each connect, so a changed password counts from then
+    on.
+    """
 
     def read() -> str:
         password = file.read_text(encoding="utf-8").strip()

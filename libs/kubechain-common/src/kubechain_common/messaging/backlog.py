@@ -26,7 +26,7 @@ class Backlog:
 
 
 async def read_backlog(bus: Bus, stream: StreamSpec) -> Backlog:
-    """Raises MessagingError."""
+    """How much work the stream holds now. Raises MessagingError."""
     try:
         await bus.connection.ready()
         js = bus.connection.js

@@ -49,7 +49,7 @@ _log = get_logger(__name__)
 
 
 class PublishOutcome(StrEnum):
-    """Both are success."""
+    """What became of a publish; both outcomes are success."""
 
     STORED = "stored"
     ALREADY_THERE = "already_there"

@@ -67,12 +67,14 @@ _log = get_logger(__name__)
 class Consumer(Generic[M]):
     """Pulls from ``spec`` and hands each message, decoded as ``model``, to ``handler``.
 
-    The handler returns: acknowledged, and nobody waits for the server's word (decision 0001). It raises RetryLater:
-    delivered again after its delay. PoisonMessage, or a message that does not parse: ``on_poison`` is told, then it is
-    never delivered again. Another exception: logged, and delivered again with back-off. ``grace``: seconds that running
-    handlers get when ``run`` is told to stop. ``exclusive``: nobody else may consume (a leader's results), so what an
-    earlier process had in hand is delivered at once, not after its ``ack_wait``. ``room``: what all Consumers that
-    share it may handle at a time; a message for which there is none is given back at once.
+    A message is acknowledged when its handler returns, and nobody waits for the server's word (decision 0001).
+    RetryLater has it delivered again after a delay, any other exception with back-off, and that is logged.
+    PoisonMessage, or a message that does not parse, is told to ``on_poison`` and never delivered again.
+
+    ``grace`` is how many seconds running handlers get when ``run`` is told to stop. ``exclusive`` says that nobody else
+    may consume (a leader's results), so what an earlier process had in hand is delivered at once, not after its
+    ``ack_wait``. ``room`` bounds what all Consumers that share it handle at a time; a message for which there is none
+    is given back at once.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class Consumer(Generic[M]):
                 end()
 
     def set_concurrency(self, concurrency: int) -> None:
-        """From now on so many handlers here, and so many over all replicas; what runs already goes on."""
+        """Sets how many handlers run at a time, here and over all replicas; those that run already go on."""
         self._concurrency = concurrency
         self._spec = replace(self._spec, max_ack_pending=concurrency)
         self._spec_changed = True
@@ -171,7 +173,7 @@ class Consumer(Generic[M]):
                     self._pull.check_silence()
 
     async def _sleep(self, seconds: float) -> None:
-        """Until woken, or until ``seconds`` have passed."""
+        """Sleeps until woken, or until ``seconds`` have passed."""
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._wake.wait()

@@ -44,7 +44,7 @@ class Dispatcher:
         return self._on_its_way.get(unit)
 
     def forget(self, unit: str) -> None:
-        """The unit is settled."""
+        """Forgets the unit, which is settled."""
         self._on_its_way.pop(unit, None)
 
     async def withdraw(self, unit: str, *subjects: str) -> None:
@@ -59,7 +59,9 @@ class Dispatcher:
         self.forget(unit)
 
     def forget_all(self) -> None:
-        """The broker may have lost its storage, or leadership was lost in between: look again before publishing."""
+        """Forgets all units, so that each is looked for before it is published: the broker may have lost its storage,
+        or leadership was lost in between.
+        """
         self._on_its_way.clear()
 
     async def publish(

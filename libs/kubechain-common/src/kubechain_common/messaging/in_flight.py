@@ -11,7 +11,9 @@ from kubechain_common.messaging.codec import claim_of
 
 
 class Entry:
-    """One message. ``raw`` is its newest delivery: the one to settle; None when no living consumer has delivered it."""
+    """A message whose handler runs here. ``raw`` is its newest delivery, the one to settle, and None while no living
+    consumer has delivered it.
+    """
 
     __slots__ = ("claims", "data", "raw", "running", "subject", "task", "withdrawn")
 
@@ -26,13 +28,13 @@ class Entry:
         self.withdrawn = False
 
     def withdraw(self) -> None:
-        """Nobody wants it any more: its handler ends where it stands, or does not start."""
+        """Ends the handler where it stands, or keeps it from starting: nobody wants the message any more."""
         already, self.withdrawn = self.withdrawn, True
         if self.task is not None and self.running and not already:
             self.task.cancel()
 
     def joins(self, raw: Any) -> bool:
-        """Take over the delivery if it is of this very message: same subject, same contents."""
+        """Takes the delivery over if it is of this very message (same subject, same contents); whether it did."""
         claim = claim_of(raw.headers)
         if self.withdrawn or self.data != raw.data or (claim is not None and claim not in self.claims):
             return False
@@ -74,7 +76,7 @@ class InFlight:
             del self._by_subject[entry.subject]
 
     def forget_deliveries(self) -> None:
-        """The consumer or its stream is gone: nothing delivered so far may be settled."""
+        """Forgets all deliveries, none of which may be settled: the consumer or its stream is gone."""
         for entry in self:
             entry.raw = None
 

@@ -68,7 +68,7 @@ class Pull:
         await self._nc.publish(self._request_subject, json.dumps(body).encode(), reply=self._inbox)
 
     def mark_lost(self, reason: str) -> None:
-        """Nothing more will come; the owner is told to throw this pull away."""
+        """Marks the pull as lost, and tells its owner to throw it away: nothing more will come."""
         if not self.lost:
             self.lost = reason
             self._on_change()

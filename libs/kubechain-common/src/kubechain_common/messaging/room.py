@@ -18,7 +18,7 @@ OFFER_SECONDS = 0.05
 
 
 class Room:
-    """So many places, shared by Seats."""
+    """Bounds how many messages are handled at a time: ``places``, which Seats share."""
 
     def __init__(self, places: int) -> None:
         self.places = places
@@ -32,12 +32,12 @@ class Room:
         return self._taken
 
     def seat(self, wake: Callable[[], None]) -> Seat:
-        """For one who takes places; ``wake`` tells him that it is his turn to ask."""
+        """A seat for one consumer of messages; ``wake`` is called when it is its turn to ask."""
         return Seat(self, wake)
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[None]:
-        """A place during the context; waits in line for one first."""
+        """Holds a place during the context, after waiting in line for one."""
         turn = asyncio.Event()
         seat = self.seat(turn.set)
         try:
@@ -76,14 +76,16 @@ class Room:
 
 
 class Seat:
-    """One who takes places of a Room."""
+    """The part that one consumer of messages has in a Room."""
 
     def __init__(self, room: Room, wake: Callable[[], None]) -> None:
         self._room = room
         self.wake = wake
 
     def ask(self) -> int:
-        """For how many messages there is room now; 0: this seat stands in line from now on, and is woken."""
+        """The number of messages for which there is room now. At 0 the seat stands in line from now on, and is woken in
+        its turn.
+        """
         spare = self._room._spare(self)
         if spare > 0:
             self._room._line.pop(self, None)
@@ -92,8 +94,8 @@ class Seat:
         return 0
 
     def take(self) -> bool:
-        """Take a place for what has arrived. False when there is none: this seat then stands at the head of the line,
-        if it had been offered one, else at its end.
+        """Takes a place for a message that has arrived. False when there is none: the seat then stands at the head of
+        the line if it had been offered one, else at its end.
         """
         room = self._room
         was_offered = room._end_offer(self)
@@ -106,12 +108,12 @@ class Seat:
         return True
 
     def give_back(self) -> None:
-        """A place that was taken is free again."""
+        """Frees a place that was taken."""
         self._room._taken -= 1
         self._room._offer()
 
     def leave(self) -> None:
-        """Nothing more will be asked for."""
+        """Leaves the line: the seat asks for nothing more."""
         self._room._line.pop(self, None)
         if self._room._end_offer(self):
             self._room._offer()

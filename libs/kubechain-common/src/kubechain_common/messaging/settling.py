@@ -20,7 +20,7 @@ _log = get_logger(__name__)
 
 
 class Settling:
-    """Of one consumer."""
+    """Settles the messages of one consumer."""
 
     def __init__(self, bus: Bus, spec: ConsumerSpec, *, remembered: int) -> None:
         self._bus = bus
@@ -39,17 +39,17 @@ class Settling:
             await self._delete_claims(entry)
 
     async def give_back(self, entry: Entry, delay: float) -> None:
-        """It is delivered again after so many seconds."""
+        """Has the message delivered again after so many seconds."""
         await self._settle(entry, lambda last: last.nak(delay))
 
     async def retry_failed(self, entry: Entry, attempt: int, what: str) -> None:
-        """To be called while the failure is handled: it is logged."""
+        """Has the message delivered again with back-off, and logs the exception that is being handled."""
         delay = nak_delay(attempt)
         _log.exception(what, consumer=self._spec.durable, subject=entry.subject, attempt=attempt, delay=delay)
         await self.give_back(entry, delay)
 
     async def end_cancelled(self, entry: Entry) -> None:
-        """A withdrawn message never comes again, any other one does, at once."""
+        """Has a message whose handler was cancelled delivered again at once; a withdrawn one never."""
         if not entry.withdrawn:
             await self._settle(entry, lambda last: last.nak(), timeout=_CANCELLED_TIMEOUT)
             return
@@ -57,7 +57,7 @@ class Settling:
         await self._delete_claims(entry)
 
     async def terminate(self, entry: Entry) -> None:
-        """It never comes again."""
+        """Has the message never delivered again."""
         await self._settle(entry, lambda last: last.term())
         await self._delete_claims(entry)
 

@@ -26,7 +26,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class SharedEntry:
-    """``revision`` 0: there is no such entry."""
+    """An entry as it was read; ``revision`` 0 says that there is none."""
 
     data: bytes
     revision: int

@@ -34,9 +34,9 @@ class Claim(StrEnum):
 
     GRANTED = "Granted"
     TAKEN = "Taken"
-    """It began before, here or elsewhere."""
+    """The call began before, here or elsewhere."""
     CANCELLED = "Cancelled"
-    """It was taken back before it began."""
+    """The call was taken back before it began."""
 
 
 class StartedCalls:
@@ -48,8 +48,8 @@ class StartedCalls:
         self._ensure = ensure
 
     async def claim(self, key: str, *, holder: str | None = None) -> Claim:
-        """Granted once, to the first that asks, unless the call was cancelled. Raises BusUnavailableError when nobody
-        can tell.
+        """Begins the call if nobody has: granted once, to the first that asks, unless the call was cancelled. Raises
+        BusUnavailableError when nobody can tell.
 
         A claim whose answer got lost is known by its token, so that a retry does not mistake itself for somebody else.
         A ``holder`` is granted its own claim again, also after a crash: for what may be begun any number of times.
@@ -61,7 +61,7 @@ class StartedCalls:
         return Claim.CANCELLED if found == _CANCELLED else Claim.TAKEN
 
     async def forbid(self, key: str) -> bool:
-        """From now on the call does not begin. False when it was claimed before. Raises BusUnavailableError."""
+        """Keeps the call from beginning. False when it was claimed before. Raises BusUnavailableError."""
         return await self._create(key, _CANCELLED) == _CANCELLED
 
     async def cancel(self, key: str, requested_at: datetime) -> bool:

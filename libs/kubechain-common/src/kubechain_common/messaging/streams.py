@@ -86,7 +86,7 @@ def _all_configs() -> list[Any]:
 class Streams:
     """The streams on the server that we are connected to: those of ``names``, which are the ones that we use.
 
-    ``replicas``: on so many servers each is kept; one that is on fewer gets more, one that is on more stays there.
+    ``replicas`` is how many servers keep each stream: one that fewer keep is raised to it, one that more keep stays.
     """
 
     def __init__(self, names: Sequence[str], replicas: int) -> None:

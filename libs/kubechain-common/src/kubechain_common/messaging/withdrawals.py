@@ -28,7 +28,9 @@ _log = get_logger(__name__)
 
 
 class Withdrawals:
-    """Of one consumer. ``run`` looks after reconnects; ``open`` before, ``close`` at the end."""
+    """Hears of the withdrawals that concern one consumer: ``open`` begins, ``run`` looks after reconnects, ``close``
+    ends.
+    """
 
     def __init__(self, connection: Connection, spec: ConsumerSpec, in_flight: InFlight) -> None:
         self._connection = connection
@@ -54,7 +56,7 @@ class Withdrawals:
             return  # it has gone with its connection
 
     def look(self) -> None:
-        """Words may have been missed."""
+        """Has ``run`` look at what is in flight, because words may have been missed."""
         self._look.set()
 
     async def run(self) -> None:

@@ -31,7 +31,7 @@ _log = get_logger(__name__)
 
 
 class BacklogFigures:
-    """Of the streams that this service takes its work from."""
+    """The figures of the streams that this service takes its work from."""
 
     def __init__(self, bus: Bus, streams: Sequence[StreamSpec]) -> None:
         self._bus = bus

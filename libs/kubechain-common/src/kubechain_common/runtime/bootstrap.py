@@ -122,7 +122,9 @@ def server_names(namespace: str) -> tuple[str, ...]:
 
 
 async def run(*, tls: bool) -> int:
-    """The exit code: 1 when the API server does not let us; the Job is tried again then."""
+    """Brings the Secrets into being; the exit code. It is 1 when the API server does not let us, and then the Job is
+    tried again.
+    """
     async with KubeClient.connect(f"kubechain-{NAME}") as kube:
         await kube.wait_until_ready()
         try:

@@ -13,7 +13,7 @@ from kubechain_common.messages.trouble import PREFIX, Trouble
 from kubechain_common.messaging.errors import BusFullError, MessagingError
 
 PATIENCE = 3.0
-"""Seconds."""
+"""Seconds for which a bus that is away is not told of."""
 
 
 class BusTrouble:
@@ -30,7 +30,7 @@ class BusTrouble:
         return trouble if trouble.reason != "MessageBusUnavailable" or known_for >= PATIENCE else None
 
     def clear(self, uid: str) -> None:
-        """It went on, or is gone."""
+        """Forgets the object, which went on or is gone."""
         self._since.pop(uid, None)
 
 

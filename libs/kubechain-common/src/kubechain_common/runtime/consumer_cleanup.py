@@ -49,7 +49,7 @@ class ConsumerCleanup:
         self._controller: Controller | None = None
 
     def note_deleted(self, namespace: str, uid: str) -> None:
-        """The object with this uid is gone."""
+        """Notes that the object with this uid is gone."""
         self._deleted.add((namespace, uid))
         if self._controller is not None:
             self._controller.queue.add_after((namespace, uid), self._grace)

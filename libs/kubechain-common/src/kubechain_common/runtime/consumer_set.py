@@ -26,7 +26,7 @@ class ConsumerSet:
         self._running: dict[str, asyncio.Event] = {}
 
     def notify_changed(self) -> None:
-        """The wanted uids may have changed."""
+        """Has ``run`` compare what runs with what is wanted, which may have changed."""
         self._wake.set()
 
     async def run(self, stopping: asyncio.Event) -> None:

@@ -12,7 +12,9 @@ R = TypeVar("R", bound=Resource)
 
 
 class Deletions(Generic[R]):
-    """By key, in the order in which they were heard of: one name may be deleted, made again and deleted again."""
+    """Deleted objects by key, in the order in which they were heard of: one name may be deleted, made again and deleted
+    again.
+    """
 
     def __init__(self, take_back: Callable[[R], Awaitable[None]]) -> None:
         self._take_back = take_back

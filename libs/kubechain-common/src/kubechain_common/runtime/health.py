@@ -31,7 +31,9 @@ class Health:
         """The port that is served, once it is."""
 
     def add_check(self, name: str, check: Check) -> None:
-        """Not ready while ``check`` returns False or raises. A second check of the same name replaces the first."""
+        """Adds a check: the process is not ready while ``check`` returns False or raises. A second check of the same
+        name replaces the first.
+        """
         self._checks[name] = check
 
     def add_figures(self, refresh: Refresh) -> None:

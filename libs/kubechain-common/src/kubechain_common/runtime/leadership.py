@@ -15,7 +15,7 @@ from kubechain_common.runtime.service import ServiceContext
 
 
 def build_elector(context: ServiceContext, name: str) -> LeaderElector:
-    """For the Lease ``kubechain-<name>``."""
+    """The elector for the Lease ``kubechain-<name>``."""
     return LeaderElector(
         context.kube, namespace=context.settings.namespace, name=f"kubechain-{name}", identity=context.identity
     )
@@ -47,7 +47,7 @@ class Term(Protocol):
     async def run(self) -> None: ...
 
     def look_again(self) -> None:
-        """The broker may have lost what was published: find out about everything unfinished."""
+        """Finds out about everything unfinished, because the broker may have lost what was published."""
         ...
 
 
@@ -69,7 +69,7 @@ class Leadership(Generic[T]):
         context.bus.on_reconnect(lambda: self.tell(_look_again))
 
     def tell(self, act: Callable[[T], None]) -> None:
-        """Does ``act`` to the present term; nothing while another process leads."""
+        """Calls ``act`` with the present term; does nothing while another process leads."""
         if self._term is not None:
             act(self._term)
 

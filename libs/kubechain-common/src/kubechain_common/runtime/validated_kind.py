@@ -53,14 +53,14 @@ class Trouble:
 
 
 class Validation(Protocol[R_contra, S]):
-    """What is the kind's own."""
+    """What differs from kind to kind."""
 
     async def prepare(self, obj: R_contra) -> S | Verdict:
-        """What to ask with, or the verdict where there is no use in asking. Raises KubeError."""
+        """The secrets to ask with, or the verdict where there is no use in asking. Raises KubeError."""
         ...
 
     async def ask(self, obj: R_contra, secrets: S) -> str | Trouble:
-        """Ask without side effects; a sentence that says what is fine."""
+        """Asks the other side, without side effects; a sentence that says what is fine, or the trouble."""
         ...
 
     def retry_delay(self, failures: int, retry_after: float | None) -> float:
@@ -68,7 +68,7 @@ class Validation(Protocol[R_contra, S]):
         ...
 
     async def write(self, obj: R_contra, status: ReadinessStatus) -> None:
-        """Raises as ``write_status`` does."""
+        """Writes the status. Raises as ``write_status`` does."""
         ...
 
 

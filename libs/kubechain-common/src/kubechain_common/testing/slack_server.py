@@ -50,7 +50,7 @@ class SlackServer:
 
     @property
     def base_url(self) -> str:
-        """For ``slack.baseUrl``."""
+        """The address for ``slack.baseUrl``."""
         return f"{self.origin}/api"
 
     def build_app(self) -> web.Application:

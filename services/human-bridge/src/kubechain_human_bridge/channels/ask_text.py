@@ -31,7 +31,7 @@ def headline(ask: Ask) -> str:
 
 
 def facts(ask: Ask) -> list[tuple[str, str]]:
-    """What it is about: name and value, only what is known."""
+    """What the request is about: name and value, only what is known."""
     expires = f"{ask.expires_at:%Y-%m-%d %H:%M:%S} UTC" if ask.expires_at else ""
     known = [
         ("Tool", ask.tool if ask.kind == "Approval" else ""),
@@ -54,7 +54,7 @@ def pretty_arguments(text: str) -> str:
 
 
 def reveal(text: str) -> str:
-    """What can not be seen could mislead: it is shown as the escape that JSON has for it, which means the same."""
+    """The text with JSON's escapes, which mean the same, for what can not be seen and could mislead."""
     return _HIDDEN.sub(lambda hit: json.dumps(hit[0])[1:-1], text)
 
 
@@ -74,17 +74,17 @@ def _children(value: Any) -> list[Any]:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most so many characters, saying so where something is missing."""
+    """At most so many characters of the text, which says so where something is missing."""
     ending = "\n… (cut: the rest is on the request's page)"
     return text if len(text) <= limit else text[: limit - len(ending)] + ending
 
 
 def notice(ask: Ask) -> str:
-    """That this may be a repetition, or nothing."""
+    """The sentence that this may be a repetition; empty where it can not be."""
     return _AGAIN if ask.again else ""
 
 
 def one_line(text: str, limit: int = 200) -> str:
-    """Without line breaks and control characters, for a header."""
+    """The text without line breaks and control characters, for a header."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

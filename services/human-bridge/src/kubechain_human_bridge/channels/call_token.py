@@ -36,7 +36,9 @@ class CallToken:
 
 
 class CallTokens:
-    """Writes and reads them. ``key`` is asked each time: empty while there is none, and what it raises goes through."""
+    """Writes and reads the tokens. ``key`` is asked each time: it gives an empty text while there is no key, and what
+    it raises goes through.
+    """
 
     def __init__(self, key: Callable[[], str]) -> None:
         self._key = key

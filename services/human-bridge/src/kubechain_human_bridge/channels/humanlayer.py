@@ -68,7 +68,7 @@ class HumanLayerChannel:
         return read_answer(kind, found, self._receiver) if found is not None else None
 
     async def aclose(self) -> None:
-        """The session is not ours."""
+        """Closes nothing: the session is not the channel's own."""
 
     @property
     def _receiver(self) -> str:

@@ -6,7 +6,7 @@ from kubechain_human_bridge.channels.base import Ask, OwnChannel
 
 
 class InboxChannel(OwnChannel):
-    """Sends nowhere."""
+    """A channel that sends nothing."""
 
     async def validate(self) -> str:
         return "Inbox channel validated successfully"
@@ -15,4 +15,4 @@ class InboxChannel(OwnChannel):
         return "Request is in the inbox"
 
     async def aclose(self) -> None:
-        """Nothing is kept open."""
+        """Closes nothing: nothing is kept open."""

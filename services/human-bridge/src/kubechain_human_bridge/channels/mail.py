@@ -65,7 +65,7 @@ def build_text(ask: Ask) -> str:
 
 
 def build_html(ask: Ask) -> str:
-    """The same for eyes; everything from outside is escaped."""
+    """The HTML part; everything from outside is escaped."""
     rows = "".join(
         f'<tr><th style="text-align:left;padding-right:1em;vertical-align:top">{escape(name)}</th>'
         f'<td style="white-space:pre-wrap">{escape(value)}</td></tr>'

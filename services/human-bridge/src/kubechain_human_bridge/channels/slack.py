@@ -59,7 +59,7 @@ class SlackChannel(OwnChannel):
         return f"Slack message sent to {self._receiver}"
 
     async def aclose(self) -> None:
-        """The session is not ours."""
+        """Closes nothing: the session is not the channel's own."""
 
     async def _find_message(self, ask: Ask) -> bool:
         """Whether the conversation has the message of this request; False where we may not look."""

@@ -64,7 +64,7 @@ def build_request(ask: Ask, token: str) -> dict[str, Any]:
 
 
 def build_decided(subject: Subject, sentence: str) -> dict[str, Any]:
-    """The same message once nobody is asked any more."""
+    """The message in place of the request, once nobody is asked any more."""
     blocks = [*_describe(subject), _context(sentence)]
     return {"text": escape(f"{subject.headline}: {sentence}"), "blocks": blocks}
 
@@ -96,7 +96,7 @@ def build_form_error(sentence: str) -> dict[str, Any]:
 
 
 def escape(text: str) -> str:
-    """For the places where Slack reads markup.
+    """The text for places where Slack reads markup.
 
     https://docs.slack.dev/messaging/formatting-message-text#escaping
     """

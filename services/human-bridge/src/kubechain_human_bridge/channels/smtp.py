@@ -60,7 +60,7 @@ class SMTPChannel(OwnChannel):
         return f"Mail sent to {self._email.address}"
 
     async def aclose(self) -> None:
-        """Nothing is kept open."""
+        """Closes nothing: nothing is kept open."""
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[aiosmtplib.SMTP]:

@@ -72,7 +72,7 @@ class WebhookChannel(OwnChannel):
         return f"Request delivered to the webhook at {url.host}"
 
     async def aclose(self) -> None:
-        """The session is not ours."""
+        """Closes nothing: the session is not the channel's own."""
 
     def build_body(self, ask: Ask) -> dict[str, Any]:
         """What the program is told. Raises ChannelUnavailableError."""

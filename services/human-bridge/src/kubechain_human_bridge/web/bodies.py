@@ -22,7 +22,9 @@ _LARGE_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class BodyLimits:
-    """Of one application. ``patience`` is in seconds, for a body and for its turn to be read."""
+    """Reads the bodies of one application's requests. ``patience`` is in seconds, for a body and for its turn to be
+    read.
+    """
 
     patience: float = 20.0
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_LARGE_AT_ONCE))
@@ -32,7 +34,7 @@ LIMITS = web.AppKey("LIMITS", BodyLimits)
 
 
 async def receive(request: web.Request) -> bytes:
-    """The body. Raises HTTPRequestTimeout, HTTPRequestEntityTooLarge."""
+    """The body of a request. Raises HTTPRequestTimeout, HTTPRequestEntityTooLarge."""
     limits = request.app[LIMITS]
     try:
         async with asyncio.timeout(limits.patience), nullcontext() if _is_small(request) else limits.room:

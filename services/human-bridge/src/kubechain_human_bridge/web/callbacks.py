@@ -117,7 +117,7 @@ class WebhookCallbacks:
 
 
 def parse_callback(body: bytes) -> Callback:
-    """Pure. Raises CallbackError."""
+    """The callback in a body. Pure. Raises CallbackError."""
     try:
         return Callback.model_validate(orjson.loads(body))
     except orjson.JSONDecodeError:

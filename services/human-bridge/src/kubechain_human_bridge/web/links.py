@@ -41,7 +41,7 @@ class FormError(ValueError):
 
 
 class LinkPages:
-    """Answers by links."""
+    """Takes answers by links."""
 
     def __init__(self, kube: KubeClient, links: SignedLinks, answers: AuditedAnswers, audit: Audit) -> None:
         self._kube = kube

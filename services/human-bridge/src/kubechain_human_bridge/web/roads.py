@@ -54,7 +54,7 @@ class ChannelLookup(Protocol):
 
 
 class NamedChannels:
-    """The lookup by what the service knows of its channels; until it knows them (``known``), nobody is turned away."""
+    """Looks channels up among those that the service knows. Until it knows them (``known``), nobody is turned away."""
 
     def __init__(self, access: ChannelAccess, known: Callable[[], bool]) -> None:
         self._access = access
@@ -78,7 +78,7 @@ class AuditedAnswers:
         self._audit = audit
 
     async def give(self, call: ObjectRef, answer: Decision | HumanResponse, road: str) -> Verdict:
-        """Raises KubeError: see ``answers``."""
+        """Gives the answer, and tells of a refusal; what came of it. Raises KubeError: see ``answers``."""
         if isinstance(answer, Decision):
             verdict = await self._answers.decide(call, answer)
         else:
@@ -94,7 +94,7 @@ class AuditedAnswers:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What is said in place of an answer's verdict; ``passes``: trying again may help."""
+    """What is said in place of an answer's verdict; ``passes`` says that trying again may help."""
 
     sentence: str
     passes: bool
@@ -105,7 +105,7 @@ class Trouble:
 
 
 def describe_trouble(error: KubeError) -> Trouble:
-    """What the person is told of it. Pure."""
+    """What the person is told of the error. Pure."""
     if isinstance(error, UncertainAnswerError):
         return Trouble(_UNCERTAIN, passes=True)
     if error.retryable:
@@ -114,7 +114,7 @@ def describe_trouble(error: KubeError) -> Trouble:
 
 
 def log_trouble(error: KubeError, road: str) -> Trouble:
-    """What the person is told; the log has the words of the API server."""
+    """What the person is told of the error; the log gets the words of the API server."""
     trouble = describe_trouble(error)
     log = _log.warning if trouble.passes else _log.error
     log("the api server failed an answer", road=road, error=str(error))

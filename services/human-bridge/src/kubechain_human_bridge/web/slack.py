@@ -64,7 +64,7 @@ class InteractionRefusedError(Exception):
 
 
 class SlackInteractions:
-    """Answers by Slack. ``session`` talks to Slack."""
+    """Takes answers by Slack. ``session`` talks to Slack."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class SlackInteractions:
             raise InteractionRefusedError("Slack did not open the form. Try again.") from None
 
     async def _show(self, found: FoundChannel, place: Place, call: ObjectRef, verdict: Verdict) -> None:
-        """Put into the message who decided, in place of its buttons; the answer stands whether this works or not."""
+        """Puts into the message who decided, in place of its buttons; the answer stands whether this works or not."""
         if verdict.outcome not in (Outcome.ACCEPTED, Outcome.TOO_LATE):
             return
         try:

@@ -39,12 +39,12 @@ class Place:
     ts: str
 
     def to_metadata(self) -> str:
-        """For a form's private_metadata."""
+        """The place as the text of a form's private_metadata."""
         return orjson.dumps([self.token, self.conversation, self.ts]).decode()
 
     @classmethod
     def from_metadata(cls, text: str) -> Place:
-        """Raises InteractionError."""
+        """The place in a form's private_metadata. Raises InteractionError."""
         try:
             parts = orjson.loads(text)
         except orjson.JSONDecodeError:
@@ -61,13 +61,13 @@ class Responder:
 
     @property
     def by(self) -> str:
-        """How the answer is signed."""
+        """The name in which the answer is given."""
         return f"slack:{self.id} ({self.name})" if self.name else f"slack:{self.id}"
 
 
 @dataclass(frozen=True)
 class Click:
-    """A button was used."""
+    """Somebody used a button."""
 
     who: Responder
     place: Place
@@ -78,7 +78,7 @@ class Click:
 
 @dataclass(frozen=True)
 class Form:
-    """A form was sent."""
+    """Somebody sent a form."""
 
     who: Responder
     place: Place
@@ -98,7 +98,7 @@ def verify_slack(secret: str, headers: Mapping[str, str], body: bytes, now: floa
 
 
 def parse_interaction(body: bytes) -> Click | Form | None:
-    """None is an interaction that asks nothing of us. Raises InteractionError."""
+    """The interaction in a body; None for one that asks nothing of us. Raises InteractionError."""
     payload = _read_payload(body)
     match payload.get("type"):
         case "block_actions":

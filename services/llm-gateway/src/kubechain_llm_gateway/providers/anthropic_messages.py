@@ -17,7 +17,7 @@ _FIRST_WITH_SCHEMA = (4, 5)
 
 
 class AnthropicMessages(MessagesAPI):
-    """One Anthropic key."""
+    """A client with one key of Anthropic."""
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         parameters, config = spec.parameters, spec.anthropic

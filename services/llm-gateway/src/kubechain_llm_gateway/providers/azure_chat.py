@@ -16,11 +16,11 @@ from kubechain_llm_gateway.providers.transport import HTTPPool
 
 DEFAULT_API_VERSION = "2024-10-21"
 _FIRST_WITH_COMPLETION_TOKENS = "2024-09-01"
-"""And the first that tells the usage of a stream."""
+"""The first version of the API that takes ``max_completion_tokens``, and that tells the usage of a stream."""
 
 
 class AzureChat(ChatCompletions):
-    """One deployment of one Azure resource."""
+    """A client for one deployment of one Azure resource."""
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         version = (spec.openai and spec.openai.api_version) or DEFAULT_API_VERSION

@@ -21,10 +21,11 @@ from kubechain_llm_gateway.providers.transport import HTTPPool
 
 
 class ChatCompletions(SDKProvider):
-    """One key of one host.
+    """A client with one key of one host.
 
     ``api_key`` goes as a bearer token, or ``tokens`` give that one; ``headers`` and ``query`` go with every request.
-    ``path`` is where completions are made, below ``base_url``; ``stream_options``: it takes the wish for usage there.
+    ``path`` is where completions are made, below ``base_url``; ``stream_options`` says that it takes the wish for usage
+    there.
     """
 
     def __init__(

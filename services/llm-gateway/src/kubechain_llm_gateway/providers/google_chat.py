@@ -12,7 +12,7 @@ OFFICIAL_URL = "https://generativelanguage.googleapis.com/v1beta/openai"
 
 
 class GoogleChat(ChatCompletions):
-    """One key."""
+    """A client with one key of Google AI Studio."""
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         base_url = base_url_of(spec, OFFICIAL_URL)

@@ -20,7 +20,7 @@ from kubechain_llm_gateway.providers.transport import HTTPPool
 
 
 class MessagesAPI(SDKProvider):
-    """One key of one host; ``cached`` and ``takes_schema`` as in ``anthropic_mapping.build_request``."""
+    """A client with one key of one host; ``cached`` and ``takes_schema`` as in ``anthropic_mapping.build_request``."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ OFFICIAL_URL = "https://api.mistral.ai/v1"
 
 
 class MistralChat(ChatCompletions):
-    """One Mistral key. Its ``maxRetries`` counts where calls are made again: see ``retry_policy``."""
+    """A client with one key of Mistral. ``maxRetries`` counts where calls are made again: see ``retry_policy``."""
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         base_url = base_url_of(spec, OFFICIAL_URL)

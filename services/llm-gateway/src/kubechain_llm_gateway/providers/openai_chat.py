@@ -12,7 +12,7 @@ from kubechain_llm_gateway.wire_target import OPENAI_URL, is_openai_host
 
 
 class OpenAIChat(ChatCompletions):
-    """One OpenAI key, or one compatible server, which may need none."""
+    """A client with one key of OpenAI, or for one compatible server, which may need none."""
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         base_url = base_url_of(spec, OPENAI_URL)

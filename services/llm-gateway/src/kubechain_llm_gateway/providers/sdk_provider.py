@@ -26,7 +26,7 @@ from kubechain_llm_gateway.providers.streamed_call import StreamedCall
 from kubechain_llm_gateway.wire_json import encode
 
 NOT_OFFERED = frozenset({404, 405, 501})
-"""Statuses of a host that does not have an endpoint."""
+"""Statuses with which a host says that it does not have an endpoint."""
 
 
 MAX_PROVIDER_DATA = 512 * 1024
@@ -44,7 +44,7 @@ def find_excess(data: Mapping[str, Any] | None) -> str:
 
 
 class SDKProvider(ABC):
-    """One key of one host.
+    """A client with one key of one host.
 
     A protocol says how a request is built and a reply read, a provider what it wants otherwise.
     """

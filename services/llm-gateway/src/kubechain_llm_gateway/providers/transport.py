@@ -24,7 +24,7 @@ from yarl import URL
 from kubechain_llm_gateway.providers.base import CONNECT_TIMEOUT
 
 MAX_CONNECTIONS = 1024
-"""Of all providers together; one LLM has up to 256 calls in flight on a replica."""
+"""Connections to all providers together; one LLM has up to 256 calls in flight on a replica."""
 
 MAX_REPLY = 64 * 1024 * 1024
 """Bytes, decompressed; a reply without an end must not take the memory of the process."""
@@ -115,7 +115,7 @@ class _Body(httpx2.AsyncByteStream):
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether it is the loopback interface, which to a proxy would be another machine's."""
+    """Whether the host is the loopback interface, which to a proxy would be another machine's."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -15,7 +15,9 @@ API_VERSION = "vertex-2023-10-16"
 
 
 class VertexClaude(MessagesAPI):
-    """One service account. Schemas are asked for in words: structured outputs are off there by default policy."""
+    """A client with one service account. Schemas are asked for in words: structured outputs are off there by default
+    policy.
+    """
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         self._spec = spec

@@ -16,7 +16,7 @@ _WORD = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
 
 
 class VertexGemini(ChatCompletions):
-    """One service account; a model without a publisher is one of Google's."""
+    """A client with one service account; a model without a publisher is one of Google's."""
 
     def __init__(self, spec: LLMSpec, api_key: str | None, pool: HTTPPool) -> None:
         self._spec = spec

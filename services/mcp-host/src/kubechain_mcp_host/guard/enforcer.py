@@ -18,7 +18,7 @@ class Enforcer:
     """
 
     def __init__(self, memory: int, cpu: float) -> None:
-        """In bytes and cores; 0 is no limit."""
+        """``memory`` is in bytes, ``cpu`` in cores; 0 is no limit."""
         self._memory = memory
         self._budget = CpuBudget(cpu, time.monotonic(), measure_cpu(find_descendants())) if cpu else None
         self._stopped = False

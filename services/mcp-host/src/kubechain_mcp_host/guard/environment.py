@@ -8,16 +8,18 @@ So the guard has a fixed one, and only exec is given the server's, once the chil
 import os
 
 OF_GUARD = {"LC_ALL": "C.UTF-8"}
-"""How it reads its command line."""
+"""The guard's own environment, which says how it reads its command line."""
 
 
 def pack(environment: "dict[str, str]") -> bytes:
-    """What ``receive`` reads. Raises UnicodeEncodeError."""
+    """The bytes that ``receive`` reads. Raises UnicodeEncodeError."""
     return b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in environment.items())
 
 
 def receive(size: int) -> "dict[str, str] | None":
-    """None when the host has gone before it had sent all of it. Takes no byte of what comes after it."""
+    """The server's environment; None when the host has gone before it had sent all of it. Takes no byte of what comes
+    after it.
+    """
     packed = bytearray()
     while len(packed) < size:
         chunk = os.read(0, size - len(packed))

@@ -28,12 +28,12 @@ TRUNCATE = 1 << 14
 IOCTL_DEV = 1 << 15
 READ = EXECUTE | READ_FILE | READ_DIR
 _OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
-"""All others are rights of folders."""
+"""Rights of files; all others are rights of folders."""
 
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 """How many bits of rights to files there are, by the ABI that brought the last of them."""
 NET_ABI = 4
-"""From here on there are rules for ports."""
+"""The ABI from which on there are rules for ports."""
 _SCOPED_ABI = 6
 _CONNECT_TCP = 1 << 1
 _SCOPES = 0b11

@@ -23,7 +23,7 @@ class CpuBudget:
         self.paused = False
 
     def charge(self, now: float, used: float) -> None:
-        """``used`` is the CPU time of the tree so far, in seconds like ``now``."""
+        """Takes in what the tree has used: ``used`` is its CPU time so far, in seconds like ``now``."""
         spent, passed = used - self._used, now - self._now
         self._now, self._used = now, used
         self._credit = min(2 * self._share, self._credit + passed * self._cores) - spent
@@ -32,7 +32,7 @@ class CpuBudget:
         self.paused = self._credit <= 0 or (self.paused and self._credit < self._share / 2)
 
     def next_look(self) -> float:
-        """After how many seconds ``paused`` may change, at the pace at which the tree ran last."""
+        """Seconds after which ``paused`` may change, at the pace at which the tree ran last."""
         if self.paused:
             wait = (self._share / 2 - self._credit) / self._cores
         elif self._rate > 0:
@@ -43,7 +43,7 @@ class CpuBudget:
 
 
 def describe_excess(used: int, limit: int) -> str:
-    """Both in bytes."""
+    """Why a tree was ended that used more memory than its limit; both are in bytes."""
     return (
         f"the server used {_mebibytes(used)} of memory, its limit is {_mebibytes(limit)} (spec.resources.limits.memory)"
     )

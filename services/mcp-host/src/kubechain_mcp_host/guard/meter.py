@@ -46,7 +46,7 @@ def _proportional(pid: int) -> int:
 
 
 def _cpu_ticks(pid: int) -> int:
-    """Its own and those of the children that it has waited for."""
+    """The process's own CPU ticks, and those of the children that it has waited for."""
     try:
         fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         return sum(int(fields[i]) for i in (11, 12, 13, 14))

@@ -4,11 +4,11 @@ _SEPARATOR = "--"
 
 
 class Orders:
-    """``landlock`` is the ABI to isolate the server with, 0 for none; ``readable``, ``writable``, ``ports`` (the
-    descriptor of a ruleset) and ``seccomp`` (1: filter system calls as well) belong to it. ``memory`` (bytes) and
-    ``cpu`` (cores) are limits, 0 for none. ``report`` is a descriptor for the one sentence in which the guard says why
-    it ended, or could not start, the server; -1: none. ``environment`` is how many bytes of the server's environment
-    come first on stdin: a command line is no place for it, everybody can read that.
+    """What a guard is told. ``landlock`` is the ABI to isolate the server with, 0 for none; ``readable``, ``writable``,
+    ``ports`` (the descriptor of a ruleset) and ``seccomp`` (1: filter system calls as well) belong to it. ``memory``
+    (bytes) and ``cpu`` (cores) are limits, 0 for none. ``report`` is a descriptor for the one sentence in which the
+    guard says why it ended, or could not start, the server; -1: none. ``environment`` is how many bytes of the server's
+    environment come first on stdin: a command line is no place for it, everybody can read that.
     """
 
     __slots__ = (
@@ -50,14 +50,14 @@ class Orders:
         self.environment = environment
 
     def to_arguments(self, report: int, environment: int = 0) -> "list[str]":
-        """With a ``report`` and an ``environment`` that differ from start to start."""
+        """The guard's command line; its ``report`` and ``environment`` differ from start to start."""
         options = [f"--{name}={getattr(self, name)}" for name in ("landlock", "seccomp", "ports", "memory", "cpu")]
         paths = [f"--{name}={path}" for name in ("readable", "writable") for path in getattr(self, name)]
         return [*options, *paths, f"--report={report}", f"--environment={environment}", _SEPARATOR, *self.command]
 
 
 def parse_orders(arguments: "list[str]") -> Orders:
-    """Raises ValueError for anything that ``to_arguments`` would not have written."""
+    """The orders on a command line. Raises ValueError for anything that ``to_arguments`` would not have written."""
     end = arguments.index(_SEPARATOR)
     found: dict[str, list[str]] = {}
     for argument in arguments[:end]:

@@ -99,7 +99,7 @@ def _watch(server: int, wake: int, orders: Orders) -> "tuple[int | None, str]":
 
 
 def _report(orders: Orders, sentence: str) -> None:
-    """Before the server ends: whoever sees that must be able to read why."""
+    """Writes the report. That comes before the server ends: whoever sees the end must be able to read why."""
     if orders.report < 0:
         print(sentence, file=sys.stderr, flush=True)
         return

@@ -33,7 +33,7 @@ _ARCHITECTURE = 4
 _ARGUMENTS = 16
 """Offsets in struct seccomp_data. Of an argument, which has 64 bits, the kernel takes the lower 32 in all of these."""
 _X32 = 0x40000000
-"""All system calls of that ABI have it in their numbers."""
+"""The bit that all system calls of the x32 ABI have in their numbers."""
 
 _AF_SMC = 43
 _IPPROTO_SMC = 256
@@ -71,7 +71,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def check() -> None:
-    """Whether there can be such a filter here. Raises OSError."""
+    """Checks that there can be such a filter here. Raises OSError."""
     if sys.platform != "linux" or os.uname().machine not in _NUMBERS or sys.maxsize < 1 << 32:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     # Without a program: a kernel that knows filters says that it is not to be found there.
@@ -81,7 +81,7 @@ def check() -> None:
 
 
 def build_filter(machine: str) -> "list[tuple[int, int, int, int]]":
-    """Its instructions: code, how many to skip if true, and if false, and a value. Raises KeyError."""
+    """The filter's instructions: code, how many to skip if true, and if false, and a value. Raises KeyError."""
     numbers = _NUMBERS[machine]
     refuse_abi = (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)
     program = [
@@ -106,7 +106,9 @@ def build_filter(machine: str) -> "list[tuple[int, int, int, int]]":
 
 
 def filter_self() -> None:
-    """For this process and its future children, for good; it has no_new_privs. Raises OSError."""
+    """Filters the system calls of this process and its future children, for good; the process has no_new_privs. Raises
+    OSError.
+    """
     instructions = [_Instruction(*instruction) for instruction in build_filter(os.uname().machine)]
     program = _Program(len(instructions), (_Instruction * len(instructions))(*instructions))
     if _libc.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0):

@@ -15,7 +15,7 @@ def become_subreaper() -> None:
 
 
 def find_descendants() -> "list[int]":
-    """Parents before their children, zombies too; empty where there is no /proc."""
+    """The pids below this process, parents before their children, zombies too; empty where there is no /proc."""
     found: list[int] = []
     queue = _children(os.getpid())
     while queue:
@@ -47,7 +47,7 @@ def kill_tree() -> None:
 
 
 def _children(pid: int) -> "list[int]":
-    """A child belongs to the thread that started it."""
+    """The children of a process, by thread: a child belongs to the thread that started it."""
     children: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):

@@ -49,7 +49,7 @@ def find_missing(needs: AgentNeeds) -> list[str]:
 
 
 def find_spec_problem(agent: Agent) -> str:
-    """What only another spec can heal; empty if nothing is wrong with it."""
+    """What is wrong with the spec itself, which only another spec heals; empty if nothing is."""
     wanted = agent.spec.response_format
     problem = find_schema_problem(wanted.json_schema) if wanted is not None else ""
     return f"responseFormat.jsonSchema can not be used: {problem}" if problem else ""

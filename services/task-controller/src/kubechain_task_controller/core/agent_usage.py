@@ -16,7 +16,7 @@ AgentKey = tuple[str, str]
 
 
 def count_for_agent(task: Task) -> Mapping[AgentKey, Spent]:
-    """Under which Agent a Task counts."""
+    """What the Task used, under the key of the Agent for which it counts."""
     spent = spent_by(task.status)
     return {(task.namespace, task.spec.agent_ref.name): spent} if spent else {}
 
@@ -28,7 +28,7 @@ def read_usage(usage: AgentUsage | None) -> Spent:
 
 
 def build_usage(spent: Spent, currency: str) -> AgentUsage | None:
-    """None for nothing at all, which would be lines in every ``kubectl describe``."""
+    """The usage as a status shows it. None where nothing was used: it would be lines in every ``kubectl describe``."""
     if not spent:
         return None
     cost = spent.costs.get(currency)
@@ -46,7 +46,7 @@ def build_usage(spent: Spent, currency: str) -> AgentUsage | None:
 
 
 def find_currency(agent: Agent, llm: LLM | None) -> str:
-    """That of the LLM's prices; without any, the one that is shown already."""
+    """The currency of the LLM's prices; without prices, the one that the status shows already."""
     if llm is not None and llm.spec.prices is not None:
         return llm.spec.prices.currency or DEFAULT_CURRENCY
     shown = agent.status.usage.currency if agent.status.usage else None

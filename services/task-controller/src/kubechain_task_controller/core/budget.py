@@ -37,7 +37,7 @@ class Bounds:
         return cls(budget.tokens, cost)
 
     def find_used_up(self, spent: Spent) -> str:
-        """What was used of what, if all of it was; else nothing."""
+        """The first bound that is used up, with what was used; empty if none is."""
         if self.tokens is not None and spent.total >= self.tokens:
             return f"{spent.total:,} of its budget of {self.tokens:,} tokens"
         if self.cost is not None and (used := spent.cost_in(self.cost.currency)) >= self.cost.amount:
@@ -46,7 +46,9 @@ class Bounds:
 
 
 def find_exceeded(snapshot: TaskSnapshot, status: TaskStatus | None = None) -> str:
-    """Which budget is used up, with its numbers; ``status`` is the one that is about to be written, if any."""
+    """Which budget is used up, with its numbers; empty if none is. ``status`` is the one that is about to be written,
+    if any.
+    """
     now, before = spent_by(status or snapshot.task.status), spent_by(snapshot.task.status)
     used = Bounds.of(snapshot.task.spec.budget).find_used_up(now + snapshot.spent_below)
     if used:
@@ -59,7 +61,7 @@ def find_exceeded(snapshot: TaskSnapshot, status: TaskStatus | None = None) -> s
 
 
 def find_unpriced(snapshot: TaskSnapshot) -> str:
-    """What the Task waits for if a budget in money can not be kept."""
+    """What the Task waits for because a budget in money can not be kept without it; empty if it waits for nothing."""
     prices = snapshot.prices
     known = (prices.currency or DEFAULT_CURRENCY) if prices is not None else None
     name = snapshot.llm.name if snapshot.llm is not None else ""
@@ -79,7 +81,7 @@ def _bounds_of_all(snapshot: TaskSnapshot) -> list[tuple[str, Bounds]]:
 
 
 def find_namespace_wait(snapshot: TaskSnapshot) -> str:
-    """Why the Task waits for the budget of its namespace, if it does."""
+    """Why the Task waits for the budget of its namespace; empty if it does not."""
     budget = snapshot.namespace_budget
     return budget.find_wait(snapshot.spent_in_namespace, snapshot.now) if budget is not None else ""
 

@@ -17,12 +17,14 @@ def awaits_llm(task: Task) -> bool:
 
 
 def calls_under_way(snapshot: TaskSnapshot) -> tuple[str, ...]:
-    """The Task's calls that have neither ended nor been told to."""
+    """The names of the Task's calls that have neither ended nor been cancelled."""
     return tuple(sorted(name for name, call in snapshot.children.items() if not (call.finished or call.spec.cancel)))
 
 
 def seconds_left(task: Task, now: datetime) -> float | None:
-    """The clock starts when the controller sees the Task for the first time: what it then waits for counts too."""
+    """Seconds until the Task's deadline; None without one. The clock starts when the controller sees the Task for the
+    first time, so what the Task waits for counts, too.
+    """
     deadline, started = task.spec.active_deadline_seconds, task.status.start_time or now
     if deadline is None:
         return None
@@ -70,7 +72,9 @@ def end_failed(
     event: PlannedEvent,
     status: TaskStatus | None = None,
 ) -> TaskPlan:
-    """``detail`` and ``error`` are for people; ``status`` is the one that is written, if not the Task's own."""
+    """The plan that ends the Task as Failed. ``detail`` and ``error`` are for people; ``status`` is the one that is
+    written, if not the Task's own.
+    """
     base = status or snapshot.task.status
     failed = base.model_copy(
         update={

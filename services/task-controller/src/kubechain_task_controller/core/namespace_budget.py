@@ -5,7 +5,7 @@
     kubechain.humanlayer.dev/budget-currency: USD      (unless set)
     kubechain.humanlayer.dev/budget-period: day        (unless set; or month; in UTC)
 
-An annotation that can not be read bounds everything: who wrote it wanted a bound.
+An annotation that can not be read bounds everything, because whoever wrote it wanted a bound.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LETTERS = re.compile(r"[A-Z]{3}")
 
 @dataclass(frozen=True)
 class NamespaceBudget:
-    """``problem`` says which annotation can not be read, and why."""
+    """The budget of a namespace. ``problem`` says which annotation can not be read, and why."""
 
     namespace: str
     kind: Kind = "day"
@@ -45,11 +45,13 @@ class NamespaceBudget:
         return period_of(now, self.kind)
 
     def seconds_left(self, now: datetime) -> float:
-        """Until the next period begins."""
+        """Seconds until the next period begins."""
         return (end_of(now, self.kind) - now).total_seconds()
 
     def find_wait(self, spent: Spent, now: datetime) -> str:
-        """Why Tasks of the namespace have to wait; the same sentence for as long as nothing changes."""
+        """Why Tasks of the namespace have to wait, in the same sentence for as long as nothing changes; empty if they
+        need not.
+        """
         if self.problem:
             return f'Waiting for the budget of namespace "{self.namespace}" to be corrected: {self.problem}'
         if self.tokens is not None and spent.total >= self.tokens:
@@ -67,7 +69,7 @@ class NamespaceBudget:
 
 
 def read_budget(namespace: str, annotations: Mapping[str, str]) -> NamespaceBudget | None:
-    """None for a namespace without a budget."""
+    """The budget that the annotations set; None for a namespace without one."""
     tokens, cost = annotations.get(TOKENS), annotations.get(COST)
     if tokens is None and cost is None:
         return None

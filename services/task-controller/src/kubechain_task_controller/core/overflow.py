@@ -21,7 +21,7 @@ from kubechain_task_controller.core.window_size import estimate_messages, estima
 MAX_KEPT = 8
 """Messages that a summary leaves as they are, if they are small; one exchange in any case."""
 _KEPT_SHARE = 4
-"""They may take a quarter of what the model may read."""
+"""The messages that are kept may take one part in so many of what the model may read."""
 
 PROMPT = (
     "Summarise this conversation for yourself: it is about to be replaced by your summary. Write down what the user"
@@ -31,7 +31,7 @@ PROMPT = (
 
 
 def policy_of(snapshot: TaskSnapshot) -> AgentContext | None:
-    """What the Agent says now; an Agent that is gone says nothing."""
+    """The Agent's ``spec.context`` as it is now; None if the Agent is gone or has none."""
     return snapshot.agent.spec.context if snapshot.agent is not None else None
 
 

@@ -30,7 +30,7 @@ def period_of(moment: datetime, kind: Kind) -> str:
 
 
 def end_of(moment: datetime, kind: Kind) -> datetime:
-    """When the period ends in which the moment lies."""
+    """The end of the period in which the moment lies."""
     day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     if kind == "day":
         return day + timedelta(days=1)

@@ -26,7 +26,7 @@ _MAX_PROBLEM = 2000
 
 
 def build_response_format(agent: Agent | None) -> ResponseFormat | None:
-    """What the model is told."""
+    """The format that the model is told of; None where the answer has none."""
     wanted = agent.spec.response_format if agent is not None else None
     if wanted is None:
         return None
@@ -56,7 +56,7 @@ def was_refused(status: TaskStatus) -> bool:
 
 
 def mark_refused(snapshot: TaskSnapshot, problem: str) -> dict[str, object]:
-    """The part of a status that says so."""
+    """The part of a status that says that an answer was refused, and why."""
     return _mark(snapshot, snapshot.task.status, "False", CORRECTION_ASKED, problem)
 
 

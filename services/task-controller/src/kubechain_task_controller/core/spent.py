@@ -42,7 +42,7 @@ class Spent:
 
     @classmethod
     def of(cls, usage: TokenUsage | None, cost: str | None, currency: str | None, *, tasks: int = 1) -> Spent:
-        """What a status says."""
+        """What a status says that was used."""
         used = usage or TokenUsage()
         return cls(
             tasks,
@@ -60,7 +60,7 @@ class Spent:
         return self._with(other, lambda one, two: one + two, _EXACT.add)
 
     def __sub__(self, other: Spent) -> Spent:
-        """Never below nothing: what was used is not given back."""
+        """What is left of each part, never below nothing: what was used is not given back."""
         return self._with(
             other,
             lambda one, two: max(0, one - two),
@@ -68,7 +68,7 @@ class Spent:
         )
 
     def or_more(self, other: Spent) -> Spent:
-        """Of each part the larger one."""
+        """The larger one of each part."""
         return self._with(other, max, max)
 
     def cost_in(self, currency: str) -> Decimal:
@@ -114,7 +114,7 @@ def price(usage: TokenUsage, prices: LLMPrices | None) -> Money | None:
 
 
 def write_amount(amount: Decimal) -> str:
-    """Without an exponent, and without zeros at the end that say nothing."""
+    """The amount as text, without an exponent and without zeros at its end that say nothing."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

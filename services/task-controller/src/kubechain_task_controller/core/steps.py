@@ -27,12 +27,14 @@ def in_flight(phase: TaskPhase, detail: str) -> dict[str, object]:
 
 
 def keep_window(window: list[Message], count: int) -> dict[str, object]:
-    """``count`` is the number of messages in the whole conversation, however many of them the window shows."""
+    """The part of a status that holds the window. ``count`` is the number of messages in the whole conversation,
+    however many of them the window shows.
+    """
     return {"context_window": window, "message_count": count}
 
 
 def wait(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
-    """Say what the Task waits for; whatever arrives wakes it."""
+    """The plan that says what the Task waits for; whatever arrives wakes it."""
     status = snapshot.task.status
     if status.phase == phase and status.status_detail == detail:
         return NOTHING
@@ -55,7 +57,7 @@ def wait_in_flight(snapshot: TaskSnapshot) -> TaskPlan:
 
 
 def wait_for_namespace(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase) -> TaskPlan:
-    """Until the next period begins, if nobody gives the namespace a larger budget before."""
+    """The plan that waits until the next period begins, or somebody gives the namespace a larger budget."""
     plan = wait(snapshot, detail, phase=phase)
     budget, reason = snapshot.namespace_budget, UNREADABLE
     if budget is not None and not budget.problem:
@@ -67,7 +69,9 @@ def wait_for_namespace(snapshot: TaskSnapshot, detail: str, *, phase: TaskPhase)
 
 
 def begin_turn(snapshot: TaskSnapshot, plan: TaskPlan) -> TaskPlan:
-    """Sends the turn that the plan's status stands in, unless it has to wait: the next reconcile says for what."""
+    """The plan, which also sends the turn that its status stands in, unless that has to wait: the next reconcile says
+    for what.
+    """
     if not snapshot.agent_ready or find_unpriced(snapshot) or find_namespace_wait(snapshot):
         return plan
     return replace(plan, send=True, fresh=True, events=(*plan.events, SENDING_EVENT))

@@ -1,8 +1,8 @@
 """Whether the sub-agents of an Agent are ready.
 
 An Agent is ready if and only if it and every Agent that delegation can reach from it exist and have what they need.
-This is the greatest fixed point of "ready, and so are my sub-agents": Agents that delegate to each other, or an Agent
-that delegates to itself, do not wait for one another. Nobody's own word about being ready is asked for.
+This is the greatest fixed point of "I have what I need, and my sub-agents are ready": Agents that delegate to each
+other, or to themselves, do not wait for one another. What counts is what an Agent has, not what its own status says.
 """
 
 from __future__ import annotations

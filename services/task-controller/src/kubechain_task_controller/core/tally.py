@@ -3,7 +3,8 @@
 A sum is that of the Tasks that exist plus ``carried``: what the deleted ones had used. Whoever writes a sum down writes
 both, and a new leader goes on from there: it takes the written sum, or the written carried part plus the Tasks that it
 finds, whichever is more. What was used between the last writing and the crash is in the Tasks, and what was deleted
-meanwhile is in the written sum; only who was used *and* deleted in these seconds is missed, and nothing counts twice.
+meanwhile is in the written sum; only a Task that used something *and* was deleted in these seconds is missed, and
+nothing counts twice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NONE = Spent()
 
 
 class Tally(Generic[K]):
-    """``parts`` tells of a Task under which keys it counts, and with how much."""
+    """Sums by key. ``parts`` gives the keys under which a Task counts, each with how much."""
 
     def __init__(self, parts: Callable[[Task], Mapping[K, Spent]]) -> None:
         self._parts = parts
@@ -27,7 +28,7 @@ class Tally(Generic[K]):
         self._carried: dict[K, Spent] = {}
 
     def note(self, old: Task | None, new: Task | None) -> None:
-        """Takes a change of a Task."""
+        """Takes a change of a Task in."""
         if old is not None and new is not None and _used_the_same(old, new):
             return
         before = self._parts(old) if old is not None else {}
@@ -44,28 +45,30 @@ class Tally(Generic[K]):
         return self._live.get(key, NONE)
 
     def carried(self, key: K) -> Spent:
-        """What the deleted ones had used, since ``resume``."""
+        """What the deleted Tasks had used, as far as it is known since ``resume``."""
         return self._carried.get(key, NONE)
 
     def total(self, key: K) -> Spent:
         return self.live(key) + self.carried(key)
 
     def resume(self, key: K, total: Spent, carried: Spent) -> None:
-        """Goes on from what was written down; only the first time in a term."""
+        """Goes on from what was written down, the first time that it is called for the key in a term."""
         if key not in self._carried:
             live = self.live(key)
             self._carried[key] = total.or_more(carried + live) - live
 
     def is_resumed(self, key: K) -> bool:
-        """Whether this sum is written down in the present term."""
+        """Whether ``resume`` was called for the key in the present term."""
         return key in self._carried
 
     def forget(self, key: K) -> None:
-        """Nobody writes this sum down any more; the Tasks that exist go on counting."""
+        """Forgets what was carried over for the key, because nobody writes its sum down any more; the Tasks that exist
+        go on counting.
+        """
         self._carried.pop(key, None)
 
     def begin_term(self) -> None:
-        """Somebody else may have written since."""
+        """Forgets what was carried over for all keys, because another leader may have written since."""
         self._carried.clear()
 
     def _set_live(self, key: K, spent: Spent) -> None:

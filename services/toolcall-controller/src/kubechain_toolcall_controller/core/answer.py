@@ -30,7 +30,7 @@ def mark_answered(
 
 
 def describe_answer(answer: Answer) -> str:
-    """``Approved by alice via page``; who answers with kubectl need not say so, nor who it is."""
+    """``Approved by alice via page``. An answer by kubectl need not say so, nor whose it is."""
     if answer.via == "deadline":
         return f"{_verb(answer)} by the deadline of the contact channel"
     return f"{_verb(answer)} by {answer.by or 'somebody'} via {answer.via or 'kubectl'}"

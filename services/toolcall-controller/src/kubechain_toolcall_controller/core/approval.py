@@ -33,7 +33,9 @@ def needs_approval(server: MCPServer, tool: str | None) -> bool:
 
 
 def _is_read_only(server: MCPServer, tool: str) -> bool:
-    """As the server itself says, as it is configured now: the tools of a former one prove nothing."""
+    """Whether the server, as it is configured now, says that the tool only reads; the tools of a former configuration
+    prove nothing.
+    """
     status = server.status
     if not status.connected or status.observed_generation != server.metadata.generation:
         return False
@@ -65,7 +67,9 @@ def _wait(snapshot: CallSnapshot, server: MCPServer) -> CallPlan:
 
 
 def _decide_in_nobodys_place(snapshot: CallSnapshot) -> Decision:
-    """Takes part in the race of all answers: a person's that came a moment before counts."""
+    """The decision that the deadline gives because nobody has decided. It races with all other answers: a person's that
+    came a moment before counts.
+    """
     channel = snapshot.channel
     return Decision(
         approved=channel is not None and channel.spec.on_timeout == "Approve",
@@ -117,13 +121,13 @@ def _reject_too_late(snapshot: CallSnapshot, decision: Decision) -> CallPlan:
 
 
 def choose_arguments(call: TaskRunToolCall) -> str:
-    """The model's, unless whoever approved the call has put others in their place."""
+    """The arguments for the tool: the model's, unless whoever approved the call has put others in their place."""
     edited = _find_edited(call)
     return edited.arguments or "" if edited is not None else call.spec.arguments
 
 
 def blame_editor(call: TaskRunToolCall, result: ToolResult) -> ToolResult:
-    """A failure for arguments that are not the model's says whose they are."""
+    """The result. A failure because of arguments that are not the model's says whose they are."""
     edited = _find_edited(call)
     if edited is None or result.reason != REASON_INVALID_ARGUMENTS:
         return result

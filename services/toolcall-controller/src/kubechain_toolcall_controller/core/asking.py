@@ -84,7 +84,9 @@ def decide_asking(snapshot: CallSnapshot, question: Question) -> CallPlan:
 
 
 def close_question(snapshot: CallSnapshot, plan: CallPlan) -> CallPlan:
-    """The plan, which also takes a request back that is not needed any more, and settles what was reported."""
+    """The plan, completed: it takes back a request to a person that is not needed any more, and settles the report of
+    asking.
+    """
     call = snapshot.call
     if plan.stop or plan.ask_task or plan.ask_server:
         return plan
@@ -95,7 +97,7 @@ def close_question(snapshot: CallSnapshot, plan: CallPlan) -> CallPlan:
 
 
 def seconds_left(snapshot: CallSnapshot) -> float | None:
-    """Until the channel's deadline for this waiting call; None when there is none."""
+    """Seconds until the channel's deadline for this waiting call; None when there is none."""
     start, channel = snapshot.call.status.start_time, snapshot.channel
     if channel is None or channel.spec.timeout_seconds is None or start is None:
         return None

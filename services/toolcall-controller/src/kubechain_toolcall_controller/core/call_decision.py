@@ -30,7 +30,7 @@ from kubechain_toolcall_controller.core.images import keep_images
 from kubechain_toolcall_controller.core.plan import NOTHING, CallPlan, CallSnapshot, PlannedEvent
 
 SHOW_RUNNING_AFTER = 1.0
-"""Seconds."""
+"""Seconds after which a call that still runs is shown as Running."""
 
 
 def decide_call(snapshot: CallSnapshot) -> CallPlan:

@@ -72,7 +72,7 @@ def _succeed(snapshot: CallSnapshot, response: HumanResponse) -> CallPlan:
 
 
 def fail_contact(snapshot: CallSnapshot, reason: str, error: str) -> CallPlan:
-    """The call has failed, and the model reads why."""
+    """The plan of a call that has failed; the model reads why."""
     status = build_ended(snapshot, ToolCallPhase.FAILED, f"Human contact failed: {error}", reason, error=error)
     event = PlannedEvent("Warning", "HumanContactFailed", shorten(status.status_detail, 1024))
     return CallPlan(status, consumed=True, events=(event,))

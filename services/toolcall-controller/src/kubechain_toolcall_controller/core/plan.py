@@ -66,35 +66,41 @@ class CallSnapshot:
 
 @dataclass(frozen=True)
 class CallPlan:
-    """The next step of a call.
-
-    ``consumed`` says that the snapshot's result is done with once the status is written, ``noted`` that its report of
-    asking is. ``question`` is the request to a person, to be published unless it, or its report, is there already;
-    ``decision`` is what nobody decided in time. ``withdraw`` takes back what was requested, ``withdraw_question`` the
-    request to a person alone, ``cancel_sub_task`` what a sub-agent does. ``stop``, ``ask_task`` and ``ask_server`` are
-    questions, to be answered in a new snapshot: take the request back and find out whether the call had begun; find out
-    whether its Task still wants it; whether its MCPServer exists. So are ``delegate``, the Task of a sub-agent that is
-    to be created, and ``ask_sub_task``: what does the API server know of it? ``stored`` is kept before the status that
-    points at it is written.
-    """
+    """The next step of a call."""
 
     status: TaskRunToolCallStatus | None = None
+    """The status to be written; None leaves it as it is."""
     consumed: bool = False
+    """Whether the snapshot's result is done with once the status is written."""
     request: ToolRequest | None = None
+    """The request to mcp-host, to be published."""
     events: tuple[PlannedEvent, ...] = ()
     requeue_after: float | None = None
+    """Seconds after which the call is looked at again, even if nothing changes."""
     stop: bool = False
+    """Whether to take the request back and find out if the call had begun: a new snapshot has the answer."""
     ask_task: bool = False
+    """Whether to find out if the call's Task still wants it: a new snapshot has the answer."""
     ask_server: bool = False
+    """Whether to find out if the call's MCPServer exists: a new snapshot has the answer."""
     withdraw: bool = False
+    """Whether to take back everything that was requested."""
     question: HumanRequest | None = None
+    """The request to a person, to be published unless it, or its report, is there already."""
     decision: Decision | None = None
+    """The deadline's decision, which is written into the spec because nobody decided in time."""
     noted: bool = False
+    """Whether the snapshot's report of asking is done with once the status is written."""
     withdraw_question: bool = False
+    """Whether to take back the request to a person alone."""
     delegate: Task | None = None
+    """The Task of a sub-agent that is to be created: a new snapshot has what came of it."""
     ask_sub_task: bool = False
+    """Whether to ask the API server for the sub-agent's Task: a new snapshot has the answer."""
     cancel_sub_task: bool = False
+    """Whether to cancel the sub-agent's Task."""
     stored: tuple[StoredText, ...] = ()
+    """The texts that are kept before the status that points at them is written."""
 
 
 NOTHING = CallPlan()

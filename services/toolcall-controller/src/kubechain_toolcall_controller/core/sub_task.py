@@ -46,7 +46,7 @@ def read_message(arguments: str) -> str | None:
 def build_sub_task(
     call: TaskRunToolCall, agent: str, message: str, delegation: Delegation, *, span: SpanContext, now: datetime
 ) -> Task:
-    """Same call, same name; it goes when its call goes."""
+    """The Task that answers the call. The same call gives it the same name, and it goes when its call goes."""
     return Task(
         kind="Task",
         metadata=ObjectMeta(
@@ -65,7 +65,7 @@ def build_sub_task(
 
 
 def name_of_sub_task(call: TaskRunToolCall) -> str | None:
-    """None for a call that is not for an agent."""
+    """The name of the Task that answers the call; None for a call that is not for an agent."""
     target = call.spec.target
     return sub_task_name(call.name, target.name) if call.spec.tool_type == "DelegateToAgent" and target else None
 

@@ -23,7 +23,7 @@ def build_unreadable_result(subject: str, reason: str) -> ToolResult | None:
 
 
 def build_unreadable_report(subject: str, reason: str) -> HumanResult | None:
-    """In place of the report on ``subject``; None for a notice, which is repeated.
+    """The report in place of the one on ``subject``; None for a notice, which is repeated.
 
     There is a report only when asking has come to its end, so nobody is asked again: better not at all than twice.
     """

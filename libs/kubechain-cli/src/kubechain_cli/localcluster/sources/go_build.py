@@ -1,4 +1,4 @@
-"""Building the control plane from its pinned sources with Go: about six minutes on two cores, once.
+"""Building the control plane from its pinned sources with Go: six to eight minutes on two cores, once.
 
 The packaged module names etcd, kube-apiserver and kube-controller-manager as its tools, so one ``go build tool`` makes
 all three; any other module with tools is built the same way. Go verifies every source against go.sum, and its own build

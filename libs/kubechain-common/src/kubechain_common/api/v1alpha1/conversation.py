@@ -22,10 +22,10 @@ the model said about the conversation before it, of which it reads the beginning
 MAX_CONTENT = 1_048_576
 
 ImageType = Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
-"""What every provider that takes images takes."""
+"""The formats of images that every provider takes which takes any."""
 
 MAX_IMAGES = 8
-"""Of one tool result."""
+"""Images of one tool result that are kept."""
 
 MAX_IMAGE_DATA = 1_000_000
 """Characters of an image in base64: a ConfigMap takes one such text."""

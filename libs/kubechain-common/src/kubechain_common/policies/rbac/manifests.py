@@ -17,7 +17,7 @@ def role_name(service: str) -> str:
 
 
 def secrets_role_name(service: str) -> str:
-    """Of the role that reads Secrets; bind it by RoleBindings instead to choose the namespaces."""
+    """The name of the role that reads Secrets; bind it by RoleBindings instead to choose the namespaces."""
     return f"kubechain-{service}-secrets"
 
 

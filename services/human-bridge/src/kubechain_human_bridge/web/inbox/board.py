@@ -35,7 +35,9 @@ class Calls(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """``arrived``: somebody is asked. ``left``: nobody is, any more; the call says why. ``lost``: look anew."""
+    """What has changed. ``arrived``: a call waits for somebody. ``left``: it waits no more, and says why. ``lost``:
+    look anew.
+    """
 
     kind: Literal["arrived", "left", "lost"]
     call: TaskRunToolCall | None = None
@@ -64,7 +66,7 @@ class Follower:
 
 
 class Board:
-    """Follows ``calls`` from its making on."""
+    """What waits and what was answered lately, as ``calls`` tell from when this is made."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -78,11 +80,11 @@ class Board:
         return self._calls.get(namespace, name)
 
     def waiting(self) -> Sequence[Key]:
-        """Oldest first."""
+        """The keys of the calls that wait, oldest first."""
         return [key for _, key in sorted((at, key) for key, at in self._waiting.items())]
 
     def answered(self) -> Sequence[TaskRunToolCall]:
-        """Newest first."""
+        """The calls that were answered lately, newest first."""
         known = [call for calls in self._answered.values() for call in calls.values()]
         return sorted(known, key=_when_answered, reverse=True)
 

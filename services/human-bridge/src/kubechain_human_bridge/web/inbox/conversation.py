@@ -33,7 +33,7 @@ class Conversations:
         self._reader = WindowReader(kube, TextCache(_CACHE_BYTES))
 
     async def read(self, namespace: str, task_name: str) -> Json:
-        """``messages``, and what is missing: ``omitted`` earlier ones, or all of them with a sentence."""
+        """``messages``, and what is missing of them: ``omitted`` earlier ones, or all, which a sentence explains."""
         try:
             task = await self._kube.get(Task, namespace, task_name)
             kept, omitted = choose(task.status.context_window)

@@ -49,7 +49,7 @@ def answer_of(call: TaskRunToolCall) -> Decision | HumanResponse | None:
 
 
 def answered_at(call: TaskRunToolCall) -> datetime | None:
-    """kubectl says nothing of the time: then it is when we noticed."""
+    """When the call was answered. Where the answer says nothing of the time, it is when we noticed."""
     answer = answer_of(call)
     if answer is None:
         return None

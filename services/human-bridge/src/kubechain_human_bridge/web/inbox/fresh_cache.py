@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class FreshCache(Generic[K, V]):
-    """``look_up`` asks again what is older than ``seconds``; the least recently asked goes first."""
+    """Keeps answers for ``seconds``; over its capacity the least recently asked goes first."""
 
     def __init__(self, seconds: float, capacity: int) -> None:
         self._seconds = seconds

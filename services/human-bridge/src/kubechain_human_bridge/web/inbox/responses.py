@@ -29,7 +29,7 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 class Refusal(Exception):
-    """The request ends here; ``sentence`` says why, and what to do."""
+    """Ends a request that is refused; ``sentence`` says why, and what to do."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)

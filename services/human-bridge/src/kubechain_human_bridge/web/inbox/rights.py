@@ -27,7 +27,9 @@ ResourceName = Literal["taskruntoolcalls", "tasks"]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """One thing that somebody wants to do; without a name to all of a namespace, without a namespace to all."""
+    """One thing that somebody wants to do: without a name to all objects of a namespace, without a namespace to those
+    of all.
+    """
 
     verb: Verb
     namespace: str = ""
@@ -44,7 +46,7 @@ class Rights:
         self._known: FreshCache[tuple[User, Access], bool] = FreshCache(_FRESH_SECONDS, _MAX_KNOWN)
 
     async def may(self, user: User, access: Access) -> bool:
-        """As of a few seconds ago at most."""
+        """Whether the user may do it, as of a few seconds ago at most."""
         return await self._known.look_up((user, access), lambda: self.may_now(user, access))
 
     async def may_now(self, user: User, access: Access) -> bool:

@@ -43,9 +43,9 @@ class NoKeyError(Exception):
 
 
 class Sessions:
-    """Writes and reads the cookie's value. ``key`` is asked each time: empty while there is none.
+    """Writes and reads the cookie's value. ``key`` is asked each time: it gives an empty text while there is no key.
 
-    It raises KubeError while nobody knows whether there is one: then a session is not over, and goes on later.
+    ``key`` raises KubeError while nobody knows whether there is one. A session is not over then, and goes on later.
     """
 
     def __init__(self, key: Callable[[], bytes]) -> None:

@@ -41,7 +41,7 @@ class SignIn:
         self._cookie = "__Host-kubechain-session" if self._secure else "kubechain-session"
 
     async def identify(self, request: web.Request) -> Session:
-        """Who sends this. Raises Refusal, KubeError."""
+        """The session of whoever sends the request. Raises Refusal, KubeError."""
         header = request.headers.get("Authorization")
         if header is not None:
             return await self._identify_bearer(header)
@@ -101,7 +101,7 @@ class SignIn:
 
 
 def check_origin(request: web.Request) -> None:
-    """A change comes from our own page. Raises Refusal."""
+    """Checks that a change comes from our own page. Raises Refusal."""
     if request.method not in _SAFE_METHODS and PAGE_HEADER not in request.headers:
         raise Refusal(403, f"A request that changes something needs the header {PAGE_HEADER}.")
 

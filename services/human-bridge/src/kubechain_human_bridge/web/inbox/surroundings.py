@@ -30,7 +30,7 @@ _MAX_KNOWN = 4096
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """``then`` is what happens when nobody has answered."""
+    """Until when a call waits. ``then`` is what happens when nobody has answered."""
 
     channel: str
     at: datetime | None = None

@@ -24,7 +24,7 @@ _MAX_TOKEN = 16_384
 _FRESH_SECONDS = 5.0
 _MAX_KNOWN = 1024
 _REVIEWS_AT_ONCE = 8
-"""Strangers may try tokens; the API server has other work to do."""
+"""Token reviews at a time: strangers may try tokens, and the API server has other work to do."""
 
 Extra = tuple[tuple[str, tuple[str, ...]], ...]
 
