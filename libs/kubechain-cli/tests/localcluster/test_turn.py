@@ -101,10 +101,10 @@ def test_an_up_that_is_interrupted_says_that_its_cluster_goes_on(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(wheels, "find_nats_server", lambda: Path("/nowhere/nats-server"))
+    monkeypatch.setattr("kubechain_cli.commands.up.find_nats_server", lambda: Path("/nowhere/nats-server"))
     monkeypatch.setattr(prepare, "prepare", lambda *_, **__: None)
-    monkeypatch.setattr(detached, "start_supervisor", lambda *_: 0)
-    monkeypatch.setattr(detached, "follow", follow)
+    monkeypatch.setattr("kubechain_cli.commands.up.start_supervisor", lambda *_: 0)
+    monkeypatch.setattr("kubechain_cli.commands.up.follow", follow)
     options = ["--detach", "--services", "none", "--context", "any", "--state-dir", str(layout.root)]
     result = CliRunner().invoke(app, ["up", *options])
     assert (result.exit_code, f"`kubechain down --state-dir {layout.root}` stops it" in result.stderr) == (130, True)

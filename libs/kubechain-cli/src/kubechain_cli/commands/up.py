@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -27,7 +28,6 @@ from kubechain_cli.localcluster.sources.wheels import find_kubectl, find_nats_se
 from kubechain_cli.localcluster.state import ClusterState, read_running_state, read_state
 from kubechain_cli.localcluster.turn import take_turn
 from kubechain_cli.options import Output, OutputOption, StateDir
-
 
 INTERRUPTED = 130
 
@@ -80,8 +80,6 @@ def up(
 
 def describe_rest(layout: Layout, state_dir: Path | None) -> str:
     """What goes on without us, and how to end it."""
-    import shlex
-
     place = f" --state-dir {shlex.quote(str(layout.root))}" if state_dir is not None else ""
     return f"\nIt goes on coming up in the background; `kubechain down{place}` stops it."
 
