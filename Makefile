@@ -9,7 +9,7 @@ help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Make .venv/ with the kubechain command and every service (at once when nothing changed)
-	@$(PYTHON) scripts/bootstrap.py
+	@$(PYTHON) scripts/bootstrap.py $(if $(filter-out file,$(origin PYTHON)),--keep-python)
 
 demo: setup ## Watch an agent use a tool, on a control plane of its own (an API key is used if set, none is needed)
 	@$(BIN)/kubechain demo

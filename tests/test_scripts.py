@@ -70,8 +70,36 @@ def test_the_python_of_make_is_the_one_of_the_environment(venv: Path, monkeypatc
     uv.write_text(f'#!/bin/sh\necho "$*" > {venv}/asked\n')
     uv.chmod(0o755)
     monkeypatch.setattr(bootstrap, "find_uv", lambda: str(uv))
+    monkeypatch.setattr(bootstrap, "choose_python", lambda: "/another/python")
+    assert bootstrap.main() == 0
+    assert (venv / "asked").read_text().endswith(" --python /another/python\n")
+    (venv / "stamp").unlink()
+    monkeypatch.setattr(sys, "argv", ["bootstrap.py", "--keep-python"])
     assert bootstrap.main() == 0
     assert (venv / "asked").read_text().endswith(f" --python {sys.executable}\n")
+
+
+def test_a_python_that_is_slow_gives_way_to_another_one_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build_python(folder: str, answer: str, version: int = sys.version_info.minor) -> str:
+        path = tmp_path / folder / f"python3.{version}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{answer}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    own = build_python("own", "exit 1")
+    monkeypatch.setattr(sys, "executable", own)
+    monkeypatch.setattr(bootstrap, "PYTHON_FOLDERS", (str(tmp_path / "system"),))
+    monkeypatch.setenv("PATH", f"{tmp_path}/own:{tmp_path}/broken:{tmp_path}/nowhere")
+    build_python("broken", "echo no module named asyncio; exit 1")
+    build_python("system", "exit 0", version=2)
+    assert bootstrap.choose_python() == own
+    optimised = build_python("system", "exit 0")
+    assert bootstrap.choose_python() == optimised
+    build_python("own", "exit 0")
+    assert bootstrap.choose_python() == own
 
 
 def wheel_with(program: bytes) -> bytes:
