@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from kubechain_cli.commands.demo import describe_kept
 from kubechain_cli.demo.errors import CommandError, SetupError
 from kubechain_cli.demo.household import Household, build_environment, kept_state_dir
 from kubechain_cli.demo.page import is_person_at
@@ -65,6 +67,18 @@ def test_servers_of_this_machine_are_reached_without_a_proxy(
 ) -> None:
     env = build_environment({"http_proxy": "http://proxy:1", **given}, Layout.at(tmp_path))
     assert (env["no_proxy"], env["NO_PROXY"], env["http_proxy"]) == (*made, "http://proxy:1")
+
+
+def test_what_a_kept_demo_says_can_be_pasted(tmp_path: Path) -> None:
+    layout = Layout.at(tmp_path / "my state")
+    said = describe_kept(Household(layout, {}))
+    assert f"export KUBECONFIG='{layout.kubeconfig}'\n" in said
+    env = {"KUBECONFIG": str(layout.kubeconfig), "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    (tmp_path / "kubechain").write_text('#!/bin/sh\necho "$KUBECHAIN_HOME"\n')
+    (tmp_path / "kubechain").chmod(0o755)
+    line = said.partition("kubectl get kubechain\n")[2].partition("Stop it")[0]
+    shown = subprocess.run(["sh", "-c", line], env=env, capture_output=True, text=True, check=True).stdout
+    assert shown == f"{layout.root}\n"
 
 
 def test_a_kept_demo_lives_beside_the_local_cluster() -> None:

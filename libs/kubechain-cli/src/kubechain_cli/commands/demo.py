@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -149,8 +150,10 @@ def describe_kept(household: Household) -> str:
     """How to go on with a kept demo, and how to end it."""
     return (
         "\nThe cluster goes on running:\n"
-        f"  export KUBECONFIG={household.layout.kubeconfig}\n"
+        f"  export KUBECONFIG={shlex.quote(str(household.layout.kubeconfig))}\n"
         "  kubectl get kubechain\n"
-        '  kubechain run my-assistant "What is the capital of the moon?" --follow\n'
+        # Which says where NATS is; for this command alone, or `demo --stop` would look beside it.
+        f"  KUBECHAIN_HOME={shlex.quote(str(household.layout.root))} \\\n"
+        '    kubechain run my-assistant "What is the capital of the moon?" --follow\n'
         "Stop it and remove everything: kubechain demo --stop"
     )
