@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from kubechain_cli.localcluster.layout import Layout
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from kubechain_cli.localcluster.checkup import Finding
     from kubechain_cli.localcluster.sources.progress import Step
-    from kubechain_cli.localcluster.state import ClusterState
+    from kubechain_cli.localcluster.state import ClusterState, ProcessState
 
 # Seconds between two lines of a long step when the output is no terminal.
 PLAIN_INTERVAL = 10.0
@@ -115,21 +116,29 @@ def print_event(console: Console, event: dict[str, Any]) -> None:
 
 def print_cluster(console: Console, state: ClusterState) -> None:
     """The table of processes, and how to reach the cluster."""
-    from rich.table import Table  # 10 ms, and only this table needs it
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("NAME", "READY", "PID", "PORT", "RESTARTS"):
-        table.add_column(heading, no_wrap=True)
-    for process in state.processes:
-        ready = "[green]true[/green]" if process.ready else "[red]false[/red]"
-        pid, port = str(process.pid or "-"), str(process.port or "-")
-        table.add_row(process.name, ready, pid, port, str(process.restarts))
-    console.print(table)
+    for line in render_processes(state.processes):
+        console.print(line)
     console.print(f"Logs: {escape(str(Layout.at(Path(state.state_dir)).logs))}")
     console.print(f"NATS: {state.nats_url}")
     if state.page_url:
         console.print(f"Inbox: {state.page_url} (also: kubechain inbox)")
     print_hint(console, state.kubeconfig)
+
+
+def render_processes(processes: Sequence[ProcessState]) -> list[Text]:
+    """A line each, as long as it is: a narrow terminal breaks it, while a table of rich's would cut pids and ports."""
+    rows = [("NAME", "READY", "PID", "PORT", "RESTARTS")]
+    for process in processes:
+        ready, pid, port = str(process.ready).lower(), str(process.pid or "-"), str(process.port or "-")
+        rows.append((process.name, ready, pid, port, str(process.restarts)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    styles = {"true": "green", "false": "red"}
+    lines = []
+    for row in rows:
+        cells = (Text(cell.ljust(width), styles.get(cell, "")) for cell, width in zip(row, widths, strict=True))
+        lines.append(Text("  ").join(cells))
+    lines[0].stylize("bold")
+    return lines
 
 
 def print_findings(console: Console, findings: list[Finding]) -> None:
