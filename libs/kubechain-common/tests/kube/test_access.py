@@ -192,6 +192,17 @@ def test_a_password_comes_by_way_of_the_kubernetes_package(tmp_path: Path, monke
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("proxy", ["socks5://me:secret@127.0.0.1:1080", "127.0.0.1:3128"])
+@pytest.mark.parametrize("user", [{"token": "t"}, {"username": "me", "password": "pw"}])
+def test_a_proxy_that_can_not_be_used_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str, user: dict[str, str]
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(write(tmp_path, build_config({"proxy-url": proxy}, user))))
+    with pytest.raises(ConfigurationError, match=r"proxy-url is none that begins with http:// or https://") as refused:
+        asyncio.run(ClusterAccess.load())
+    assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("text", ["", "a: b: c", "{}"])
 def test_an_unusable_file_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     path = tmp_path / "kubeconfig"

@@ -39,7 +39,9 @@ class ClusterAccess:
     async def load(cls) -> ClusterAccess:
         """From ``KUBECONFIG``, else the pod's service account, else ``~/.kube/config``. Raises ConfigurationError."""
         try:
-            return cls(await _connect())
+            connection = await _connect()
+            _check_proxy(connection.proxy)
+            return cls(connection)
         except (ConfigurationError, OSError, ValueError) as error:
             raise ConfigurationError(
                 f"No usable Kubernetes configuration: {error}. "
@@ -73,6 +75,15 @@ class ClusterAccess:
             except (ConfigurationError, OSError, ValueError) as error:
                 message = f"Cannot refresh the Kubernetes credentials: {error}"
                 raise ConfigurationError(message, retryable=True) from error
+
+
+def _check_proxy(proxy: str | None) -> None:
+    scheme, separator, _ = (proxy or "http://").partition("://")
+    if not separator or scheme.lower() not in ("http", "https"):
+        # The whole may hold a password.
+        raise ConfigurationError(
+            "its proxy-url is none that begins with http:// or https://, and others can not be used"
+        )
 
 
 async def _connect() -> Connection:
