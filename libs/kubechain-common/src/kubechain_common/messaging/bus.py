@@ -25,7 +25,7 @@ from kubechain_common.messages.envelope import Envelope
 from kubechain_common.messages.topology import withdrawn_subject
 from kubechain_common.messaging import codec, errors
 from kubechain_common.messaging.access import BusAccess
-from kubechain_common.messaging.claims import ClaimStore
+from kubechain_common.messaging.claims import ClaimStore, Upload
 from kubechain_common.messaging.connection import Connection
 from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.live import Live
@@ -41,6 +41,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Envelope)
 
 _MAX_BACK_OFF = 5.0
+_NOT_STORED = (errors.BusFullError, errors.PublishRefusedError)
 _PUBLISHED = Counter(
     "kubechain_messages_published_total", "Messages published, by outcome: stored or already_there.", ["outcome"]
 )
@@ -108,15 +109,14 @@ class Bus:
         the unit came into being, if nobody can have published it before. Raises MessagingError; after a retryable one
         the message may or may not be stored, and publishing it again is right in both cases.
         """
-        payload = codec.encode(message)
-        limit = int(self.connection.nc.max_payload) - HEADER_MARGIN
-        claim = await self._put_claim(subject, payload, limit) if len(payload) > limit else None
-        headers = codec.build_headers(msg_id=msg_id, trace=trace, once=once, claim=claim, new_since=new_since)
-        outcome = await self._publish(subject, b"" if claim else payload, headers)
-        if claim and outcome is PublishOutcome.ALREADY_THERE:
-            await self.claims.delete(claim)
-        _PUBLISHED.labels(outcome).inc()
-        return outcome
+        upload = Upload(self.claims, subject)
+        try:
+            return await self._publish_with(
+                upload, subject, message, msg_id=msg_id, trace=trace, once=once, new_since=new_since
+            )
+        except _NOT_STORED:
+            await upload.discard()
+            raise
 
     async def publish_until_stored(
         self, subject: str, message: Envelope, *, trace: SpanContext | None
@@ -127,12 +127,13 @@ class Bus:
         Without a message id: a second result, needed after the first got lost, would pass for a duplicate of it.
         Raises MessagingError that is not retryable.
         """
-        back_off = 0.1
+        upload, back_off = Upload(self.claims, subject), 0.1
         while True:
             try:
-                return await self.publish(subject, message, msg_id=None, trace=trace)
+                return await self._publish_with(upload, subject, message, trace=trace)
             except errors.MessagingError as error:
                 if not error.retryable:
+                    await upload.discard()
                     raise
                 _log.warning("publishing again", subject=subject, error=str(error))
             await asyncio.sleep(back_off * random.uniform(0.5, 1.0))
@@ -222,10 +223,34 @@ class Bus:
         except errors.ANY as error:
             raise errors.translate(error, f"deleting the consumer {durable}") from error
 
-    async def _put_claim(self, subject: str, payload: bytes, limit: int) -> str:
-        return await self._with_streams(
-            lambda: self.claims.put(subject, payload, limit), f"storing the payload of {subject}"
-        )
+    async def _publish_with(
+        self,
+        upload: Upload,
+        subject: str,
+        message: Envelope,
+        *,
+        msg_id: str | None = None,
+        trace: SpanContext | None,
+        once: bool = True,
+        new_since: datetime | None = None,
+    ) -> PublishOutcome:
+        """``publish``, with the payload where an earlier attempt has put it."""
+        payload = codec.encode(message)
+        limit = int(self.connection.nc.max_payload) - HEADER_MARGIN
+        if len(payload) > limit:
+            await self._with_streams(lambda: upload.ensure(payload, limit), f"storing the payload of {subject}")
+        headers = codec.build_headers(msg_id=msg_id, trace=trace, once=once, claim=upload.name, new_since=new_since)
+        try:
+            outcome = await self._publish(subject, b"" if upload.name else payload, headers)
+        except _NOT_STORED:
+            raise
+        except BaseException:
+            upload.in_doubt = True
+            raise
+        if outcome is PublishOutcome.ALREADY_THERE:
+            await upload.discard()
+        _PUBLISHED.labels(outcome).inc()
+        return outcome
 
     async def _publish(self, subject: str, payload: bytes, headers: dict[str, str]) -> PublishOutcome:
         async def publish() -> PublishOutcome:

@@ -41,6 +41,14 @@ class ClaimStore:
             await self._store.put(name, payload, meta=api.ObjectMeta(name=name, options=options))
         return name
 
+    async def has(self, name: str) -> bool:
+        """Is it still there? Raises the client's errors, but for a missing bucket, which has nothing."""
+        try:
+            await self._store.get_info(name)
+        except nats.js.errors.NotFoundError:
+            return False
+        return True
+
     async def get(self, name: str) -> bytes:
         """The payload. Raises PayloadLostError when it is not there, else the client's errors."""
         try:
@@ -73,3 +81,27 @@ class ClaimStore:
             await self._store.delete(name)
         except errors.ANY as error:
             _log.debug("claim not deleted", claim=name, error=str(error))
+
+
+class Upload:
+    """The payload of one unit, which is uploaded once however often it takes to publish the unit.
+
+    ``in_doubt``: a message that points at it may have been stored, though nobody said so.
+    """
+
+    def __init__(self, claims: ClaimStore, subject: str) -> None:
+        self._claims = claims
+        self._subject = subject
+        self.name: str | None = None
+        self.in_doubt = False
+
+    async def ensure(self, payload: bytes, limit: int) -> None:
+        """Upload it, unless it is there. Raises the client's errors."""
+        if self.name is None or not await self._claims.has(self.name):
+            self.name = await self._claims.put(self._subject, payload, limit)
+            self.in_doubt = False
+
+    async def discard(self) -> None:
+        """No message of ours points at it, so nobody would ever delete it."""
+        if self.name is not None and not self.in_doubt:
+            await self._claims.delete(self.name)
