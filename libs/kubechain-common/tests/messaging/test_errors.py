@@ -23,6 +23,7 @@ from kubechain_common.messaging.errors import translate
         (nats.errors.OutboundBufferLimitError(), BusUnavailableError, True),
         (nats.errors.ConnectionClosedError(), BusClosedError, False),
         (nats.js.errors.BadRequestError(code=400, description="bad"), PublishRefusedError, False),
+        (nats.js.errors.BadRequestError(code=400, err_code=10005, description="no peers"), BusUnavailableError, True),
     ],
 )
 def test_an_error_says_what_was_being_done_and_whether_to_retry(

@@ -12,6 +12,7 @@ import pytest
 
 from kubechain_common.messages.permissions import streams_of
 from kubechain_common.messages.topology import ALL_STREAMS, CLAIMS_STREAM, LLM_REQUESTS, LLM_RESULTS, SHARED_STREAM
+from kubechain_common.messaging.errors import BusUnavailableError, MessagingError, TopologyError
 from kubechain_common.messaging.streams import Streams
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -23,8 +24,11 @@ class FakeJetStream:
     def __init__(self) -> None:
         self.created = dict.fromkeys(ALL_STREAMS, NOW)
         self.added: list[str] = []
+        self.refusal: Exception | None = None
 
     async def add_stream(self, config: Any) -> Any:
+        if self.refusal is not None:
+            raise self.refusal
         self.added.append(config.name)
         return SimpleNamespace(created=self.created[config.name])
 
@@ -64,6 +68,17 @@ async def test_a_service_looks_after_its_own_streams_alone() -> None:
     js = FakeJetStream()
     await Streams(streams_of("llm-gateway"), 1).ensure(js)
     assert js.added == [LLM_REQUESTS.name, LLM_RESULTS.name, SHARED_STREAM, CLAIMS_STREAM]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(10005, BusUnavailableError), (10074, TopologyError), (10052, TopologyError)]
+)
+async def test_servers_that_are_not_there_yet_are_waited_for(code: int, kind: type[MessagingError]) -> None:
+    js = FakeJetStream()
+    js.refusal = nats.js.errors.BadRequestError(code=400, err_code=code, description="no suitable peers for placement")
+    with pytest.raises(MessagingError, match=r"no suitable peers") as caught:
+        await Streams(ALL_STREAMS, 3).ensure(js)
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(("has", "wanted", "gets"), [(1, 3, 3), (3, 1, 3), (None, 1, None), (3, 3, 3)])

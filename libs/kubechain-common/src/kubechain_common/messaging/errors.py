@@ -22,6 +22,8 @@ import nats.errors
 import nats.js.errors
 
 MESSAGE_NOT_FOUND = 10037
+NO_PEERS = 10005
+"""Too few servers of the cluster are there, or have room, for another stream or replica."""
 WRONG_LAST_SEQUENCE = 10071
 IN_PROCESS_SUBJECT = 10164
 IN_PROCESS = frozenset({10158, IN_PROCESS_SUBJECT, 10167})
@@ -119,6 +121,8 @@ def translate(error: Exception, doing: str) -> MessagingError:
         return error
     if err_code(error) in FULL:
         return BusFullError(f"NATS has no room for {doing}: {getattr(error, 'description', error)}.")
+    if err_code(error) == NO_PEERS:
+        return BusUnavailableError(f"NATS has too few servers for {doing}: {getattr(error, 'description', error)}.")
     if err_code(error) in IN_PROCESS:
         return BusUnavailableError(f"NATS is still at an earlier message, and can not tell yet while {doing}.")
     if isinstance(error, CLOSED):

@@ -100,7 +100,8 @@ class Streams:
     async def ensure(self, js: Any) -> frozenset[str]:
         """Create what is missing, and say which of those that we knew have been lost since.
 
-        Raises the client's errors, and TopologyError when a stream exists with a configuration that cannot become ours.
+        Raises the client's errors, BusUnavailableError while there are too few servers for a stream, and TopologyError
+        when one exists with a configuration that cannot become ours.
         """
         for config in self._configs:
             info = await _ensure_stream(js, config)
@@ -131,7 +132,10 @@ async def _ensure_stream(js: Any, config: Any) -> Any:
     try:
         return await js.add_stream(config)
     except nats.js.errors.BadRequestError as error:
-        if errors.err_code(error) != errors.STREAM_CONFIG_DIFFERS:
+        code = errors.err_code(error)
+        if code == errors.NO_PEERS:  # they may be on their way: servers do not all start at once
+            raise errors.translate(error, f"making the stream {config.name}") from error
+        if code != errors.STREAM_CONFIG_DIFFERS:
             raise errors.TopologyError(f"The stream {config.name} cannot be made: {error.description}.") from error
     return await _adapt_stream(js, config)
 
