@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -261,6 +262,21 @@ async def test_a_message_without_an_end_is_cut_off_and_the_server_restarted() ->
 async def test_noise_without_an_end_is_a_failure_that_says_so() -> None:
     async with connect(plain_server("--noise")) as harness:
         assert (await harness.failed()).error.startswith("the server sent more than 16,777,216 bytes")
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(10, r"1,001 requests, of [\d,]+ bytes"), (200_000, r"[\d,]+ requests, of 1[67],\d{3},\d{3}")]
+)
+async def test_a_server_that_asks_and_never_reads_the_answers_is_ended(size: int, told: str) -> None:
+    async with connect(plain_server("--pester", str(size)), timing=Timing(first_retry=30.0)) as harness:
+        failure = await harness.failed()
+        assert re.match(rf"the server sent {told}.* and took no answer to them\.$", failure.error)
+
+
+async def test_a_server_may_ask_as_often_as_it_likes() -> None:
+    async with connect(plain_server("--ask")) as harness:
+        assert await harness.call("ask", times=2500) == "answered"
+        assert await harness.call("echo", text="still fine") == "still fine"
 
 
 async def test_a_server_that_does_not_list_its_tools_is_given_up() -> None:

@@ -8,20 +8,23 @@ failed attempt leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import Context
 from types import TracebackType
 from typing import Self
 
+import anyio
 import httpx2
-from mcp.client._transport import ReadStream, TransportStreams
+from mcp.client._transport import ReadStream, TransportStreams, WriteStream
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCError, JSONRPCRequest, JSONRPCResponse
 
 from kubechain_mcp_host.bounded_body import AS_IT_IS, bound_bodies
 from kubechain_mcp_host.connection_spec import ConnectionSpec
 from kubechain_mcp_host.guard_report import GuardReport
 from kubechain_mcp_host.message_reader import MAX_BYTES
+from kubechain_mcp_host.request_backlog import RequestBacklog
 from kubechain_mcp_host.sse_client import run_sse_client
 from kubechain_mcp_host.stderr_tail import StderrTail
 from kubechain_mcp_host.stdio_launch import StdioLauncher
@@ -77,11 +80,12 @@ class Watch:
 
 
 class _WatchedStream:
-    """The SDK's read stream, which tells its Watch when it ends."""
+    """The SDK's read stream, which tells its Watch when it ends, and ends when the server asks for too much."""
 
-    def __init__(self, inner: ReadStream[_Item], watch: Watch) -> None:
+    def __init__(self, inner: ReadStream[_Item], watch: Watch, backlog: RequestBacklog) -> None:
         self._inner = inner
         self._watch = watch
+        self._backlog = backlog
 
     @property
     def last_context(self) -> Context | None:
@@ -89,7 +93,7 @@ class _WatchedStream:
 
     async def receive(self) -> _Item:
         try:
-            return await self._inner.receive()
+            return self._admit(await self._inner.receive())
         except BaseException:
             self._watch.mark_closed()
             raise
@@ -102,10 +106,42 @@ class _WatchedStream:
 
     async def __anext__(self) -> _Item:
         try:
-            return await self._inner.__anext__()
-        except BaseException:
-            self._watch.mark_closed()
-            raise
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._inner.__aexit__(exc_type, exc, traceback)
+
+    def _admit(self, item: _Item) -> _Item:
+        if isinstance(item, SessionMessage) and isinstance(item.message, JSONRPCRequest):
+            excess = self._backlog.note(item.message)
+            if excess:
+                self._watch.note_flood(excess)
+                raise anyio.EndOfStream
+        return item
+
+
+class _WatchedSender:
+    """The SDK's write stream, with an eye on the answers that wait there."""
+
+    def __init__(self, inner: WriteStream[SessionMessage], backlog: RequestBacklog) -> None:
+        self._inner = inner
+        self._backlog = backlog
+
+    async def send(self, item: SessionMessage, /) -> None:
+        answers = isinstance(item.message, JSONRPCResponse | JSONRPCError)
+        with self._backlog.answering() if answers else nullcontext():
+            await self._inner.send(item)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -123,7 +159,8 @@ async def _watched(
 ) -> AsyncIterator[TransportStreams]:
     try:
         async with inner as (read, write):
-            yield _WatchedStream(read, watch), write
+            backlog = RequestBacklog()
+            yield _WatchedStream(read, watch, backlog), _WatchedSender(write, backlog)
     finally:
         watch.mark_closed()
 

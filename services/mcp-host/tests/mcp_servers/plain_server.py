@@ -19,6 +19,8 @@ parser.add_argument("--no-list", action="store_true", help="never answer tools/l
 parser.add_argument("--noise", action="store_true", help="print without an end before answering anything")
 parser.add_argument("--stubborn", action="store_true", help="stay when stdin closes and when told to leave")
 parser.add_argument("--restless", action="store_true", help="say that the tools are others whenever they are listed")
+parser.add_argument("--pester", type=int, help="send requests of so many bytes without an end, and read no more")
+parser.add_argument("--ask", action="store_true", help="have a tool that sends requests and waits for the answers")
 parser.add_argument("--pattern", help="declare that echo gives a structured answer, with a text of this pattern")
 parser.add_argument("--offspring", help="start two children that outlive their parent; write all pids to this file")
 options = parser.parse_args()
@@ -27,6 +29,7 @@ SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); t
 listed_at: list[float] = []
 tools = ["echo", "env", "pid", "die", "slow", "grow", "fail", "flood", "odd"]
 lock = threading.Lock()
+asked = threading.Semaphore(100)
 
 
 def send(message: dict[str, Any]) -> None:
@@ -64,6 +67,13 @@ def run_tool(name: str, arguments: dict[str, Any], meta: Any) -> tuple[str, bool
         return "grown", False
     if name == "listed":
         return json.dumps(listed_at), False
+    if name == "ask":
+        for number in range(arguments["times"]):
+            asked.acquire()
+            send({"id": f"ask-{number}", "method": "ping"})
+        for _ in range(100):
+            asked.acquire()
+        return "answered", False
     if name == "flood":
         return "x" * arguments["bytes"], False
     if name == "fail":
@@ -91,6 +101,9 @@ def handle(message: dict[str, Any]) -> None:
     method = message.get("method")
     if options.mute or "id" not in message:
         return
+    if method is None:
+        asked.release()
+        return
     if method == "initialize":
         answer = {
             "protocolVersion": "2025-06-18",
@@ -105,6 +118,8 @@ def handle(message: dict[str, Any]) -> None:
         send({"id": message["id"], "result": {"tools": [describe(t) for t in tools]}})
         if options.restless:
             send({"method": "notifications/tools/list_changed"})
+        while options.pester:
+            send({"id": "x" * options.pester, "method": "ping"})
     elif method == "tools/call":
         threading.Thread(target=call, args=(message,), daemon=True).start()
     else:
@@ -113,6 +128,8 @@ def handle(message: dict[str, Any]) -> None:
 
 if options.restless:
     tools.append("listed")
+if options.ask:
+    tools.append("ask")
 if options.say:
     print(options.say, file=sys.stderr, flush=True)
 if options.exit is not None:
