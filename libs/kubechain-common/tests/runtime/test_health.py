@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
-from kubechain_common.runtime import Health
+from kubechain_common.runtime import Health, ServiceSettings
+from kubechain_common.testing.loopback import has_ipv6_loopback
 
 
 @pytest.fixture
@@ -17,14 +19,30 @@ async def health() -> AsyncIterator[Health]:
         yield health
 
 
-async def get(health: Health, path: str) -> tuple[int, str]:
-    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{health.port}{path}") as answer:
+async def get(health: Health, path: str, address: str = "127.0.0.1") -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}:{health.port}{path}") as answer:
         return answer.status, await answer.text()
 
 
 async def test_a_free_port_is_taken_and_told(health: Health) -> None:
     assert health.port > 0
     assert await get(health, "/livez") == (200, "ok\n")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+async def test_without_an_address_of_its_own_it_is_on_every_one(address: str) -> None:
+    if address == "[::1]" and not has_ipv6_loopback():
+        pytest.skip("this machine has no IPv6 loopback")
+    health = Health()
+    async with health.serve(ServiceSettings().http_host, 0):
+        assert await get(health, "/livez", address) == (200, "ok\n")
+
+
+async def test_a_machine_without_ipv6_is_served_over_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    health = Health()
+    async with health.serve("", 0):
+        assert await get(health, "/livez") == (200, "ok\n")
 
 
 async def test_ready_means_every_check_says_so(health: Health) -> None:

@@ -11,8 +11,9 @@ class BridgeSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="KUBECHAIN_BRIDGE_", extra="ignore", env_ignore_empty=True)
 
-    host: str = "0.0.0.0"
-    """The address on which the page, the pages behind links, and the endpoints for answers are served."""
+    host: str = ""
+    """The address on which the page, the pages behind links, and the endpoints for answers are served. Without one they
+    are on every address, of IPv6 too."""
     port: int = Field(default=8090, ge=0, le=65535)
     """Their port; 0 takes a free one."""
     public_url: str = ""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from kubechain_common.runtime.sites import build_site
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_common.telemetry.metrics import CONTENT_TYPE, render_metrics
 
@@ -46,7 +47,7 @@ class Health:
 
     @asynccontextmanager
     async def serve(self, host: str, port: int) -> AsyncIterator[None]:
-        """Serve the endpoint. Raises OSError when the port is taken."""
+        """Serve the endpoint, without a ``host`` on every address. Raises OSError when the port is taken."""
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
@@ -54,8 +55,7 @@ class Health:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, host, port)
-            await site.start()
+            await build_site(runner, host, port).start()
             self.port = int(runner.addresses[0][1])
             _log.info("health endpoint up", host=host, port=self.port)
             yield

@@ -42,8 +42,9 @@ class ServiceSettings(BaseSettings):
     """The namespace of the service's own objects: its Lease, the book of budgets, the key of links."""
     pod_name: str = ""
     """The name under which the service holds its Lease: the pod's, which a restart keeps. Without one it is made up."""
-    http_host: str = "0.0.0.0"
-    """The address on which /livez, /readyz and /metrics are served."""
+    http_host: str = ""
+    """The address on which /livez, /readyz and /metrics are served. Without one they are on every address, of IPv6
+    too."""
     http_port: int = Field(default=8080, ge=0, le=65535)
     """The port of /livez, /readyz and /metrics; 0 takes a free one."""
     log_level: LogLevel = "INFO"

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from kubechain_common.runtime.sites import build_site
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.web.bodies import LIMITS, MAX_BODY, BodyLimits
 
@@ -27,12 +28,13 @@ def build_app(*routes: Sequence[web.AbstractRouteDef]) -> web.Application:
 
 @asynccontextmanager
 async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serves until the block ends; the port that is served. Raises OSError when it is taken."""
+    """Serves until the block ends, without a ``host`` on every address; the port that is served. Raises OSError when it
+    is taken.
+    """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
+        await build_site(runner, host, port).start()
         served = int(runner.addresses[0][1])
         _log.info("bridge endpoint up", host=host, port=served)
         yield served
