@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from mcp_testbed import FAST, PATIENCE, connect, eventually, is_alive, plain_server, sdk_server
 
+from kubechain_common.runtime.clock import now
 from kubechain_common.testing.builders import build_mcp_server
 from kubechain_mcp_host.connection_state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
+from kubechain_mcp_host.mcpserver_decision import MAX_TOOLS_BYTES, decide_status
 
 pytestmark = pytest.mark.integration
 
@@ -283,6 +285,27 @@ async def test_a_server_that_does_not_list_its_tools_is_given_up() -> None:
     timing = type(FAST)(listing=0.5, first_retry=30.0)
     async with connect(plain_server("--no-list"), timing=timing) as harness:
         assert (await harness.failed()).error == "the server did not list its tools within 0.5 seconds."
+
+
+async def test_a_list_without_an_end_is_read_until_it_is_too_long_for_a_status() -> None:
+    async with connect(plain_server("--pages", "100000")) as harness:
+        await harness.connected()
+        assert (
+            MAX_TOOLS_BYTES < sum(len(tool.model_dump_json()) for tool in harness.state.tools) < 2.2 * MAX_TOOLS_BYTES
+        )
+        plan = decide_status(plain_server(), harness.state, None, elapsed=0, now=now())
+        assert plan.event is not None
+        assert plan.event.reason == "TooManyTools"
+
+
+async def test_what_a_list_no_longer_has_is_not_kept() -> None:
+    async with connect(plain_server("--pages", "100000", "--restless")) as harness:
+        await harness.connected()
+        first = len(harness.state.tools)
+        await eventually(lambda: int(harness.state.tools[0].name.removeprefix("tool-")) > 5 * first)
+        assert harness.connection._session is not None
+        kept = harness.connection._session._client.session._tool_output_schemas
+        assert len(kept) <= 2 * first  # a list may be under way
 
 
 async def test_text_that_is_no_unicode_arrives_with_marks_in_its_place() -> None:

@@ -7,21 +7,24 @@ calls must be able to tell the two apart, because only then it is clear whether 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, cast
 
-from mcp import Client, MCPError
+from mcp import Client, ClientSession, MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST, CallToolResult, RequestParamsMeta, Tool
 
 from kubechain_common.api.nesting import is_deep
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_mcp_host.argument_check import ArgumentCheck
 from kubechain_mcp_host.errors import ConnectionLostError
+from kubechain_mcp_host.mcpserver_decision import MAX_TOOLS_BYTES
 from kubechain_mcp_host.scrubber import Scrubber
 from kubechain_mcp_host.transports import Watch
 
 _MAX_TOOL_NAME = 253
 _MAX_PAGES = 1000
+_MAX_BYTES = 2 * MAX_TOOLS_BYTES
+"""Of descriptions and schemas. It is too much for a status, which says so, and little enough to be held."""
 _MAX_UNANSWERED = 3
 _SESSION_GONE = "Session terminated"
 """The SDK's words for a 404 in answer to a session's request."""
@@ -169,22 +172,38 @@ def _is_session_gone(error: MCPError) -> bool:
 
 
 async def list_tools(client: Client) -> tuple[MCPTool, ...]:
-    """All pages of the server's tools, in its order; tools that a resource can not hold are left out."""
+    """All pages of the server's tools, in its order; tools that a resource can not hold are left out, and so is what
+    comes after far more than a status can hold.
+    """
     if client.server_capabilities.tools is None:
         return ()
     found: dict[str, MCPTool] = {}
+    size = 0
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
         page = await client.list_tools(cursor=cursor)
-        found |= {tool.name: _to_api(tool) for tool in page.tools if _fits(tool)}
+        for tool in map(_to_api, filter(_fits, page.tools)):
+            if size <= _MAX_BYTES:
+                found[tool.name] = tool
+                size += len(tool.model_dump_json())
         cursor = page.next_cursor
-        if not cursor:
+        if not cursor or size > _MAX_BYTES:
             break
+    _forget_others(client.session, found.keys())
     return tuple(found.values())
 
 
 def _fits(tool: Tool) -> bool:
     return 0 < len(tool.name) <= _MAX_TOOL_NAME and not is_deep(tool.input_schema)
+
+
+def _forget_others(session: ClientSession, names: Set[str]) -> None:
+    """The SDK keeps what it has read of each tool that ever was on one page of several, for as long as it is connected
+    to a server that may have others each time.
+    """
+    for kept in (session._tool_output_schemas, session._x_mcp_header_maps):
+        for name in kept.keys() - names:
+            del kept[name]
 
 
 def _to_api(tool: Tool) -> MCPTool:

@@ -19,6 +19,7 @@ parser.add_argument("--no-list", action="store_true", help="never answer tools/l
 parser.add_argument("--noise", action="store_true", help="print without an end before answering anything")
 parser.add_argument("--stubborn", action="store_true", help="stay when stdin closes and when told to leave")
 parser.add_argument("--restless", action="store_true", help="say that the tools are others whenever they are listed")
+parser.add_argument("--pages", type=int, help="list new tools without an end, page by page, each of so many bytes")
 parser.add_argument("--pester", type=int, help="send requests of so many bytes without an end, and read no more")
 parser.add_argument("--ask", action="store_true", help="have a tool that sends requests and waits for the answers")
 parser.add_argument("--pattern", help="declare that echo gives a structured answer, with a text of this pattern")
@@ -115,7 +116,12 @@ def handle(message: dict[str, Any]) -> None:
         return
     elif method == "tools/list":
         listed_at.append(time.monotonic())
-        send({"id": message["id"], "result": {"tools": [describe(t) for t in tools]}})
+        listed: dict[str, Any] = {"tools": [describe(t) for t in tools]}
+        if options.pages:
+            tool = {"name": f"tool-{len(listed_at)}", "description": "x" * options.pages}
+            tool["inputSchema"] = {"type": "object"}
+            listed = {"tools": [tool], "nextCursor": "more"}
+        send({"id": message["id"], "result": listed})
         if options.restless:
             send({"method": "notifications/tools/list_changed"})
         while options.pester:
