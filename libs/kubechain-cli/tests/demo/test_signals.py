@@ -39,9 +39,9 @@ app(["demo", "--llm", "scripted"])
 def demo(stopped: Path, ignored: Sequence[signal.Signals] = ()) -> Iterator[subprocess.Popen[str]]:
     """A demo that walks; `stopped` is there once it has cleaned up."""
 
-    def ignore() -> None:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
+    def ignore() -> None:  # whatever runs these tests may ignore some itself, as nohup does
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
 
     pipe = subprocess.PIPE
     with subprocess.Popen(
