@@ -30,6 +30,7 @@ from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.runtime.validated_kind import ValidatedKind
+from kubechain_common.runtime.waiting import run_unless
 from kubechain_human_bridge.answer_checks import AnswerChecker
 from kubechain_human_bridge.answer_lookup import AnswerLookup
 from kubechain_human_bridge.answer_roads import AnswerRoads
@@ -201,7 +202,7 @@ class Bridge:
     # --- requests and checks ---
 
     async def _ask(self, stopping: asyncio.Event) -> None:
-        await self._roads.wait_ready()
+        await run_unless(stopping, self._roads.wait_ready())
         await self._requests.run(stopping)
 
     async def _consume_requests(self, uid: str, stopping: asyncio.Event) -> None:

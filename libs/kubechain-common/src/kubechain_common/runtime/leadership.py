@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from kubechain_common.kube.informer import Informer
 from kubechain_common.kube.lease import LeaderElector
 from kubechain_common.runtime.service import ServiceContext
+from kubechain_common.runtime.waiting import run_unless
 
 
 def build_elector(context: ServiceContext, name: str) -> LeaderElector:
@@ -34,11 +35,16 @@ async def run_led(
     context.health.add_check("caches", lambda: all(informer.has_synced.is_set() for informer in informers))
     async with asyncio.TaskGroup() as group:
         following = [group.create_task(informer.run()) for informer in informers]
-        for informer in informers:
-            await informer.wait_synced()
+        # What is stopped before it has begun has nothing to end.
+        await run_unless(context.stopping, _wait_synced(informers))
         await elector.run(lead, context.stopping)
         for task in following:
             task.cancel()
+
+
+async def _wait_synced(informers: Sequence[Informer[Any]]) -> None:
+    for informer in informers:
+        await informer.wait_synced()
 
 
 class Term(Protocol):
