@@ -368,6 +368,10 @@ def invalid(error: str) -> ToolResult:
     return ToolResult(call=ObjectRef.of(build_call()), outcome="Failed", reason="InvalidArguments", error=error)
 
 
+def done() -> ToolResult:
+    return ToolResult(call=ObjectRef.of(build_call()), outcome="Succeeded", content="x")
+
+
 def test_edited_arguments_that_do_not_fit_are_not_blamed_on_the_model() -> None:
     call = asked(decision={"approved": True, "arguments": "nonsense", "by": "alice", "via": "cli"})
     status = status_of(decide_call(snapshot(call, result=invalid("The arguments are not valid JSON"))))
@@ -427,6 +431,27 @@ def test_a_rejected_call_that_had_begun_before_is_not_sent_and_ends_with_what_is
     assert (status.error, status.status_detail) == (read, read)
     assert told(plan) == [("Warning", "ToolCallRejected", read)]
     assert condition_of(plan, ANSWERED).message == "Rejected by alice via page"
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_a_call_that_was_decided_without_asking_is_known_outside_once_it_has_ended(approved: bool) -> None:
+    decided = build_call(decision={"approved": approved})
+    result = done() if approved else None
+    plan = decide_call(snapshot(decided, server=build_mcp_server(), stopped=True, result=result))
+    assert status_of(plan).external_call_id == external_call_id("default", decided.name, decided.uid)
+
+
+def test_a_call_that_no_person_has_to_do_with_is_not_known_outside() -> None:
+    plan = decide_call(snapshot(server=build_mcp_server(), result=done()))
+    assert (status_of(plan).phase, status_of(plan).external_call_id) == (ToolCallPhase.SUCCEEDED, "")
+
+
+def test_whoever_was_asked_is_known_by_the_same_id_to_the_end() -> None:
+    approved = asked(decision={"approved": True})
+    ready = after(approved, decide_call(snapshot(approved)))
+    plan = decide_call(snapshot(ready, result=done()))
+    known = {call.status.external_call_id for call in (waiting(), approved, ready, after(ready, plan))}
+    assert known == {external_call_id("default", ready.name, ready.uid)}
 
 
 def test_a_decision_about_a_call_under_way_comes_too_late() -> None:

@@ -52,6 +52,12 @@ def nodes_of(kind: type[Resource]) -> list[Node]:
     return list(walk(version_of(build_crd(kind))["schema"]["openAPIV3Schema"]))
 
 
+def test_calls_can_be_selected_by_whether_they_are_known_outside() -> None:
+    selectable = {kind.crd.plural: version_of(build_crd(kind)).get("selectableFields") for kind in ALL_KINDS}
+    assert selectable.pop("taskruntoolcalls") == [{"jsonPath": ".status.externalCallID"}]
+    assert set(selectable.values()) == {None}
+
+
 def test_there_is_one_file_per_kind() -> None:
     assert {name: crd["spec"]["names"]["kind"] for name, crd in build_crds().items()} == {
         "kubechain.humanlayer.dev_llms.yaml": "LLM",

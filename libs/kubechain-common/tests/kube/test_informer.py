@@ -36,8 +36,10 @@ class ScriptedApi:
     def _note(self, what: str) -> None:
         self.asked.append((what, asyncio.get_running_loop().time()))
 
-    async def list_page(self, path: str, *, limit: int, continue_token: str, label_selector: str) -> ListPage:
-        self._note(f"list {continue_token}{label_selector}".rstrip())
+    async def list_page(
+        self, path: str, *, limit: int, continue_token: str, label_selector: str, field_selector: str
+    ) -> ListPage:
+        self._note(" ".join(word for word in ("list", continue_token, label_selector, field_selector) if word))
         answer = self.lists.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -45,7 +47,8 @@ class ScriptedApi:
 
     @asynccontextmanager
     async def watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[WatchEvent]]:
-        self._note(f"watch {params['resourceVersion']} {params.get('labelSelector', '')}".rstrip())
+        selectors = (params.get("labelSelector"), params.get("fieldSelector"))
+        self._note(" ".join(word for word in ("watch", params["resourceVersion"], *selectors) if word))
         yield self._play(self.watches.pop(0) if self.watches else None)
 
     async def _play(self, events: Sequence[WatchEvent | Exception] | None) -> AsyncIterator[WatchEvent]:
@@ -63,12 +66,15 @@ def follow(
     *,
     seconds: float = 60,
     labels: str = "",
+    fields: str = "",
     pack_after: float | None = None,
 ) -> tuple[Informer[Task], list[str]]:
     seen: list[str] = []
 
     async def scenario() -> Informer[Task]:
-        informer = Informer(cast("KubeClient", api), Task, label_selector=labels, pack_after=pack_after)
+        informer = Informer(
+            cast("KubeClient", api), Task, label_selector=labels, field_selector=fields, pack_after=pack_after
+        )
         informer.add_handler(lambda change: seen.append(f"{change.kind} {change.obj.name}"))
         async with asyncio.TaskGroup() as group:
             run = group.create_task(informer.run())
@@ -101,10 +107,10 @@ def test_an_object_that_is_nested_too_deeply_does_not_keep_the_others_away(run_v
     assert [task.name for task in informer.list()] == ["a", "b"]
 
 
-def test_lists_and_watches_ask_for_the_labels(run_virtual: RunVirtual) -> None:
+def test_lists_and_watches_ask_for_the_labels_and_fields(run_virtual: RunVirtual) -> None:
     api = ScriptedApi([ListPage([], "1", "")], [])
-    follow(run_virtual, api, labels="x")
-    assert [what for what, _ in api.asked] == ["list x", "watch 1 x"]
+    follow(run_virtual, api, labels="x", fields="y!=")
+    assert [what for what, _ in api.asked] == ["list x y!=", "watch 1 x y!="]
 
 
 def test_a_list_whose_token_expired_is_begun_again(run_virtual: RunVirtual) -> None:

@@ -1,9 +1,10 @@
-"""The calls that wait for a person, known by watching; the page, the answer checks and the webhooks read them here.
+"""The calls that concern people, known by watching; the page, the answer checks and the webhooks read them here.
 
-Every call of the cluster passes by, and few of them ask people: of all others hardly more than the name is kept, and
-what makes them large is dropped before it is even parsed. A waiting call is kept with what a person wants to know:
-without labels, owners and trace, and with arguments of at most ``MAX_ARGUMENTS``; who shows more reads the call itself.
-One that has been answered, or has ended without, is kept without its long texts.
+Few calls of a cluster ask people, and only these are followed: the ones with an external id, which a call gets in the
+write that makes it wait, or that ends it with an answer, and keeps for ever. A waiting call is kept with what a person
+wants to know: without labels, owners and trace, and with arguments of at most ``MAX_ARGUMENTS``; who shows more reads
+the call itself. One that has been answered, or has ended without, is kept without its long texts, which are dropped
+before it is even parsed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
-from kubechain_common.api.v1alpha1.meta import ObjectMeta, Ref
+from kubechain_common.api.v1alpha1.meta import ObjectMeta
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.taskruntoolcall import (
     HUMAN_ASKED,
-    TaskRunToolCallSpec,
-    TaskRunToolCallStatus,
-    ToolCallPhase,
 )
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer
@@ -31,6 +29,7 @@ IDLE_SECONDS = 1.0
 MAX_ARGUMENTS = 4096
 """Characters of a waiting call's arguments that are kept; what is cut ends with an ellipsis."""
 
+_CONCERNS_PEOPLE = "status.externalCallID!="
 _WAITING = "waiting"
 _EXTERNAL = "external"
 _ALL = "all"
@@ -46,6 +45,7 @@ class WaitingCalls:
             kube,
             TaskRunToolCall,
             namespace=namespace,
+            field_selector=_CONCERNS_PEOPLE,
             indexers={_WAITING: _index_waiting, _EXTERNAL: _index_external_id},
             transform=thin_out,
             strip=strip_settled,
@@ -71,7 +71,7 @@ class WaitingCalls:
         return next(iter(self.informer.by_index(_EXTERNAL, f"{namespace}/{external_call_id}")), None)
 
     def add_handler(self, handler: Callable[[Change[TaskRunToolCall]], None]) -> None:
-        """Calls ``handler`` for every change of any call; ``awaits_human`` of old and new tells what it means."""
+        """Calls ``handler`` for every change; ``awaits_human`` of old and new tells what it means."""
         self.informer.add_handler(handler)
 
     async def run(self) -> None:
@@ -97,10 +97,7 @@ def strip_settled(raw: dict[str, Any]) -> None:
 
 def thin_out(call: TaskRunToolCall) -> TaskRunToolCall:
     """The call as it is kept."""
-    if call.awaits_human:
-        return _keep_question(call)
-    concerns_people = bool(call.status.external_call_id or call.spec.decision or call.spec.response)
-    return _keep_answer(call) if concerns_people else _keep_name(call)
+    return _keep_question(call) if call.awaits_human else _keep_answer(call)
 
 
 def _keep_question(call: TaskRunToolCall) -> TaskRunToolCall:
@@ -123,11 +120,6 @@ def _keep_answer(call: TaskRunToolCall) -> TaskRunToolCall:
     return call.model_copy(update={"metadata": _name(call), "spec": spec, "status": status})
 
 
-def _keep_name(call: TaskRunToolCall) -> TaskRunToolCall:
-    """The call with its name alone; everything else is shared between all such calls."""
-    return _NO_CALL.model_copy(update={"metadata": _name(call), "status": _ENDED if call.finished else _UNDER_WAY})
-
-
 def _name(call: TaskRunToolCall) -> ObjectMeta:
     return _NO_METADATA.model_copy(
         update={
@@ -141,11 +133,6 @@ def _name(call: TaskRunToolCall) -> ObjectMeta:
 
 
 _NO_METADATA = ObjectMeta()
-_NO_CALL = TaskRunToolCall(
-    spec=TaskRunToolCallSpec(tool_call_id="-", task_run_ref=Ref(name="-"), tool_ref=Ref(name="-"), arguments="")
-)
-_UNDER_WAY = TaskRunToolCallStatus()
-_ENDED = TaskRunToolCallStatus(phase=ToolCallPhase.SUCCEEDED)
 
 
 def _index_waiting(call: TaskRunToolCall) -> list[str]:

@@ -47,12 +47,14 @@ def _build_names(info: CRDInfo) -> dict[str, Any]:
 
 
 def _build_version(kind: type[Resource]) -> dict[str, Any]:
+    selectable = [{"jsonPath": path} for path in kind.crd.selectable]
     return {
         "name": VERSION,
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": [_build_column(column) for column in kind.crd.columns],
+        **({"selectableFields": selectable} if selectable else {}),
         "schema": {"openAPIV3Schema": _build_root_schema(kind)},
     }
 

@@ -44,9 +44,10 @@ _HEALTHY_SECONDS = 1.0
 
 
 class Informer(Generic[R]):
-    """The local view of one kind, in one namespace or (by default) in all; ``label_selector`` narrows it further.
+    """The local view of one kind, in one namespace or (by default) in all; the selectors narrow it further.
 
-    ``path`` is for kinds that are not ours.
+    An object that comes to be selected is added, one that is not any more deleted, whenever it was made. ``path`` is
+    for kinds that are not ours.
 
     ``indexers`` map an object to the values under which ``by_index`` finds it. ``transform`` may thin out objects
     before they are stored; ``strip`` takes out of what the API server sent what would be validated for nothing, and
@@ -63,6 +64,7 @@ class Informer(Generic[R]):
         namespace: str = "",
         path: str = "",
         label_selector: str = "",
+        field_selector: str = "",
         indexers: Mapping[str, Indexer[R]] | None = None,
         transform: Callable[[R], R] | None = None,
         strip: Callable[[dict[str, Any]], None] | None = None,
@@ -73,6 +75,7 @@ class Informer(Generic[R]):
         self._client = client
         self._path = path or resource_path(kind, namespace)
         self._label_selector = label_selector
+        self._field_selector = field_selector
         self._transform = transform
         self._strip = strip
         self._store: Store[R] = Store(kind, indexers)
@@ -175,7 +178,11 @@ class Informer(Generic[R]):
         token = ""
         while True:
             page = await self._client.list_page(
-                self._path, limit=PAGE_SIZE, continue_token=token, label_selector=self._label_selector
+                self._path,
+                limit=PAGE_SIZE,
+                continue_token=token,
+                label_selector=self._label_selector,
+                field_selector=self._field_selector,
             )
             version = int(page.resource_version)
             if version < self._version:
@@ -205,6 +212,8 @@ class Informer(Generic[R]):
         params = {"resourceVersion": str(self._version), "timeoutSeconds": str(random.randint(*_WATCH_SECONDS))}
         if self._label_selector:
             params["labelSelector"] = self._label_selector
+        if self._field_selector:
+            params["fieldSelector"] = self._field_selector
         async with self._client.watch(self._path, params) as stream:
             self._last_error = ""
             async for event in stream:

@@ -177,6 +177,8 @@ class CRDInfo:
     singular: str
     short_names: tuple[str, ...]
     columns: tuple[PrinterColumn, ...]
+    selectable: tuple[str, ...] = ()
+    """JSON paths of the fields by which lists and watches may be narrowed."""
 
 
 class Resource(KubeModel):

@@ -271,6 +271,7 @@ class TaskRunToolCall(Resource):
             PrinterColumn("Completed", ".status.completionTime", "date", priority=1),
             PrinterColumn("Error", ".status.error", priority=1),
         ),
+        selectable=(".status.externalCallID",),
     )
 
     spec: TaskRunToolCallSpec
