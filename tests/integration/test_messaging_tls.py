@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from kubechain_common.messaging import Bus
 from kubechain_common.messaging.access import BusAccess
@@ -22,8 +23,7 @@ Eventually = Callable[..., Awaitable[None]]
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
     """Not started yet."""
-    for name, text in build_server_certificate(["localhost"]).items():
-        (tmp_path / name).write_text(text)
+    write_certificates(tmp_path)
     tls = f'tls {{ cert_file: "{tmp_path}/tls.crt", key_file: "{tmp_path}/tls.key", handshake_first: true }}'
     server = NatsServer(tmp_path / "nats", tls)
     try:
@@ -52,6 +52,29 @@ async def hanging_up(port: int) -> AsyncIterator[list[int]]:
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", port):
         yield connections
+
+
+def write_certificates(folder: Path) -> None:
+    """Of an authority of their own."""
+    for name, text in build_server_certificate(["localhost"]).items():
+        (folder / name).write_text(text)
+
+
+async def test_a_new_authority_is_read_when_the_connection_comes_back(
+    server: NatsServer, access: BusAccess, tmp_path: Path, eventually: Eventually
+) -> None:
+    await server.start()
+    async with asyncio.timeout(40), Bus.connect(url_of(server), "test", access) as bus:
+        await server.kill()
+        await eventually(lambda: not bus.connected)
+        (tmp_path / "ca.crt").unlink()
+        with capture_logs() as logs:
+            async with hanging_up(server.port):
+                await eventually(lambda: any("cannot be read any more" in entry["event"] for entry in logs))
+        write_certificates(tmp_path)
+        await server.start()
+        await bus.connection.ready(20)
+        assert await bus.started_calls.claim("default/c1")
 
 
 async def test_failed_handshakes_are_waited_out(server: NatsServer, access: BusAccess, eventually: Eventually) -> None:

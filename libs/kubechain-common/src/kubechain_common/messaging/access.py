@@ -10,6 +10,9 @@ from typing import Any
 
 from kubechain_common.messages.permissions import inbox_prefix
 from kubechain_common.messaging.errors import CredentialsError
+from kubechain_common.telemetry.logging import get_logger
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,38 @@ class BusAccess:
         if self.ca_file is not None:
             # Before anything else is said, or whoever pretends to be NATS would be told the password.
             options["tls_handshake_first"] = True
-            try:
-                options["tls"] = ssl.create_default_context(cafile=str(self.ca_file))
-            except (OSError, ssl.SSLError) as error:
-                raise CredentialsError(f"The CA of NATS cannot be read from {self.ca_file}: {error}") from error
+            options["tls"] = _Trust(self.ca_file)
         return options
+
+
+class _Trust:
+    """Whom to believe that it is NATS, by the authority's certificate in a file. Raises CredentialsError at first."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        try:
+            self._seen = self._look()
+            self._context = self._build()
+        except OSError as error:
+            raise CredentialsError(f"The CA of NATS cannot be read from {file}: {error}") from error
+
+    def __call__(self) -> ssl.SSLContext:
+        """Asked for by our client at each connect, so an authority that was changed is known by then."""
+        try:
+            seen = self._look()
+            if seen != self._seen:
+                self._context, self._seen = self._build(), seen
+                _log.info("the CA of NATS has changed", file=str(self._file))
+        except OSError as error:  # it may be about to be written, and the one of before may still be right
+            _log.warning("the CA of NATS cannot be read any more", file=str(self._file), error=str(error))
+        return self._context
+
+    def _look(self) -> tuple[int, int, int]:
+        found = self._file.stat()
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+    def _build(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self._file))
 
 
 def _read_anew(file: Path) -> Callable[[], str]:

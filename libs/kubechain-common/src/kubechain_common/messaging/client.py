@@ -11,6 +11,7 @@ not expect, the client would stay without a connection and say nothing. It is cl
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -26,6 +27,13 @@ class Client(nats.aio.client.Client):  # type: ignore[misc]  # nats is not type-
 
     _transport: Any
     _pending: list[bytes]
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """The option ``tls`` may be a function, which is asked at each connect."""
+        tls = self.options.get("tls")
+        context: ssl.SSLContext = tls() if callable(tls) else super().ssl_context
+        return context
 
     async def request(self, *args: Any, **kwargs: Any) -> Any:
         return await cancellable(super().request(*args, **kwargs))

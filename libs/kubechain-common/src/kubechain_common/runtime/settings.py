@@ -33,7 +33,8 @@ class ServiceSettings(BaseSettings):
     nats_password_file: Path | None = None
     """The file that holds the user's password. It is read anew at each connect."""
     nats_ca_file: Path | None = None
-    """The certificate of the authority that vouches for NATS. With one the connection is TLS."""
+    """The certificate of the authority that vouches for NATS. With one the connection is TLS. It is read anew at each
+    connect."""
     nats_replicas: int = Field(default=1, ge=1, le=5)
     """How many servers keep each stream and bucket; those that fewer servers keep are raised to it."""
     watch_namespace: str = ""
