@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import nats.aio.transport
@@ -59,7 +59,8 @@ class TcpTransport(nats.aio.transport.TcpTransport):  # type: ignore[misc]  # na
     def drop(self) -> None:
         """End the connection without a word, and know of none."""
         for writer in {self._io_writer, self._bare_io_writer} - {None}:
-            writer.transport.abort()
+            with suppress(AttributeError):  # asyncio's own loop raises it for TLS that has ended, in Python 3.11.2
+                writer.transport.abort()
         self._bare_io_reader = self._io_reader = self._bare_io_writer = self._io_writer = None
 
     def __bool__(self) -> bool:
