@@ -88,7 +88,7 @@ def test_the_definitions_are_installed_by_themselves(bare: Kubectl) -> None:
         f"customresourcedefinition.apiextensions.k8s.io/{kind.crd.plural}.{GROUP}" for kind in ALL_KINDS
     }
     assert bare("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s").returncode == 0
-    deleted = bare("delete", "-f", definitions)
+    deleted = bare("delete", "--ignore-not-found", "-f", definitions)
     assert deleted.returncode == 0, deleted.stderr
     assert find_ours(bare) == set()
 
@@ -105,7 +105,7 @@ def test_one_file_installs_everything_and_takes_it_away_again(bare: Kubectl) -> 
         f"kubechain/{service}:{VERSION.removeprefix('v')}" for service in SERVICES
     }
     make_something(bare)
-    deleted = bare("delete", "-f", str(RELEASE))
+    deleted = bare("delete", "--ignore-not-found", "-f", str(RELEASE))
     assert deleted.returncode == 0, deleted.stderr
     assert find_ours(bare) == set()
     eventually(lambda: not of_a_task(bare), 60.0, what="the texts of Tasks are gone with them")
