@@ -18,12 +18,18 @@ from tests.model.world import World
 SCRIPT = (Turn((ONCE, READ)),)
 ASKING = (Turn((GUARDED, REFUSED)),)
 UNKNOWN_OUTCOME = "Error: The outcome of the call is unknown"
+HOST_DIED = "its host died before the result was recorded"
 CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
 SLOW_WATCHES = (
     (TASK_CONTROLLER, "tasks"),
     (TASK_CONTROLLER, "taskruntoolcalls"),
     (TOOLCALL_CONTROLLER, "taskruntoolcalls"),
 )
+
+
+def blames_nobody(world: World, fate: Fate) -> bool:
+    """No host is said to have died where none did."""
+    return fate in CRASHES or not any(HOST_DIED in read for read in tool_messages(world))
 
 
 def run_once(
@@ -86,6 +92,7 @@ def test_every_effect_may_go_wrong(fate: Fate) -> None:
         assert task is not None
         if fate is not Fate.INVALID:
             assert task["status"]["phase"] == "FinalAnswer"
+            assert blames_nobody(world, fate)
 
 
 @pytest.mark.parametrize("slow_watch", SLOW_WATCHES, ids=lambda slow: "-".join(slow))
@@ -103,6 +110,7 @@ def test_every_effect_of_an_approval_may_go_wrong(fate: Fate) -> None:
             guarded, refused = tool_messages(world)
             assert guarded.endswith("run 1") or guarded.startswith(UNKNOWN_OUTCOME)
             assert refused == REFUSAL
+            assert blames_nobody(world, fate)
             assert len(world.outside.people_asked) == 2
 
 

@@ -22,7 +22,7 @@ from kubechain_llm_gateway.admission import Admission
 from kubechain_llm_gateway.circuit import TRIP_AFTER, Circuit, Obstacle, trip
 from kubechain_llm_gateway.health_board import HealthBoard
 from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.metering import Meter
+from kubechain_llm_gateway.metering import Meter, Reservation
 from kubechain_llm_gateway.probing import Prober
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
@@ -390,3 +390,58 @@ async def _outcome(work: object) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+async def test_a_call_that_is_given_up_while_it_waits_for_the_rate_makes_room(
+    world: World, build_llm: BuildLLM
+) -> None:
+    """Else a provider that asks for a pause later would let nobody in again."""
+    world.llm = build_llm(rateLimit={"requestsPerMinute": 1})
+    replica = world.replicas[0]
+    await replica.call()
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(_outcome(replica.call()))
+        await until(lambda: bool(replica.told))
+        waiting.cancel()
+    assert replica.admission._gate_of(world.llm).under_way == 0
+
+
+class Turnstile:
+    """A meter by which a call may start when the test says so."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Event()
+        self.waits = 0
+
+    async def wait(self, *_: object) -> Reservation:
+        self.waits += 1
+        await self.turn.wait()
+        return Reservation(waited=1.0)
+
+    async def book(self, *_: object) -> None: ...
+
+
+async def test_a_call_whose_provider_went_while_it_waited_for_the_rate_is_not_made(world: World) -> None:
+    replica, meter = world.replicas[0], Turnstile()
+    replica.admission._meter = meter  # type: ignore[assignment]
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(_outcome(replica.call()))
+        await until(lambda: meter.waits == 1)
+        at = epoch()
+        await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
+        meter.turn.set()
+        await until(lambda: waiting.done() or bool(replica.told))
+        replica.stopping.set()
+    assert isinstance(waiting.result(), RetryLater)
+    assert world.calls == 0
+
+
+async def test_a_trial_that_fails_ends_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = world.replicas[0]
+    at = epoch()
+    await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
+    await replica.board.change(world.llm.uid, lambda health: circuit_module.answer_probe(health, epoch()))
+    circuits = [replica.circuit]
+    world.error = DEAD
+    await replica.fail()
+    assert [*circuits, replica.circuit] == [Circuit.TRIAL, Circuit.OPEN]

@@ -677,3 +677,69 @@ async def _outcome_of(work: Any) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+async def test_a_result_that_the_bus_refuses_is_not_taken_for_published(
+    world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = world.publish_until_stored
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise BusUnavailableError("down")
+
+    monkeypatch.setattr(world, "publish_until_stored", refuse)
+    with pytest.raises(BusUnavailableError):
+        await world.worker.handle_request(build_delivery())
+    monkeypatch.setattr(world, "publish_until_stored", publish)
+    await world.worker.handle_request(build_delivery(attempt=2))
+    assert world.result.outcome == "Message"
+
+
+async def test_a_call_that_waited_is_made_to_the_llm_as_it_is_by_then(
+    world: World, build_delivery: BuildDelivery, build_llm: BuildLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit lets those go that wait for the provider of before: to the new one."""
+    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    await wait_for_the_circuit(world, build_delivery())
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(world.worker.handle_request(build_delivery()))
+        await until(lambda: bool(world.published))
+        world.llm = build_llm(metadata={"generation": 2}, parameters={"model": "newer"})
+        world.admission.handle_change(world.llm)
+        await handling
+    assert world.models == ["newer"]
+
+
+async def test_a_secret_that_goes_while_a_call_waits_is_waited_for(
+    world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    answer = await wait_for_the_circuit(world, build_delivery())
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(world.worker.handle_request(build_delivery()))
+        await until(lambda: bool(world.published))
+        world.secret = None
+        await answer(now().timestamp())
+        await until(lambda: len(world.published) == 2)
+        assert world.calls == []
+        world.secret = {"OPENAI_API_KEY": "sk-2"}
+        world.access.notify_changed()
+        await handling
+    assert world.calls == ["sk-2"]
+
+
+async def test_a_call_that_waited_for_long_is_made_only_if_its_answer_is_still_wanted(
+    world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.request_worker._FRESH", timedelta())
+    delivery = build_delivery()
+    answer = await wait_for_the_circuit(world, delivery)
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(_outcome_of(world.worker.handle_request(delivery)))
+        await until(lambda: bool(world.published))
+        world.wanted = False
+        await answer(now().timestamp())
+        raised = await handling
+    assert isinstance(raised, RetryLater)
+    assert world.calls == []

@@ -77,6 +77,8 @@ class FakeKube(KubeClient):
         super().__init__("test")
         self.tokens: dict[str, dict[str, Any]] = {}
         self.rights: set[Right] = set()
+        self.hidden: set[tuple[str, str]] = set()
+        """(user, resource) to which no right goes."""
         self.objects: dict[str, dict[str, Any]] = {}
         self.asked: list[tuple[str, str, Any]] = []
         self.away = False
@@ -107,7 +109,8 @@ class FakeKube(KubeClient):
         if path.endswith("/subjectaccessreviews") and body is not None:
             spec, wanted = body["spec"], body["spec"]["resourceAttributes"]
             right = (spec["user"], wanted["verb"], wanted.get("namespace", ""))
-            return {"status": {"allowed": right in self.rights}}
+            hidden = (spec["user"], wanted["resource"]) in self.hidden
+            return {"status": {"allowed": right in self.rights and not hidden}}
         if path not in self.objects:
             raise NotFoundError(f"{method} {path}: 404")
         if method == "PATCH" and body is not None:

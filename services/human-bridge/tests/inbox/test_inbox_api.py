@@ -57,6 +57,15 @@ async def test_a_request_is_shown_whole() -> None:
     assert "does not exist" in shown["conversation"]["missing"]
 
 
+async def test_who_may_not_read_the_task_does_not_see_its_conversation() -> None:
+    bed = Testbed(waiting_call())
+    bed.kube.hidden.add(("viewer", "tasks"))
+    async with bed.serve() as client:
+        shown = await (await client.get(CALL, headers=bearer("viewer"))).json()
+    assert shown["conversation"]["missing"] == 'You may not read Task "hello", so its conversation is not shown.'
+    assert shown["conversation"]["messages"] == []
+
+
 async def test_what_must_not_be_seen_is_not_even_looked_up() -> None:
     bed = Testbed(waiting_call(namespace="foreign"))
     async with bed.serve() as client:

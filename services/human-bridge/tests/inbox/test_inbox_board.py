@@ -207,3 +207,16 @@ async def test_streams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await client.get("/api/v1/events", headers=bearer())).status == 503
         async with client.get("/api/v1/events", headers=bearer("viewer")) as other:
             assert other.status == 200
+
+
+async def test_a_page_that_was_closed_makes_room_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "MAX_STREAMS_OF_USER", 1)
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.01)
+    async with Testbed().serve() as client, asyncio.timeout(5):
+        async with client.get("/api/v1/events", headers=bearer()) as first:
+            await read_event(first)
+        status = 503
+        while status == 503:
+            async with client.get("/api/v1/events", headers=bearer()) as again:
+                status = again.status
+    assert status == 200
