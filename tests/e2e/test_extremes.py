@@ -120,4 +120,4 @@ def test_a_message_of_the_full_length_works_or_says_why_not(workspace: Workspace
         status = workspace.kubectl.get("task", name)["status"]
         assert status["phase"] in phases, status["statusDetail"]
         if status["phase"] == "Failed":
-            assert "does not fit into the Task object" in status["statusDetail"]
+            assert "does not fit into what Kubernetes stores" in status["statusDetail"]

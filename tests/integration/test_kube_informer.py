@@ -226,21 +226,3 @@ async def test_a_thousand_objects_are_synced_over_pages(kube: KubeClient, namesp
 async def _create_many(kube: KubeClient, namespace: str, start: int, stop: int, step: int) -> None:
     for number in range(start, stop, step):
         await kube.create(build_task(namespace, f"t-{number:04d}"))
-
-
-async def test_the_cost_of_a_status_write(kube: KubeClient, namespace: str) -> None:
-    informer = Informer(kube, Task, namespace=namespace)
-    writes = 300
-    task = await kube.create(build_task(namespace, "a"))
-    for watched in (False, True):
-        async with asyncio.TaskGroup() as group:
-            follower = group.create_task(informer.run()) if watched else None
-            started, cpu = time.perf_counter(), time.process_time()
-            for _ in range(writes):
-                status = task.status.model_copy(update={"turn": task.status.turn + 1})
-                task = await write_status(kube, informer, task, status)
-            wall, used = time.perf_counter() - started, time.process_time() - cpu
-            if follower:
-                follower.cancel()
-        each, cost = wall / writes * 1000, used / writes * 1000
-        print(f"\nstatus write, watched={watched}: {each:.2f} ms, {cost:.2f} ms of client CPU")
