@@ -160,7 +160,7 @@ def render(rounds: list[Round]) -> str:
 
 
 def _values(rounds: list[Round], what: str) -> str:
-    return ", ".join(dict.fromkeys(r[what] for r in rounds))
+    return ", ".join(dict.fromkeys(r.get(what, "not noted") for r in rounds))
 
 
 def _describe_machine() -> str:
