@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kubechain_common.api.json_schema import TooMuchWorkError, WorkCounter, describe_problem
+from kubechain_common.api.json_schema import TooMuchWorkError, WorkCounter, describe_problem, hold_everywhere
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -83,17 +83,7 @@ def _build_validator(schema: Mapping[str, Any], work: WorkCounter) -> Validator 
 def _bound(dialect: Any, checks: Mapping[str, Any], work: WorkCounter) -> Any:
     from jsonschema.validators import extend
 
-    bounded = extend(dialect, {keyword: work.bound(check) for keyword, check in checks.items()})
-    bounded.evolve = _evolve
-    return bounded
-
-
-def _evolve(validator: Any, **changes: Any) -> Any:
-    """The validator of a part of the schema. The original takes one without our bounds where the part names a dialect
-    by a ``$schema`` of its own.
-    """
-    kept = {field.alias: getattr(validator, field.name) for field in validator.__attrs_attrs__ if field.init}
-    return type(validator)(**{**kept, **changes})
+    return hold_everywhere(extend(dialect, {keyword: work.bound(check) for keyword, check in checks.items()}))
 
 
 @lru_cache(maxsize=16)

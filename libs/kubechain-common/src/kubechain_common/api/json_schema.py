@@ -44,6 +44,19 @@ class WorkCounter:
         return check_bounded
 
 
+def hold_everywhere(validators: Any) -> Any:
+    """The class of validators, which checks all parts of a schema from here on. jsonschema takes one of its own for
+    each part that names a dialect by a ``$schema``, without whatever bounds this one has.
+    """
+    validators.evolve = _evolve
+    return validators
+
+
+def _evolve(validator: Any, **changes: Any) -> Any:
+    kept = {field.alias: getattr(validator, field.name) for field in validator.__attrs_attrs__ if field.init}
+    return type(validator)(**{**kept, **changes})
+
+
 def describe_problem(error: ValidationError, whole: str) -> str:
     """One problem in words that name the field; jsonschema's own repeat the whole value, however large.
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from kubechain_common.api.json_schema import TooMuchWorkError, WorkCounter, describe_problem
+from kubechain_common.api.json_schema import TooMuchWorkError, WorkCounter, describe_problem, hold_everywhere
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -90,17 +90,14 @@ def _shorten_error(error: Exception) -> str:
 
 @lru_cache(maxsize=64)
 def _find_schema_problem(text: str) -> str:
-    from jsonschema.exceptions import SchemaError
-
     schema = json.loads(text)
     try:
         for part in _walk(schema, 0):
             problem = _find_unfit_keyword(part, schema)
             if problem:
                 return problem
-        _validator_class(schema).check_schema(schema)
-    except SchemaError as error:
-        return describe_problem(error, "the schema")
+        for error in _build_meta_validator(schema).iter_errors(schema):
+            return describe_problem(error, "the schema")
     except RecursionError:
         return "it is nested too deeply"
     except Exception as error:  # a $schema that is no text, for instance
@@ -150,6 +147,16 @@ def _walk(schema: Any, depth: int) -> Iterator[Mapping[str, Any]]:
         yield from _walk(part, depth + 1)
 
 
+def _build_meta_validator(schema: Mapping[str, Any]) -> Validator:
+    """Of schemas in its dialect. In some dialects all items of an enum would be compared with all."""
+    from jsonschema.validators import extend
+
+    kind = _validator_class(schema)
+    extended = hold_everywhere(extend(kind, {"uniqueItems": lambda *_: iter(())}))
+    validator: Validator = extended(kind.META_SCHEMA, format_checker=kind.FORMAT_CHECKER)
+    return validator
+
+
 @lru_cache(maxsize=64)
 def _build_validator(text: str) -> tuple[Validator, WorkCounter]:
     from jsonschema.validators import extend
@@ -159,7 +166,7 @@ def _build_validator(text: str) -> tuple[Validator, WorkCounter]:
     kind, work = _validator_class(schema), WorkCounter(_MAX_WORK)
     checks = {keyword: work.bound(check) for keyword, check in kind.VALIDATORS.items()}
     # A reference may lead to where no schema was looked for.
-    bounded = extend(kind, {**checks, **dict.fromkeys(_REFUSED, _give_up)})
+    bounded = hold_everywhere(extend(kind, {**checks, **dict.fromkeys(_REFUSED, _give_up)}))
     validator: Validator = bounded(schema, registry=Registry())  # an empty one: nothing is fetched
     return validator, work
 
