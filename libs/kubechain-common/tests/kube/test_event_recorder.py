@@ -13,7 +13,7 @@ import pytest
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube import event_recorder
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import NotFoundError
+from kubechain_common.kube.errors import ConflictError, KubeError, NotFoundError, UnavailableError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.write_activity import WriteActivity
 
@@ -26,9 +26,12 @@ class RecordingClient:
     def __init__(self) -> None:
         self.activity = WriteActivity()
         self.writes: list[tuple[float, str, dict[str, Any]]] = []
+        self.failures: list[KubeError] = []
         self._written = asyncio.Condition()
 
     async def request(self, method: str, path: str, *, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if self.failures:
+            raise self.failures.pop()
         self.writes.append((asyncio.get_running_loop().time(), method, body))
         async with self._written:
             self._written.notify_all()
@@ -111,6 +114,28 @@ def test_work_that_does_not_end_is_told_of_slowly(run_virtual: RunVirtual) -> No
         first, last = client.writes[0][0], client.writes[-1][0]
         assert first >= 9
         assert last - first >= 1.5
+
+    run_virtual(scenario())
+
+
+def test_an_event_waits_for_an_api_server_that_is_away_for_long(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        async with running() as (recorder, client):
+            client.failures = [UnavailableError("away")] * 100
+            recorder.event(build_task("a"), "Normal", "Waiting", "no agent")
+            await client.wait_for(1)
+        assert client.failures == []
+
+    run_virtual(scenario())
+
+
+def test_an_event_that_is_refused_again_and_again_is_given_up(run_virtual: RunVirtual) -> None:
+    async def scenario() -> None:
+        async with running() as (recorder, client):
+            client.failures = [ConflictError("changed")] * 100
+            recorder.event(build_task("a"), "Normal", "Waiting", "no agent")
+            assert await recorder.flush(600)
+        assert (len(client.failures), client.writes) == (80, [])
 
     run_virtual(scenario())
 

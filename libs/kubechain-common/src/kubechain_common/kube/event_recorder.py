@@ -20,7 +20,7 @@ from typing import Any
 from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.kube.backoff import Backoff
 from kubechain_common.kube.client import MERGE_PATCH, KubeClient
-from kubechain_common.kube.errors import AlreadyExistsError, GoneError, KubeError, NotFoundError
+from kubechain_common.kube.errors import AlreadyExistsError, GoneError, KubeError, NotFoundError, UnavailableError
 from kubechain_common.kube.event_queue import EventQueue, EventType, PendingEvent, build_event, identity_of
 from kubechain_common.kube.metrics import EVENTS_DROPPED
 from kubechain_common.kube.paths import core_path
@@ -174,11 +174,12 @@ class EventWriter:
 
     async def _write_patiently(self, event: PendingEvent) -> None:
         """Writes the event, waiting while the API server is away; gives up on one that is refused."""
-        backoff = Backoff(0.1, 5.0)
-        for _ in range(_MAX_ATTEMPTS):
+        backoff, refusals = Backoff(0.1, 5.0), 0
+        while refusals < _MAX_ATTEMPTS:
             try:
                 await self._write(event)
             except KubeError as error:
+                refusals += not isinstance(error, UnavailableError)
                 if not error.retryable:
                     log.debug("event refused", event_name=event.name, namespace=event.namespace, error=str(error))
                     break
