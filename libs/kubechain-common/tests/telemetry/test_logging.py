@@ -113,6 +113,21 @@ def test_the_console_format_is_for_people(stderr: Stderr) -> None:
     assert "k-123" not in text
 
 
+@pytest.mark.parametrize("value", ["half \ud83d of it", 2**64, {"deep": [-(2**70), "\udfff"]}])
+def test_what_the_fast_writer_refuses_is_written_all_the_same(stderr: Stderr, value: object) -> None:
+    configure_logging("x", "INFO", "json")
+    get_logger("l").info("told", value=value)
+    [line] = stderr.lines()
+    assert list(line)[:4] == ["ts", "level", "logger", "event"]
+    assert (line["event"], line["value"]) == ("told", value)
+
+
+def test_a_key_that_is_no_text_costs_itself_alone(stderr: Stderr) -> None:
+    configure_logging("x", "INFO", "json")
+    get_logger("l").info("told", value={(1, 2): "lost", "kept": 2**64})
+    assert [line["value"] for line in stderr.lines()] == [{"kept": 2**64}]
+
+
 def test_what_json_does_not_know_is_written_as_text(stderr: Stderr) -> None:
     configure_logging("x", "INFO", "json")
     get_logger("x").info("odd", value={1: object})

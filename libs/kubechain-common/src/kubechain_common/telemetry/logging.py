@@ -7,6 +7,7 @@ have been passed: values under a telling key are dropped, and credentials inside
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -96,8 +97,12 @@ def _configure_console(threshold: int, shared: list[Processor]) -> None:
 
 
 def _render_json(_: Any, __: str, event: MutableMapping[str, Any]) -> bytes:
-    head = {name: event.pop(key, "") for name, key in _HEAD}
-    return orjson.dumps({**head, **event}, default=str, option=orjson.OPT_NON_STR_KEYS)
+    line = {name: event.pop(key, "") for name, key in _HEAD} | dict(event)
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # Half characters and integers over 64 bits, which whoever logs has from others and can not be to blame for.
+        return json.dumps(line, default=str, skipkeys=True).encode()
 
 
 def _add_trace_ids(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
