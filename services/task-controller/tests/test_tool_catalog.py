@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.testing.builders import build_agent, build_contact_channel, build_mcp_server
-from kubechain_task_controller.core.tool_catalog import build_catalog, wire_name
+from kubechain_task_controller.core.tool_catalog import CatalogEntry, ToolCatalog, build_catalog, wire_name
 
 
 def test_a_fit_name_stays_as_it_is() -> None:
@@ -78,3 +78,15 @@ def test_a_tool_and_a_person_of_one_name_are_both_offered() -> None:
     assert (tool[0], tool[1].type) == ("boss__human_contact_inbox", "MCP")
     assert (person[1].type, person[1].definition.name) == ("HumanContact", person[0])
     assert re.fullmatch(r"boss__human_contact_inbox_[a-zA-Z0-9_]{1,38}", person[0])
+
+
+def test_a_catalogue_that_nobody_asks_is_not_put_together() -> None:
+    asked: list[str] = []
+
+    def build() -> dict[str, CatalogEntry]:
+        asked.append("build")
+        return {}
+
+    catalog = ToolCatalog(build)
+    assert not asked
+    assert (catalog.find("fetch__fetch"), catalog.definitions(), asked) == (None, [], ["build"])

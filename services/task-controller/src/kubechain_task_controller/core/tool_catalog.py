@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from kubechain_common.api.v1alpha1.agent import Agent
@@ -46,9 +47,16 @@ class CatalogEntry:
 
 @dataclass(frozen=True)
 class ToolCatalog:
-    """The tools of one agent by wire name, in the order in which the agent names what offers them."""
+    """The tools of one agent by wire name, in the order in which the agent names what offers them.
 
-    entries: Mapping[str, CatalogEntry] = field(default_factory=dict)
+    ``build`` makes them, of what there was with the snapshot, once they are asked for: few steps of a Task do.
+    """
+
+    build: Callable[[], Mapping[str, CatalogEntry]] = dict
+
+    @cached_property
+    def entries(self) -> Mapping[str, CatalogEntry]:
+        return self.build()
 
     def find(self, wire_name: str) -> CatalogEntry | None:
         return self.entries.get(wire_name)
@@ -80,6 +88,15 @@ def build_catalog(
     sub_agents: Mapping[str, Agent],
 ) -> ToolCatalog:
     """The agent's tools, of what its spec names and exists; those of an MCPServer are from its last list."""
+    return ToolCatalog(lambda: _build_entries(agent, servers, channels, sub_agents))
+
+
+def _build_entries(
+    agent: Agent,
+    servers: Mapping[str, MCPServer],
+    channels: Mapping[str, ContactChannel],
+    sub_agents: Mapping[str, Agent],
+) -> dict[str, CatalogEntry]:
     spec = agent.spec
     entries: dict[str, CatalogEntry] = {}
     for reference in spec.mcp_servers:
@@ -92,7 +109,7 @@ def build_catalog(
     for ref in spec.sub_agents:
         if ref.name in sub_agents:
             _add(entries, _offer_agent(sub_agents[ref.name]))
-    return ToolCatalog(entries)
+    return entries
 
 
 def _add(entries: dict[str, CatalogEntry], entry: CatalogEntry) -> None:
