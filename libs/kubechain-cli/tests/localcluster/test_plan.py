@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kubechain_cli.localcluster.control_plane import build_api_server_command, build_etcd_command
+from kubechain_cli.localcluster.control_plane import (
+    build_api_server_command,
+    build_etcd_command,
+    choose_memory_limit,
+)
 from kubechain_cli.localcluster.errors import LocalClusterError
 from kubechain_cli.localcluster.layout import Layout, default_state_dir
 from kubechain_cli.localcluster.nats import build_nats_config
@@ -50,9 +54,15 @@ def test_the_order_of_a_local_cluster(tmp_path: Path) -> None:
     assert all(spec.essential for spec in specs.values())
 
 
-def test_the_busy_parts_of_the_control_plane_collect_garbage_rarely_and_within_a_bound(tmp_path: Path) -> None:
+def test_the_parts_of_the_control_plane_collect_garbage_rarely_and_within_a_bound(tmp_path: Path) -> None:
     specs = {spec.name: spec for spec in build_processes(Layout(tmp_path), make_plan())}
-    assert all({"GOGC", "GOMEMLIMIT"} <= set(specs[name].env) for name in ("etcd", "kube-apiserver"))
+    names = ("etcd", "kube-apiserver", "kube-controller-manager")
+    assert all({"GOGC", "GOMEMLIMIT"} <= set(specs[name].env) for name in names)
+
+
+@pytest.mark.parametrize(("machine", "limit"), [(2048, 1024), (8192, 1024), (12288, 1536), (65536, 2048)])
+def test_the_bound_is_a_part_of_the_machines_memory(machine: int, limit: int) -> None:
+    assert choose_memory_limit(machine) == limit
 
 
 def test_with_a_context_only_nats_is_ours(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ controllers that exist for pods. RBAC, garbage collection and namespace deletion
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from kubechain_cli.localcluster.pki import Pki
@@ -36,9 +37,23 @@ DISABLED_ADMISSION = (
     "TaintNodesByCondition",
 )
 
-# A third of what the API server does under load is collecting garbage, with Go's thrift for memory. Its heap is small
-# here: let it grow before each collection, up to a bound.
-GO_RUNTIME = {"GOGC": "400", "GOMEMLIMIT": "1GiB"}
+_MOST_MEMORY_MIB = 2048
+_LEAST_MEMORY_MIB = 1024
+
+
+def build_go_runtime() -> dict[str, str]:
+    """The environment of a part of the control plane, on this machine.
+
+    A third of what the API server does under load is collecting garbage, with Go's thrift for memory. Its heap is small
+    here: let it grow before each collection, up to a bound, which is no more than a part of the machine's memory.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    return {"GOGC": "800", "GOMEMLIMIT": f"{choose_memory_limit(memory)}MiB"}
+
+
+def choose_memory_limit(memory: int) -> int:
+    """An eighth of the machine's memory, within bounds. Both in MiB."""
+    return min(_MOST_MEMORY_MIB, max(_LEAST_MEMORY_MIB, memory // 8))
 
 
 def build_etcd_command(binary: Path, *, data_dir: Path, client_port: int, peer_port: int) -> tuple[str, ...]:

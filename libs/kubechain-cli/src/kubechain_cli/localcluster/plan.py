@@ -111,6 +111,7 @@ def build_processes(layout: Layout, plan: Plan) -> list[ProcessSpec]:
 
 def _build_control_plane(layout: Layout, plan: Plan) -> list[ProcessSpec]:
     pki, ports, cert_dir = Pki(layout.pki), plan.ports, layout.pki
+    go_runtime = control_plane.build_go_runtime()
     etcd = ProcessSpec(
         name="etcd",
         argv=control_plane.build_etcd_command(
@@ -119,7 +120,7 @@ def _build_control_plane(layout: Layout, plan: Plan) -> list[ProcessSpec]:
             client_port=ports["etcd"],
             peer_port=ports["etcd-peer"],
         ),
-        env=control_plane.GO_RUNTIME,
+        env=go_runtime,
         log_file=layout.log_file("etcd"),
         port=ports["etcd"],
         probe=HttpProbe(ports["etcd"], "/readyz"),
@@ -134,7 +135,7 @@ def _build_control_plane(layout: Layout, plan: Plan) -> list[ProcessSpec]:
             etcd_port=ports["etcd"],
             cert_dir=cert_dir,
         ),
-        env=control_plane.GO_RUNTIME,
+        env=go_runtime,
         log_file=layout.log_file("kube-apiserver"),
         port=ports["kube-apiserver"],
         probe=HttpProbe(ports["kube-apiserver"], "/readyz", pki.ca_cert),
@@ -151,6 +152,7 @@ def _build_control_plane(layout: Layout, plan: Plan) -> list[ProcessSpec]:
             kubeconfig=controller_manager_kubeconfig(layout),
             cert_dir=cert_dir,
         ),
+        env=go_runtime,
         log_file=layout.log_file("kube-controller-manager"),
         port=ports["kube-controller-manager"],
         probe=HttpProbe(ports["kube-controller-manager"], "/healthz", pki.ca_cert),
