@@ -13,6 +13,7 @@ from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.testing.builders import NOW, build_agent, build_call, build_llm, build_mcp_server, build_task
+from kubechain_task_controller.core.namespace_budget import NamespaceBudget
 from kubechain_task_controller.core.plan import Above, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.spent import Spent
 from kubechain_task_controller.core.task_decision import decide_task
@@ -185,3 +186,24 @@ def test_the_tree_of_a_task_is_all_that_work_for_it() -> None:
     assert found == [("lead", 110), ("boss", 111)]
     assert tree.find_budgets_above(pretender) == ()
     assert tree.find_budgets_above(boss) == ()
+
+
+def test_a_turn_that_follows_tool_calls_waits_for_the_budget_of_the_namespace() -> None:
+    task, children = with_calls_done()
+    over: Any = {
+        "namespace_budget": NamespaceBudget("default", "day", tokens=1000),
+        "spent_in_namespace": Spent(total=1000),
+    }
+    plan = decide(task, children=children, **over)
+    assert plan.status is not None
+    assert (plan.status.turn, plan.send) == (2, False)
+    again = decide(carried_out(task, plan), **over)
+    assert again.status is not None
+    assert (again.status.status, again.send) == ("Pending", False)
+
+
+def test_a_turn_that_follows_tool_calls_waits_for_prices() -> None:
+    task, children = with_calls_done(budget={"cost": "1"})
+    plan = decide(task, children=children, prices=None)
+    assert plan.status is not None
+    assert (plan.status.turn, plan.send) == (2, False)

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.api.v1alpha1 import Task
-from kubechain_common.api.v1alpha1.conversation import TokenUsage
+from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.task import TaskPhase, TaskStatus
 from kubechain_common.kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from kubechain_common.kube.namespace import Namespace, keep_our_annotations
-from kubechain_common.messages import ObjectRef
+from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.testing.arbitrary import fuzz
 from kubechain_common.testing.builders import NOW, build_agent, build_llm, build_task
 from kubechain_task_controller import budget_book
@@ -109,10 +109,13 @@ def test_periods_are_in_utc(moment: str, day: str, month: str, day_ends: str, mo
 
 
 def after_turn(task: Task, tokens: int, at: datetime) -> Task:
-    """The Task after an answer, as ``decide_task`` writes it."""
-    usage = (task.status.token_usage or TokenUsage()) + TokenUsage(total_tokens=tokens)
-    update = {"token_usage": usage, "start_time": task.status.start_time or at, **note_turn(task.status, at)}
-    return task.model_copy(update={"status": task.status.model_copy(update=update)})
+    """The Task after an answer."""
+    waiting = {"phase": TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM, "turn": 1, "start_time": task.status.start_time or at}
+    task = task.model_copy(update={"status": task.status.model_copy(update=waiting)})
+    message, usage = Message(role="assistant", content="done"), TokenUsage(total_tokens=tokens)
+    result = LLMResult(task=ObjectRef.of(task), turn=1, outcome="Message", message=message, usage=usage)
+    plan = decide_task(TaskSnapshot(task=task, now=at, agent=build_agent(), result=result))
+    return task.model_copy(update={"status": plan.status})
 
 
 def used_in(task: Task, period: str) -> int:
@@ -126,6 +129,7 @@ def test_a_task_that_goes_on_over_midnight_counts_for_both_days() -> None:
     assert (used_in(task, "2026-11-29"), used_in(task, "2026-11")) == (12, 12)
     task = after_turn(task, 1, evening + timedelta(hours=2))
     assert (used_in(task, "2026-11-30"), used_in(task, "2026-11")) == (1, 13)
+    assert task.status.start_time == evening
     task = after_turn(task, 2, evening + timedelta(days=2))
     assert (used_in(task, "2026-12-01"), used_in(task, "2026-12"), used_in(task, "2026-11")) == (2, 2, 0)
     task = after_turn(task, 3, evening + timedelta(days=2))
