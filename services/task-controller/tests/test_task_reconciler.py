@@ -9,6 +9,7 @@ import pytest
 
 from kubechain_common.api.names import turn_key
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.kube.controller import Result
 from kubechain_common.kube.errors import (
     AlreadyExistsError,
@@ -33,6 +34,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self.meanwhile: Any = None
         self.withdrawn: list[str] = []
+        self.forgotten: list[str] = []
         self.away = False
 
     async def withdraw(self, unit: str, *subjects: str) -> None:
@@ -50,7 +52,7 @@ class Dispatcher:
         return None
 
     def forget(self, unit: str) -> None:
-        pass
+        self.forgotten.append(unit)
 
 
 class ApiServer:
@@ -294,3 +296,27 @@ async def test_a_task_into_which_nothing_can_be_written_is_told_of_in_an_event()
     [(reason, message)] = api.told
     assert reason == "ContextWindowTooLarge"
     assert message.startswith("Nothing can be written into the Task's status: The context window does not")
+
+
+async def test_an_answer_that_can_not_be_stored_yet_is_kept_and_not_asked_for_again() -> None:
+    inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, lambda ref: ref.key)
+    dispatcher = Dispatcher()
+    reconciler = build_reconciler(
+        dispatcher, ApiServer(None, refusal=ForbiddenError("exceeded quota: configmaps")), inbox
+    )
+    task = build_task(status={"phase": "SendContextWindowToLLM", "turn": 1, "status": "Ready", "ready": True})
+    reconciler._watched.tasks.observe(task)
+    message = Message(role="assistant", content="x" * 300_000)
+    result = LLMResult(task=ObjectRef.of(task), turn=1, outcome="Message", message=message, usage=TokenUsage())
+    async with asyncio.TaskGroup() as group:
+        handling = group.create_task(inbox.take(result))
+        await asyncio.sleep(0)
+        again = await reconciler.reconcile(task.key)
+        assert again is not None
+        assert again.requeue_after == 10.0
+        assert inbox.first(task.uid) is not None
+        assert dispatcher.forgotten == []
+        handling.cancel()
+    known = reconciler._watched.tasks.get(*task.key)
+    assert known is not None
+    assert known.status.status_detail.startswith("Waiting to store the conversation")

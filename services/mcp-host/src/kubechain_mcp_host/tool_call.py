@@ -131,13 +131,10 @@ class ToolCall:
         repeatable = may_run_again(tool, self.server.spec.on_lost_execution)
         claim = await self.record.claim(self.request.execution_key)
         # Asked after the claim: a bucket that was made anew in between then errs on the safe side.
-        created_at = await self._record_created_at() if asks_age(claim, repeatable=repeatable) else None
+        created_at = await _find_age(self.record) if asks_age(claim, repeatable=repeatable) else None
         return decide_execution(
             claim, repeatable=repeatable, requested_at=self.request.requested_at, record_created_at=created_at
         )
-
-    async def _record_created_at(self) -> datetime:
-        return await _find_age(self.record)
 
     async def _execute(
         self, session: ToolSession, tool: MCPTool, arguments: dict[str, Any], *, ran_before: bool
