@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kubechain_common.messages import Envelope
-from kubechain_common.messages.topology import ConsumerSpec
+from kubechain_common.messages.topology import ConsumerSpec, withdrawn_subject
 from kubechain_common.messaging import Consumer, Delivery
 from kubechain_common.messaging.claims import ClaimStore
 from kubechain_common.messaging.settling import nak_delay
@@ -24,7 +24,9 @@ class FakeBus:
     def __init__(self, client: Any) -> None:
         self.connected = True
         self.callbacks: list[Callable[..., None]] = []
-        self.connection = SimpleNamespace(nc=client, js=SimpleNamespace(add_consumer=_nothing), ready=_nothing)
+        self.connection = SimpleNamespace(
+            nc=client, js=SimpleNamespace(add_consumer=_nothing), ready=_nothing, has_dropped=_has_dropped
+        )
         self.claims = ClaimStore(self.connection.js)
 
     def on_reconnect(self, callback: Callable[..., None]) -> Callable[[], None]:
@@ -35,6 +37,10 @@ class FakeBus:
 
 
 async def _nothing(*_: object) -> None: ...
+
+
+async def _has_dropped(*_: object) -> bool:
+    return True
 
 
 def build_raw(subject: str = "s.1") -> Any:
@@ -53,6 +59,7 @@ def build_raw(subject: str = "s.1") -> Any:
         settled=settled,
         ack=lambda: settle("ack"),
         nak=lambda *_: settle("nak"),
+        term=lambda: settle("term"),
     )
 
 
@@ -167,3 +174,25 @@ async def test_only_the_loss_of_its_own_stream_makes_it_forget_what_it_works_on(
 @pytest.mark.parametrize(("attempt", "longest"), [(1, 0.1), (2, 0.2), (5, 1.6), (11, 60.0), (1_000_000, 60.0)])
 def test_the_delay_of_a_failed_message_doubles_up_to_a_minute(attempt: int, longest: float) -> None:
     assert 0.75 * longest <= nak_delay(attempt) <= longest
+
+
+async def test_a_message_that_is_withdrawn_before_its_handler_begins_leaves_its_place(nats_client: Any) -> None:
+    stopping, handled = asyncio.Event(), list[str]()
+
+    async def note(delivery: Delivery[Envelope]) -> None:
+        handled.append(delivery.subject)
+
+    bus: Any = FakeBus(nats_client)
+    consumer = Consumer(bus, SPEC, Envelope, note, concurrency=1, grace=0.1)
+    first, second = build_raw("s.1"), build_raw("s.2")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(consumer.run(stopping))
+        await until(lambda: nats_client.published)
+        words, messages = nats_client.subscriptions
+        await messages.deliver(first)
+        await words.deliver(SimpleNamespace(subject=withdrawn_subject("s.1")))
+        await until(lambda: nats_client.asked_for == [1, 1])  # there is room for another
+        await messages.deliver(second)
+        await until(lambda: second.settled)
+        stopping.set()
+    assert (first.settled, second.settled, handled) == (["term"], ["ack"], ["s.2"])
