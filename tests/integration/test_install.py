@@ -55,6 +55,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
 
     cli("up", "--detach", "--services", "none")
     try:
+        wait_until_served(kubectl)
         for folder in ("crds", "deploy/kustomize/policies"):
             done = kubectl("delete", "-k", str(ROOT / folder))
             assert done.returncode == 0, done.stderr
@@ -64,6 +65,16 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         yield kubectl
     finally:
         cli("down")
+
+
+def wait_until_served(kubectl: Kubectl) -> None:
+    """Until every kind of ours can be listed.
+
+    A definition that is deleted before its first list was answered keeps its finalizer until the API server looks
+    again, minutes later ("could not list instances: storage is (re)initializing").
+    """
+    kinds = ",".join(f"{kind.crd.plural}.{GROUP}" for kind in ALL_KINDS)
+    eventually(lambda: kubectl("get", kinds, "-A").returncode == 0, 60.0, what="every kind is served")
 
 
 def find_ours(kubectl: Kubectl) -> set[str]:
@@ -88,6 +99,7 @@ def test_the_definitions_are_installed_by_themselves(bare: Kubectl) -> None:
         f"customresourcedefinition.apiextensions.k8s.io/{kind.crd.plural}.{GROUP}" for kind in ALL_KINDS
     }
     assert bare("wait", "crd", "--all", "--for=condition=Established", "--timeout=30s").returncode == 0
+    wait_until_served(bare)
     deleted = bare("delete", "--ignore-not-found", "-f", definitions)
     assert deleted.returncode == 0, deleted.stderr
     assert find_ours(bare) == set()
@@ -105,6 +117,7 @@ def test_one_file_installs_everything_and_takes_it_away_again(bare: Kubectl) -> 
         f"kubechain/{service}:{VERSION.removeprefix('v')}" for service in SERVICES
     }
     make_something(bare)
+    wait_until_served(bare)
     deleted = bare("delete", "--ignore-not-found", "-f", str(RELEASE))
     assert deleted.returncode == 0, deleted.stderr
     assert find_ours(bare) == set()
