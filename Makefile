@@ -59,7 +59,7 @@ crds: setup ## Write crds/, the policies, roles and NATS users of deploy/kustomi
 	@$(BIN)/python -m kubechain_common.policies deploy/kustomize/policies
 	@$(BIN)/python -m kubechain_common.policies.rbac deploy/kustomize/base
 	@$(BIN)/python -m kubechain_common.policies.rbac.docs docs/rbac.md
-	@$(BIN)/python -m kubechain_llm_gateway.provider_docs docs/providers.md
+	@$(BIN)/python -m kubechain_llm_gateway.llms.provider_docs docs/providers.md
 	@$(BIN)/python -m scripts.settings_page docs/settings.md
 	@$(BIN)/python -m scripts.metrics_page docs/observability.md
 	@$(BIN)/python -m kubechain_common.messages.nats_config deploy/kustomize/base/nats/users.conf

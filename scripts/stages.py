@@ -54,7 +54,7 @@ def build_lint_commands() -> list[Command]:
         ("python", "-m", "kubechain_common.policies.rbac", "deploy/kustomize/base", "--check"),
         ("python", "-m", "scripts.release", "--check"),
         ("python", "-m", "kubechain_common.policies.rbac.docs", "docs/rbac.md", "--check"),
-        ("python", "-m", "kubechain_llm_gateway.provider_docs", "docs/providers.md", "--check"),
+        ("python", "-m", "kubechain_llm_gateway.llms.provider_docs", "docs/providers.md", "--check"),
         ("python", "-m", "scripts.settings_page", "docs/settings.md", "--check"),
         ("python", "-m", "scripts.metrics_page", "docs/observability.md", "--check"),
         ("python", "-m", "kubechain_common.messages.nats_config", "deploy/kustomize/base/nats/users.conf", "--check"),

@@ -26,7 +26,7 @@ from tests.e2e.support.workspace import Workspace
 
 from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT
 from kubechain_common.testing.eventually import eventually
-from kubechain_llm_gateway.rate_limit import BURST
+from kubechain_llm_gateway.admission.rate_limit import BURST
 
 pytestmark = pytest.mark.e2e
 

@@ -31,8 +31,8 @@ from tests.e2e.support.workspace import ToolLog, Workspace
 
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.eventually import eventually
-from kubechain_human_bridge.link_key import SECRET_KEY, SECRET_NAME
-from kubechain_human_bridge.signed_links import Grant, write_grant
+from kubechain_human_bridge.links.link_key import SECRET_KEY, SECRET_NAME
+from kubechain_human_bridge.links.signed_links import Grant, write_grant
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

@@ -19,10 +19,10 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.messages import ObjectRef
-from kubechain_human_bridge.answers import Answers, Outcome
+from kubechain_human_bridge.answers.answers import Answers, Outcome
 from kubechain_human_bridge.audit import Audit
-from kubechain_human_bridge.link_key import SECRET_KEY, SECRET_NAME, LinkKey
-from kubechain_human_bridge.signed_links import LinkError, SignedLinks
+from kubechain_human_bridge.links.link_key import SECRET_KEY, SECRET_NAME, LinkKey
+from kubechain_human_bridge.links.signed_links import LinkError, SignedLinks
 from kubechain_human_bridge.web.app import build_app
 from kubechain_human_bridge.web.links import LinkPages
 from kubechain_human_bridge.web.roads import AuditedAnswers

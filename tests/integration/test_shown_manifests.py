@@ -18,8 +18,8 @@ import yaml
 
 from kubechain_common.api.v1alpha1 import ALL_KINDS, LLM, TaskRunToolCall
 from kubechain_common.api.v1alpha1.meta import API_VERSION
-from kubechain_llm_gateway.llm_decision import check_configuration
-from kubechain_llm_gateway.wire_target import Target, target_of
+from kubechain_llm_gateway.llms.decision import check_configuration
+from kubechain_llm_gateway.providers.wire_target import Target, target_of
 
 pytestmark = pytest.mark.integration
 

@@ -23,9 +23,9 @@ from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import RejectedRequestError, TransientProviderError
+from kubechain_mcp_host.calls.tool_call import IDEMPOTENCY_KEY
 from kubechain_mcp_host.errors import ConnectionLostError
 from kubechain_mcp_host.scrubber import Scrubber
-from kubechain_mcp_host.tool_call import IDEMPOTENCY_KEY
 from kubechain_task_controller.core.overflow import PROMPT
 
 READ, ONCE, BROKEN, BREAKS_OFF, UNKNOWN = "read", "once", "broken", "breaks_off", "unknown"

@@ -33,7 +33,7 @@ from kubechain_common.messaging.errors import MessagingError
 from kubechain_common.runtime import clock as clock_module
 from kubechain_common.runtime import leadership as leadership_module
 from kubechain_common.runtime.service import ServiceContext
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 TASK_CONTROLLER, TOOLCALL_CONTROLLER = "task-controller", "toolcall-controller"
 LLM_GATEWAY, MCP_HOST = "llm-gateway", "mcp-host"

@@ -18,15 +18,15 @@ from tests.model.processes import TASK_CONTROLLER
 from tests.model.test_every_crash_point import ASKING, run_once
 from tests.model.world import World
 
-import kubechain_mcp_host.call_handler as call_handler
-import kubechain_mcp_host.tool_call as tool_call
+import kubechain_mcp_host.calls.handler as call_handler
+import kubechain_mcp_host.calls.tool_call as tool_call
 import kubechain_task_controller.core.task_decision as task_decision
 import kubechain_task_controller.task_reconciler as task_reconciler
 import kubechain_toolcall_controller.core.approval as approval
 import kubechain_toolcall_controller.core.asking as asking
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_mcp_host.execution_decision import Execution
+from kubechain_mcp_host.calls.execution_decision import Execution
 
 Patch = pytest.MonkeyPatch
 

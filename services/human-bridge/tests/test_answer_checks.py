@@ -18,14 +18,14 @@ from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.errors import RetryLater
 from kubechain_common.runtime.clock import now
 from kubechain_common.testing.builders import NOW, build_call, build_mcp_server
-from kubechain_human_bridge.answer_checks import AnswerChecker, check_delay
-from kubechain_human_bridge.answer_lookup import AnswerLookup
-from kubechain_human_bridge.answer_schedule import AnswerSchedule
-from kubechain_human_bridge.answers import Answers, Outcome, Verdict
-from kubechain_human_bridge.call_channel import ChannelFinder
-from kubechain_human_bridge.channel_access import ChannelAccess
+from kubechain_human_bridge.answers.answers import Answers, Outcome, Verdict
+from kubechain_human_bridge.answers.checks import AnswerChecker, check_delay
+from kubechain_human_bridge.answers.lookup import AnswerLookup
+from kubechain_human_bridge.answers.schedule import AnswerSchedule
 from kubechain_human_bridge.channels.base import Ask, Channel, Given, Kind, OwnChannel
 from kubechain_human_bridge.channels.errors import ChannelRefusedError, ChannelUnavailableError
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
+from kubechain_human_bridge.contactchannels.call_channel import ChannelFinder
 
 R = TypeVar("R", bound=Resource)
 

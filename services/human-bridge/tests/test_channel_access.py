@@ -9,9 +9,9 @@ import pytest
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.kube.errors import ForbiddenError, UnavailableError
 from kubechain_common.messages import ObjectRef
-from kubechain_human_bridge.channel_access import ChannelAccess, ChannelNotUsableError
-from kubechain_human_bridge.channel_secrets import ChannelSecrets
 from kubechain_human_bridge.channels.base import Ask, Channel, OwnChannel
+from kubechain_human_bridge.contactchannels.access import ChannelAccess, ChannelNotUsableError
+from kubechain_human_bridge.contactchannels.secrets import ChannelSecrets
 from kubechain_human_bridge.web.roads import NamedChannels
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kubechain_common.api.v1alpha1 import ContactChannel
-from kubechain_human_bridge.channel_secrets import (
+from kubechain_human_bridge.contactchannels.secrets import (
     ChannelSecrets,
     SecretsProblem,
     find_sources,

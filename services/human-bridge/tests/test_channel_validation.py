@@ -8,10 +8,10 @@ import pytest
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
-from kubechain_human_bridge.channel_access import ChannelAccess
-from kubechain_human_bridge.channel_validation import ChannelValidation
 from kubechain_human_bridge.channels.base import Ask, Channel, OwnChannel
 from kubechain_human_bridge.channels.errors import ChannelError, ChannelRefusedError, ChannelUnavailableError
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
+from kubechain_human_bridge.contactchannels.validation import ChannelValidation
 
 OK = "HumanLayer email channel validated successfully"
 SPEC = {

@@ -16,12 +16,12 @@ from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.kube.errors import NotFoundError, UnavailableError
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.builders import build_call, build_mcp_server
-from kubechain_human_bridge.answer_lookup import AnswerLookup
-from kubechain_human_bridge.answers import Outcome, Verdict
-from kubechain_human_bridge.channel_access import ChannelAccess
+from kubechain_human_bridge.answers.answers import Outcome, Verdict
+from kubechain_human_bridge.answers.lookup import AnswerLookup
 from kubechain_human_bridge.channels.base import Kind
 from kubechain_human_bridge.channels.errors import ChannelUnavailableError
 from kubechain_human_bridge.channels.standard_webhooks import read_key, sign
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
 from kubechain_human_bridge.web.app import build_app
 from kubechain_human_bridge.web.humanlayer_hook import HumanLayerHook, find_call_id
 

@@ -18,11 +18,11 @@ from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
 from kubechain_common.messaging.started_calls import Claim
 from kubechain_common.testing.builders import NOW, build_call, build_task
-from kubechain_human_bridge.channel_access import ChannelAccess
+from kubechain_human_bridge.asking.request_worker import RequestWorker, ask_key
 from kubechain_human_bridge.channels.base import Ask, Channel, Given, Kind, OwnChannel
 from kubechain_human_bridge.channels.errors import ChannelRefusedError, ChannelUnavailableError
-from kubechain_human_bridge.link_key import KeyUnknownError
-from kubechain_human_bridge.request_worker import RequestWorker, ask_key
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
+from kubechain_human_bridge.links.link_key import KeyUnknownError
 
 R = TypeVar("R", bound=Resource)
 

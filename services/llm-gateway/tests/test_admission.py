@@ -16,14 +16,15 @@ from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_common.messaging.errors import RetryLater
 from kubechain_common.runtime.clock import epoch
 from kubechain_common.testing.entries import InMemoryEntries
-from kubechain_llm_gateway import admission as admission_module
-from kubechain_llm_gateway import circuit as circuit_module
-from kubechain_llm_gateway.admission import Admission
-from kubechain_llm_gateway.circuit import TRIP_AFTER, Circuit, Obstacle, trip
-from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.metering import Meter, Reservation
-from kubechain_llm_gateway.probing import Prober
+from kubechain_llm_gateway.admission import admission as admission_module
+from kubechain_llm_gateway.admission import circuit as circuit_module
+from kubechain_llm_gateway.admission.admission import Admission
+from kubechain_llm_gateway.admission.circuit import TRIP_AFTER, Circuit, Obstacle, trip
+from kubechain_llm_gateway.admission.health_board import HealthBoard
+from kubechain_llm_gateway.admission.metering import Meter, Reservation
+from kubechain_llm_gateway.admission.probing import Prober
+from kubechain_llm_gateway.admission.rate_limiter import RateLimiter
+from kubechain_llm_gateway.llms.access import LLMAccess
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
     KeyRefusedError,
@@ -31,7 +32,6 @@ from kubechain_llm_gateway.providers.errors import (
     TransientProviderError,
     UnreachableProviderError,
 )
-from kubechain_llm_gateway.rate_limiter import RateLimiter
 
 BuildLLM = Callable[..., LLM]
 DEAD = UnreachableProviderError("Connection refused")
@@ -146,7 +146,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - the fakes have no event to wait for
             await asyncio.sleep(0.001)
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.anthropic_mapping import EMPTY_USER_TEXT, build_request, parse_reply
+from kubechain_llm_gateway.protocols.anthropic_mapping import EMPTY_USER_TEXT, build_request, parse_reply
+from kubechain_llm_gateway.protocols.wire_ids import fit_id
+from kubechain_llm_gateway.protocols.wire_json import encode, parse_arguments
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
-from kubechain_llm_gateway.wire_ids import fit_id
-from kubechain_llm_gateway.wire_json import encode, parse_arguments
 
 PARAMETERS = LLMParameters(model="claude")
 

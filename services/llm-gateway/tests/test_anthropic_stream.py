@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.testing.arbitrary import JSON, fuzz
-from kubechain_llm_gateway.anthropic_mapping import parse_reply
-from kubechain_llm_gateway.anthropic_stream import MessageAccumulator
+from kubechain_llm_gateway.protocols.anthropic_mapping import parse_reply
+from kubechain_llm_gateway.protocols.anthropic_stream import MessageAccumulator
+from kubechain_llm_gateway.protocols.sse import FailureInStreamError
 from kubechain_llm_gateway.providers.errors import ProviderError
-from kubechain_llm_gateway.sse import FailureInStreamError
 
 UNKNOWN = st.text("xyz_", min_size=1, max_size=4)
 INPUTS = st.dictionaries(st.text(), JSON, max_size=3)

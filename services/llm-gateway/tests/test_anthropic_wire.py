@@ -11,7 +11,7 @@ from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.anthropic_mapping import DEFAULT_MAX_TOKENS
+from kubechain_llm_gateway.protocols.anthropic_mapping import DEFAULT_MAX_TOKENS
 from kubechain_llm_gateway.providers.anthropic_messages import AnthropicMessages
 from kubechain_llm_gateway.providers.errors import (
     BrokenReplyError,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_llm_gateway.circuit import (
+from kubechain_llm_gateway.admission.circuit import (
     HEALTHY,
     LONGEST_PAUSE,
     LONGEST_PROBE,

@@ -11,7 +11,7 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.messages import LISTENING_SECONDS, Envelope, LLMDelta, LLMListening, LLMRequest, ObjectRef
 from kubechain_common.messages.topology import llm_delta_subject, llm_listening_subject
 from kubechain_common.messaging import codec
-from kubechain_llm_gateway.deltas import MAX_TEXT, DeltaFeed
+from kubechain_llm_gateway.calls.deltas import MAX_TEXT, DeltaFeed
 
 TASK = ObjectRef(namespace="default", name="hello", uid="task-uid")
 REQUEST = LLMRequest(task=TASK, turn=2, llm=TASK, messages=[Message(role="user", content="hi")])

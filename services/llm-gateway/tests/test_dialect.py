@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway import anthropic_mapping, openai_mapping
-from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.model_families import claude_version, gemini_version
-from kubechain_llm_gateway.wire_ids import fit_id
-from kubechain_llm_gateway.wire_json import encode, parse_arguments
+from kubechain_llm_gateway.protocols import anthropic_mapping, openai_mapping
+from kubechain_llm_gateway.protocols.dialect import Dialect
+from kubechain_llm_gateway.protocols.model_families import claude_version, gemini_version
+from kubechain_llm_gateway.protocols.wire_ids import fit_id
+from kubechain_llm_gateway.protocols.wire_json import encode, parse_arguments
 
 DIALECTS = {
     "openai": Dialect("api.openai.com", official=True),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_llm_gateway.fair_share import FairShare
+from kubechain_llm_gateway.admission.fair_share import FairShare
 
 
 class Calls:

@@ -8,8 +8,8 @@ import pytest
 
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message
-from kubechain_llm_gateway.circuit import Block, Obstacle
-from kubechain_llm_gateway.fallback import (
+from kubechain_llm_gateway.admission.circuit import Block, Obstacle
+from kubechain_llm_gateway.admission.fallback import (
     PATIENCE,
     choose_error,
     is_long,

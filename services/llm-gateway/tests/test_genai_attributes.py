@@ -12,7 +12,7 @@ from hypothesis import given
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.testing.arbitrary import fuzz, models, resources
-from kubechain_llm_gateway.genai_attributes import (
+from kubechain_llm_gateway.calls.genai_attributes import (
     build_input_attributes,
     build_output_attributes,
     build_request_attributes,

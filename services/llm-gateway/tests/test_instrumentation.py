@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.telemetry import tracing
-from kubechain_llm_gateway import instrumentation
-from kubechain_llm_gateway.instrumentation import observe_call
+from kubechain_llm_gateway.calls import instrumentation
+from kubechain_llm_gateway.calls.instrumentation import observe_call
 from kubechain_llm_gateway.providers.base import Completion, OnDelta
 from kubechain_llm_gateway.providers.errors import TransientProviderError
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kubechain_common.api.v1alpha1 import LLM
-from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem, resolve_credentials
-from kubechain_llm_gateway.llm_decision import check_configuration, explain
+from kubechain_llm_gateway.llms.credentials import Credentials, CredentialsProblem, resolve_credentials
+from kubechain_llm_gateway.llms.decision import check_configuration, explain
 from kubechain_llm_gateway.providers.errors import (
     KeyRefusedError,
     ProviderError,

@@ -26,20 +26,20 @@ from kubechain_common.messaging.errors import PoisonMessage, RetryLater
 from kubechain_common.runtime.clock import epoch
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_common.testing.entries import InMemoryEntries
-from kubechain_llm_gateway import anthropic_mapping, openai_mapping, wire_json
-from kubechain_llm_gateway.admission import Admission
-from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem, resolve_credentials
-from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.fallback_calls import FallbackCalls
-from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.llm_decision import check_configuration, explain
-from kubechain_llm_gateway.metering import Meter
+from kubechain_llm_gateway.admission.admission import Admission
+from kubechain_llm_gateway.admission.fallback_calls import FallbackCalls
+from kubechain_llm_gateway.admission.health_board import HealthBoard
+from kubechain_llm_gateway.admission.metering import Meter
+from kubechain_llm_gateway.admission.rate_limiter import RateLimiter
+from kubechain_llm_gateway.calls.request_worker import RequestWorker
+from kubechain_llm_gateway.calls.results import build_poison_result
+from kubechain_llm_gateway.llms.access import LLMAccess
+from kubechain_llm_gateway.llms.credentials import Credentials, CredentialsProblem, resolve_credentials
+from kubechain_llm_gateway.llms.decision import check_configuration, explain
+from kubechain_llm_gateway.protocols import anthropic_mapping, openai_mapping, wire_json
+from kubechain_llm_gateway.protocols.dialect import Dialect
 from kubechain_llm_gateway.providers.base import Completion
 from kubechain_llm_gateway.providers.errors import ProviderError, TransientProviderError
-from kubechain_llm_gateway.rate_limiter import RateLimiter
-from kubechain_llm_gateway.request_worker import RequestWorker
-from kubechain_llm_gateway.results import build_poison_result
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REF = st.fixed_dictionaries({"namespace": st.just("default"), "name": NAMES, "uid": st.just("uid-1")})

@@ -15,18 +15,18 @@ from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_common.runtime.clock import epoch
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_common.testing.entries import InMemoryEntries
-from kubechain_llm_gateway.admission import Admission
-from kubechain_llm_gateway.circuit import answer_probe, trip
-from kubechain_llm_gateway.credentials import Credentials
-from kubechain_llm_gateway.fallback_calls import FallbackCalls
-from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.llm_access import LLMAccess
+from kubechain_llm_gateway.admission.admission import Admission
+from kubechain_llm_gateway.admission.circuit import answer_probe, trip
+from kubechain_llm_gateway.admission.fallback_calls import FallbackCalls
+from kubechain_llm_gateway.admission.health_board import HealthBoard
+from kubechain_llm_gateway.admission.metering import Meter
+from kubechain_llm_gateway.admission.rate_limiter import RateLimiter
 from kubechain_llm_gateway.llm_validation import LLMValidation
-from kubechain_llm_gateway.metering import Meter
+from kubechain_llm_gateway.llms.access import LLMAccess
+from kubechain_llm_gateway.llms.credentials import Credentials
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import KeyRefusedError, ProviderError, UnreachableProviderError
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
-from kubechain_llm_gateway.rate_limiter import RateLimiter
 
 OK = "OpenAI API key validated successfully"
 

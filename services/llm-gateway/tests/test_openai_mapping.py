@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ToolDefinition
-from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.openai_mapping import build_request, parse_reply
+from kubechain_llm_gateway.protocols.dialect import Dialect
+from kubechain_llm_gateway.protocols.openai_mapping import build_request, parse_reply
+from kubechain_llm_gateway.protocols.wire_json import UNPARSABLE, encode
 from kubechain_llm_gateway.providers.errors import BrokenReplyError, UnusableReplyError
-from kubechain_llm_gateway.wire_json import UNPARSABLE, encode
 
 OFFICIAL = Dialect(host="api.openai.com", official=True)
 COMPATIBLE = Dialect(host="llm.example", official=False)

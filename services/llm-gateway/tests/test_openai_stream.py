@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.testing.arbitrary import JSON, fuzz
-from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.openai_mapping import parse_reply
-from kubechain_llm_gateway.openai_stream import ChatAccumulator
+from kubechain_llm_gateway.protocols.dialect import Dialect
+from kubechain_llm_gateway.protocols.openai_mapping import parse_reply
+from kubechain_llm_gateway.protocols.openai_stream import ChatAccumulator
+from kubechain_llm_gateway.protocols.sse import FailureInStreamError
+from kubechain_llm_gateway.protocols.wire_json import join_halves
 from kubechain_llm_gateway.providers.errors import ProviderError
-from kubechain_llm_gateway.sse import FailureInStreamError
-from kubechain_llm_gateway.wire_json import join_halves
 
 DIALECT = Dialect("localhost", official=False)
 UNKNOWN = st.text("xyz_", min_size=1, max_size=4)

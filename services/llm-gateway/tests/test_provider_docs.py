@@ -10,8 +10,8 @@ import pytest
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec, Provider
 from kubechain_common.api.v1alpha1.meta import KubeModel
-from kubechain_llm_gateway.parameter_support import PARAMETERS, SETTINGS
-from kubechain_llm_gateway.provider_docs import main
+from kubechain_llm_gateway.llms.parameter_support import PARAMETERS, SETTINGS
+from kubechain_llm_gateway.llms.provider_docs import main
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "providers.md"
 

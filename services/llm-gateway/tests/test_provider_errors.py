@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubechain_llm_gateway.admission.retry_policy import RetryPolicy
 from kubechain_llm_gateway.providers.errors import (
     KeyRefusedError,
     ProviderError,
@@ -15,7 +16,6 @@ from kubechain_llm_gateway.providers.errors import (
     build_status_error,
     parse_retry_after,
 )
-from kubechain_llm_gateway.retry_policy import RetryPolicy
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 

@@ -17,9 +17,9 @@ from kubechain_common.api.v1alpha1.llm import LLMRateLimit
 from kubechain_common.messaging.errors import RetryLater
 from kubechain_common.messaging.shared_entries import SharedEntry
 from kubechain_common.testing.entries import InMemoryEntries
-from kubechain_llm_gateway import metering, rate_limiter
-from kubechain_llm_gateway.metering import FREE, Meter
-from kubechain_llm_gateway.rate_limit import (
+from kubechain_llm_gateway.admission import metering, rate_limiter
+from kubechain_llm_gateway.admission.metering import FREE, Meter
+from kubechain_llm_gateway.admission.rate_limit import (
     BURST,
     FRESH,
     HORIZON,
@@ -29,8 +29,8 @@ from kubechain_llm_gateway.rate_limit import (
     encode,
     reserve,
 )
-from kubechain_llm_gateway.rate_limiter import RateLimiter
-from kubechain_llm_gateway.token_guess import TokenGuess
+from kubechain_llm_gateway.admission.rate_limiter import RateLimiter
+from kubechain_llm_gateway.admission.token_guess import TokenGuess
 
 BuildLLM = Callable[..., LLM]
 NOW = 1_000_000.0

@@ -19,12 +19,15 @@ from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, RetryLater
 from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.testing.entries import InMemoryEntries
-from kubechain_llm_gateway.admission import Admission
-from kubechain_llm_gateway.circuit import answer_probe, trip
-from kubechain_llm_gateway.fallback_calls import FallbackCalls
-from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.metering import Meter
+from kubechain_llm_gateway.admission.admission import Admission
+from kubechain_llm_gateway.admission.circuit import answer_probe, trip
+from kubechain_llm_gateway.admission.fallback_calls import FallbackCalls
+from kubechain_llm_gateway.admission.health_board import HealthBoard
+from kubechain_llm_gateway.admission.metering import Meter
+from kubechain_llm_gateway.admission.rate_limiter import RateLimiter
+from kubechain_llm_gateway.calls.request_worker import RequestWorker
+from kubechain_llm_gateway.calls.results import build_poison_result
+from kubechain_llm_gateway.llms.access import LLMAccess
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Validation
 from kubechain_llm_gateway.providers.errors import (
     KeyRefusedError,
@@ -33,9 +36,6 @@ from kubechain_llm_gateway.providers.errors import (
     TransientProviderError,
     UnusableReplyError,
 )
-from kubechain_llm_gateway.rate_limiter import RateLimiter
-from kubechain_llm_gateway.request_worker import RequestWorker
-from kubechain_llm_gateway.results import build_poison_result
 
 LLM_UID = "llm-uid"
 RESULT = "kubechain.llm.result.default.task-uid.1"
@@ -422,7 +422,7 @@ async def test_an_attempt_that_waited_before_it_failed_tells_both(
     world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On subjects of their own: the first notice may still be on its way when the second is published."""
-    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.admission.admission.PATIENCE", 0.0)
     answer = await wait_for_the_circuit(world, build_delivery())
     world.outcome = TransientProviderError("overloaded", status_code=500)
     async with asyncio.TaskGroup() as group:
@@ -446,7 +446,7 @@ async def wait_for_the_circuit(world: World, delivery: Delivery[LLMRequest]) -> 
 async def test_while_the_provider_must_not_be_called_the_request_waits_and_costs_no_attempt(
     world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.admission.admission.PATIENCE", 0.0)
     answer = await wait_for_the_circuit(world, build_delivery())
     async with asyncio.TaskGroup() as group:
         handling = group.create_task(world.worker.handle_request(build_delivery()))
@@ -572,8 +572,8 @@ async def test_a_provider_that_must_not_be_called_is_not_waited_for(
 async def test_it_is_waited_for_when_no_fallback_may_be_called_either_and_left_when_one_may(
     backed: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
-    monkeypatch.setattr("kubechain_llm_gateway.admission._RECONSIDER", 0.01)
+    monkeypatch.setattr("kubechain_llm_gateway.admission.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.admission.admission._RECONSIDER", 0.01)
     for uid in (LLM_UID, "uid-second", "uid-third"):
         await backed.board.change(uid, lambda health: trip(health, 1, "down", 1.0, now().timestamp()))
     async with asyncio.TaskGroup() as group:
@@ -699,7 +699,7 @@ async def test_a_call_that_waited_is_made_to_the_llm_as_it_is_by_then(
     world: World, build_delivery: BuildDelivery, build_llm: BuildLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An edit lets those go that wait for the provider of before: to the new one."""
-    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.admission.admission.PATIENCE", 0.0)
     await wait_for_the_circuit(world, build_delivery())
     async with asyncio.TaskGroup() as group:
         handling = group.create_task(world.worker.handle_request(build_delivery()))
@@ -713,7 +713,7 @@ async def test_a_call_that_waited_is_made_to_the_llm_as_it_is_by_then(
 async def test_a_secret_that_goes_while_a_call_waits_is_waited_for(
     world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.admission.admission.PATIENCE", 0.0)
     answer = await wait_for_the_circuit(world, build_delivery())
     async with asyncio.TaskGroup() as group:
         handling = group.create_task(world.worker.handle_request(build_delivery()))
@@ -731,8 +731,8 @@ async def test_a_secret_that_goes_while_a_call_waits_is_waited_for(
 async def test_a_call_that_waited_for_long_is_made_only_if_its_answer_is_still_wanted(
     world: World, build_delivery: BuildDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kubechain_llm_gateway.admission.PATIENCE", 0.0)
-    monkeypatch.setattr("kubechain_llm_gateway.request_worker._FRESH", timedelta())
+    monkeypatch.setattr("kubechain_llm_gateway.admission.admission.PATIENCE", 0.0)
+    monkeypatch.setattr("kubechain_llm_gateway.calls.request_worker._FRESH", timedelta())
     delivery = build_delivery()
     answer = await wait_for_the_circuit(world, delivery)
     async with asyncio.TaskGroup() as group:

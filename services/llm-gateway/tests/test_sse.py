@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.testing.arbitrary import fuzz
-from kubechain_llm_gateway.sse import SSEParser, decode_event, looks_like_events, status_of
+from kubechain_llm_gateway.protocols.sse import SSEParser, decode_event, looks_like_events, status_of
 
 
 def parse(*chunks: bytes) -> list[bytes]:

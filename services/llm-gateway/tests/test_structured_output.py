@@ -13,10 +13,14 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_common.testing.arbitrary import JSON
-from kubechain_llm_gateway import anthropic_mapping, openai_mapping
-from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.structured_output import build_instruction, build_json_schema_format, build_output_config
-from kubechain_llm_gateway.wire_json import encode
+from kubechain_llm_gateway.protocols import anthropic_mapping, openai_mapping
+from kubechain_llm_gateway.protocols.dialect import Dialect
+from kubechain_llm_gateway.protocols.structured_output import (
+    build_instruction,
+    build_json_schema_format,
+    build_output_config,
+)
+from kubechain_llm_gateway.protocols.wire_json import encode
 
 CITY = {
     "type": "object",

@@ -9,7 +9,7 @@ from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from kubechain_common.messages import LLMRequest
 from kubechain_common.messaging.delivery import Delivery
-from kubechain_llm_gateway.task_probe import TaskProbe
+from kubechain_llm_gateway.calls.task_probe import TaskProbe
 
 
 class World:

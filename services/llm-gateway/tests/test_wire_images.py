@@ -13,8 +13,8 @@ from kubechain_common.api.v1alpha1.conversation import (
     ToolCallFunction,
 )
 from kubechain_common.api.v1alpha1.llm import LLMParameters
-from kubechain_llm_gateway import anthropic_mapping, openai_mapping
-from kubechain_llm_gateway.dialect import Dialect
+from kubechain_llm_gateway.protocols import anthropic_mapping, openai_mapping
+from kubechain_llm_gateway.protocols.dialect import Dialect
 
 PARAMETERS = LLMParameters(model="any")
 REFERENCE = ConfigMapKeyRef(name="stored", key="image")

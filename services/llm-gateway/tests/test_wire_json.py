@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubechain_llm_gateway.wire_ids import fit_id
-from kubechain_llm_gateway.wire_json import UNPARSABLE, decode, encode, parse_arguments
+from kubechain_llm_gateway.protocols.wire_ids import fit_id
+from kubechain_llm_gateway.protocols.wire_json import UNPARSABLE, decode, encode, parse_arguments
 
 
 @given(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kubechain_common.api.v1alpha1.conversation import TokenUsage
-from kubechain_llm_gateway.wire_usage import parse_anthropic_usage, parse_openai_usage
+from kubechain_llm_gateway.protocols.wire_usage import parse_anthropic_usage, parse_openai_usage
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ from kubechain_common.messages.topology import TOOL_RESULTS_CONSUMER, tool_reque
 from kubechain_common.messaging import Bus, Consumer, Delivery, Room
 from kubechain_common.runtime.clock import now
 from kubechain_common.testing.nats_server import NatsServer, run_nats_server
-from kubechain_mcp_host.call_handler import CallHandler
-from kubechain_mcp_host.call_worker import CallWorkers
-from kubechain_mcp_host.connection_pool import ConnectionPool
-from kubechain_mcp_host.connection_state import Timing
-from kubechain_mcp_host.sessions import Sessions
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.calls.handler import CallHandler
+from kubechain_mcp_host.calls.worker import CallWorkers
+from kubechain_mcp_host.connections.pool import ConnectionPool
+from kubechain_mcp_host.connections.state import Timing
+from kubechain_mcp_host.sessions.sessions import Sessions
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 
 class NoSecrets:

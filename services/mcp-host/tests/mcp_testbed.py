@@ -17,12 +17,12 @@ from aiohttp import web
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.testing.builders import build_mcp_server
-from kubechain_mcp_host.connection import ServerConnection
-from kubechain_mcp_host.connection_state import ConnectionState, Phase, Timing
-from kubechain_mcp_host.environment import DEFAULT_PASSTHROUGH, build_base_environment
+from kubechain_mcp_host.connections.connection import ServerConnection
+from kubechain_mcp_host.connections.state import ConnectionState, Phase, Timing
 from kubechain_mcp_host.guard import landlock
-from kubechain_mcp_host.isolation import Isolation, plan_isolation
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.environment import DEFAULT_PASSTHROUGH, build_base_environment
+from kubechain_mcp_host.stdio.isolation import Isolation, plan_isolation
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 SERVERS = Path(__file__).parent / "mcp_servers"
 FAST = Timing(first_retry=0.05, last_retry=0.2, refresh=0.5, spacing=0.1, drain=2.0)

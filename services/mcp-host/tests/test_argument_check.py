@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kubechain_mcp_host.argument_check import ArgumentCheck
+from kubechain_mcp_host.connections.argument_check import ArgumentCheck
 
 CITY: dict[str, Any] = {
     "type": "object",

@@ -13,8 +13,8 @@ from aiohttp import web
 from mcp.shared._httpx_utils import request_within_origin
 from mcp_testbed import serving
 
-from kubechain_mcp_host.bounded_body import bound_bodies
-from kubechain_mcp_host.message_reader import MAX_BYTES
+from kubechain_mcp_host.connections.bounded_body import bound_bodies
+from kubechain_mcp_host.stdio.message_reader import MAX_BYTES
 
 pytestmark = pytest.mark.integration
 

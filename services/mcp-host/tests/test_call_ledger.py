@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.messages.tool import ToolImage
 from kubechain_common.testing.builders import NOW
-from kubechain_mcp_host.call_ledger import MAX_CHARACTERS, CallLedger
+from kubechain_mcp_host.calls.ledger import MAX_CHARACTERS, CallLedger
 
 
 def _result(content: str = "", images: Iterable[str] = ()) -> ToolResult:

@@ -17,8 +17,8 @@ from kubechain_common.messages import ToolRequest
 from kubechain_common.messages.topology import mcp_consumer, tool_request_subject, tool_result_subject
 from kubechain_common.messaging import Claim, Consumer
 from kubechain_common.testing.nats_server import NatsServer
-from kubechain_mcp_host import call_worker
-from kubechain_mcp_host.connection_state import Phase
+from kubechain_mcp_host.calls import worker as call_worker
+from kubechain_mcp_host.connections.state import Phase
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from mcp import MCPError
 from mcp_testbed import PATIENCE, Harness, RemoteServer, connect, eventually, http_server, serving
 
-from kubechain_mcp_host.connection_state import Phase, Timing
+from kubechain_mcp_host.connections.state import Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
 
 pytestmark = pytest.mark.integration

@@ -17,9 +17,9 @@ from mcp_testbed import FAST, PATIENCE, connect, eventually, is_alive, plain_ser
 
 from kubechain_common.runtime.clock import now
 from kubechain_common.testing.builders import build_mcp_server
-from kubechain_mcp_host.connection_state import Phase, Timing
+from kubechain_mcp_host.connections.state import MAX_TOOLS_BYTES, Phase, Timing
 from kubechain_mcp_host.errors import ConnectionLostError, ServerUnavailableError
-from kubechain_mcp_host.mcpserver_decision import MAX_TOOLS_BYTES, decide_status
+from kubechain_mcp_host.mcpserver_decision import decide_status
 
 pytestmark = pytest.mark.integration
 

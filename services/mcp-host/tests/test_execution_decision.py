@@ -9,7 +9,7 @@ import pytest
 from kubechain_common.api.tool_arguments import InvalidArgumentsError
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool, ToolAnnotations
 from kubechain_common.messaging import Claim
-from kubechain_mcp_host.execution_decision import (
+from kubechain_mcp_host.calls.execution_decision import (
     Execution,
     asks_age,
     decide_execution,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kubechain_mcp_host.folder_removal import remove_folder
-from kubechain_mcp_host.isolation import Isolation
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.folder_removal import remove_folder
+from kubechain_mcp_host.stdio.isolation import Isolation
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are there such folders")
 
@@ -33,8 +33,8 @@ os.chdir("/")
 """
 FORGET = """
 import asyncio, pathlib, sys
-from kubechain_mcp_host.isolation import Isolation
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.isolation import Isolation
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 asyncio.run(StdioLauncher({}, Isolation(pathlib.Path(sys.argv[1]))).forget_others(set()))
 """
 UNPRIVILEGED = "from kubechain_mcp_host.guard.landlock import restrict_self; restrict_self([])\n"

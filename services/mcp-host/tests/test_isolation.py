@@ -20,11 +20,11 @@ from mcp_testbed import SERVERS, Harness, connect, eventually, is_alive, isolate
 
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.testing.builders import build_mcp_server
-from kubechain_mcp_host.connection_state import Phase
-from kubechain_mcp_host.environment import DEFAULT_PASSTHROUGH, build_base_environment
+from kubechain_mcp_host.connections.state import Phase
 from kubechain_mcp_host.errors import ConnectionLostError
-from kubechain_mcp_host.isolation import Isolation
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.environment import DEFAULT_PASSTHROUGH, build_base_environment
+from kubechain_mcp_host.stdio.isolation import Isolation
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 pytestmark = pytest.mark.integration
 

@@ -19,10 +19,10 @@ from kubechain_mcp_host.errors import InvalidSpecError
 from kubechain_mcp_host.guard import landlock, meter, syscall_filter
 from kubechain_mcp_host.guard.limits import PERIOD, CpuBudget, describe_excess
 from kubechain_mcp_host.guard.orders import Orders, parse_orders
-from kubechain_mcp_host.isolation import find_nats_ports, is_below, plan_isolation
-from kubechain_mcp_host.quantity import parse_quantity
-from kubechain_mcp_host.resource_limits import read_limits
-from kubechain_mcp_host.server_home import ServerHomes, build_home_environment
+from kubechain_mcp_host.spec.quantity import parse_quantity
+from kubechain_mcp_host.spec.resource_limits import read_limits
+from kubechain_mcp_host.stdio.isolation import find_nats_ports, is_below, plan_isolation
+from kubechain_mcp_host.stdio.server_home import ServerHomes, build_home_environment
 
 UID = "0b0e8a5e-6f0f-4c58-9a47-3c4a3c1c8f11"
 

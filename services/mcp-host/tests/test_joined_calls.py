@@ -8,7 +8,7 @@ import pytest
 
 from kubechain_common.messages import ObjectRef, ToolResult
 from kubechain_common.testing.builders import NOW
-from kubechain_mcp_host.call_ledger import CallLedger
+from kubechain_mcp_host.calls.ledger import CallLedger
 
 RESULT = ToolResult(
     call=ObjectRef(namespace="default", name="call", uid="u"), outcome="Succeeded", content="once", completed_at=NOW

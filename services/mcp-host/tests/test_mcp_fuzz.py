@@ -22,13 +22,13 @@ from kubechain_common.messaging import Claim, Room, codec
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import PoisonMessage
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
-from kubechain_mcp_host.call_handler import CallHandler
-from kubechain_mcp_host.connection_spec import ConnectionSpec, resolve_connection
-from kubechain_mcp_host.connection_state import ConnectionState, Phase
+from kubechain_mcp_host.calls.execution_decision import parse_arguments
+from kubechain_mcp_host.calls.handler import CallHandler
+from kubechain_mcp_host.calls.tool_result import MAX_BYTES, cap, render_result
+from kubechain_mcp_host.connections.state import ConnectionState, Phase
 from kubechain_mcp_host.errors import ConnectionSpecError
-from kubechain_mcp_host.execution_decision import parse_arguments
 from kubechain_mcp_host.mcpserver_decision import decide_status
-from kubechain_mcp_host.tool_result import MAX_BYTES, cap, render_result
+from kubechain_mcp_host.spec.connection_spec import ConnectionSpec, resolve_connection
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REF = st.fixed_dictionaries({"namespace": st.just("default"), "name": NAMES, "uid": st.just("call-1")})

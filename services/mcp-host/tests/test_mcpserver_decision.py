@@ -9,7 +9,7 @@ import pytest
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import MCPTool
 from kubechain_common.testing.builders import NOW, build_contact_channel, build_mcp_server
-from kubechain_mcp_host.connection_state import ConnectionState, Phase
+from kubechain_mcp_host.connections.state import ConnectionState, Phase
 from kubechain_mcp_host.mcpserver_decision import Event, Plan, decide_status
 
 TOOLS = (MCPTool(name="fetch", input_schema={"type": "object", "required": ["url"]}),)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import JSONRPCNotification
 
-from kubechain_mcp_host.message_reader import FloodError, MessageReader, parse_message
+from kubechain_mcp_host.stdio.message_reader import FloodError, MessageReader, parse_message
 
 NOTE = b'{"jsonrpc": "2.0", "method": "m%d"}'
 NOISE = st.sampled_from([b"", b"Listening...", b"\xff\xfe", b"[]", b'{"json": "but not rpc"}', b"{", b"{" * 2000])

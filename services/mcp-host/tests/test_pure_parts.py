@@ -7,16 +7,16 @@ import pytest
 from mcp import MCPError
 
 from kubechain_common.testing.builders import build_mcp_server
-from kubechain_mcp_host.connection_spec import ConnectionSpec, resolve_connection, secret_names
-from kubechain_mcp_host.environment import (
+from kubechain_mcp_host.connections.failure import describe_failure
+from kubechain_mcp_host.errors import ConnectFailedError, InvalidSpecError, SecretMissingError
+from kubechain_mcp_host.scrubber import Scrubber
+from kubechain_mcp_host.spec.connection_spec import ConnectionSpec, resolve_connection, secret_names
+from kubechain_mcp_host.stdio.environment import (
     DEFAULT_PASSTHROUGH,
     build_base_environment,
     select_passthrough,
     split_list,
 )
-from kubechain_mcp_host.errors import ConnectFailedError, InvalidSpecError, SecretMissingError
-from kubechain_mcp_host.failure import describe_failure
-from kubechain_mcp_host.scrubber import Scrubber
 
 NONE: dict[str, dict[str, str]] = {}
 KEYLESS: dict[str, dict[str, str]] = {"s": {}}

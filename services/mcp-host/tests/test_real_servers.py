@@ -11,8 +11,8 @@ import pytest
 from mcp_testbed import connect, isolate, isolated_only
 
 from kubechain_common.testing.builders import build_mcp_server
-from kubechain_mcp_host.environment import DEFAULT_PASSTHROUGH, build_base_environment
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.environment import DEFAULT_PASSTHROUGH, build_base_environment
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 UVX = shutil.which("uvx") or shutil.which("uvx", path=str(Path(sys.executable).parent))
 

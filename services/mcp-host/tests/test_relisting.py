@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from kubechain_mcp_host.relisting import Relisting
+from kubechain_mcp_host.connections.relisting import Relisting
 
 
 def _quiet_http() -> Relisting:

@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 from mcp_testbed import PATIENCE, connect, eventually, http_server, serving
 
-from kubechain_mcp_host import sse_client
-from kubechain_mcp_host.connection_state import Phase
+from kubechain_mcp_host.connections import sse_client
+from kubechain_mcp_host.connections.state import Phase
 from kubechain_mcp_host.errors import ConnectionLostError
-from kubechain_mcp_host.message_reader import MAX_BYTES
+from kubechain_mcp_host.stdio.message_reader import MAX_BYTES
 
 pytestmark = pytest.mark.integration
 

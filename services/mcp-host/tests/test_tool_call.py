@@ -15,7 +15,7 @@ from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.messages import ObjectRef, ToolRequest, ToolResult
 from kubechain_common.messaging import BusUnavailableError, Claim
 from kubechain_common.testing.builders import NOW
-from kubechain_mcp_host.tool_call import ToolCall
+from kubechain_mcp_host.calls.tool_call import ToolCall
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,7 @@ import pytest
 from mcp_types import CallToolResult
 
 from kubechain_common.api.v1alpha1.conversation import MAX_IMAGE_DATA, MAX_IMAGES
-from kubechain_mcp_host.tool_result import MAX_BYTES, NO_CONTENT, cap, find_images, render_result
+from kubechain_mcp_host.calls.tool_result import MAX_BYTES, NO_CONTENT, cap, find_images, render_result
 
 
 def result(*blocks: dict[str, Any], **fields: Any) -> CallToolResult:

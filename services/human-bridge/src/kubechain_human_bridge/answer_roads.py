@@ -11,13 +11,13 @@ from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.addresses import find_base_url
-from kubechain_human_bridge.answers import Answers
+from kubechain_human_bridge.answers.answers import Answers
 from kubechain_human_bridge.audit import Audit
-from kubechain_human_bridge.channel_access import ChannelAccess
 from kubechain_human_bridge.channels.call_token import CallTokens
-from kubechain_human_bridge.link_key import SECRET_NAME, LinkKey
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
+from kubechain_human_bridge.links.link_key import SECRET_NAME, LinkKey
+from kubechain_human_bridge.links.signed_links import SignedLinks
 from kubechain_human_bridge.settings import BridgeSettings
-from kubechain_human_bridge.signed_links import SignedLinks
 from kubechain_human_bridge.web.callbacks import WebhookCallbacks
 from kubechain_human_bridge.web.links import LinkPages
 from kubechain_human_bridge.web.roads import AuditedAnswers, NamedChannels

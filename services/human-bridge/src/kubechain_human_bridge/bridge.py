@@ -31,18 +31,18 @@ from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.runtime.validated_kind import ValidatedKind
 from kubechain_common.runtime.waiting import run_unless
-from kubechain_human_bridge.answer_checks import AnswerChecker
-from kubechain_human_bridge.answer_lookup import AnswerLookup
 from kubechain_human_bridge.answer_roads import AnswerRoads
-from kubechain_human_bridge.answer_schedule import AnswerSchedule
-from kubechain_human_bridge.answers import Answers
+from kubechain_human_bridge.answers.answers import Answers
+from kubechain_human_bridge.answers.checks import AnswerChecker
+from kubechain_human_bridge.answers.lookup import AnswerLookup
+from kubechain_human_bridge.answers.schedule import AnswerSchedule
+from kubechain_human_bridge.asking.request_worker import RequestWorker
 from kubechain_human_bridge.audit import Refusal
-from kubechain_human_bridge.channel_access import ChannelAccess
-from kubechain_human_bridge.channel_secrets import secrets_of
-from kubechain_human_bridge.channel_validation import GREETING, ChannelValidation
 from kubechain_human_bridge.channels.base import Channel
 from kubechain_human_bridge.channels.registry import build_channel, is_polled
-from kubechain_human_bridge.request_worker import RequestWorker
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
+from kubechain_human_bridge.contactchannels.secrets import secrets_of
+from kubechain_human_bridge.contactchannels.validation import GREETING, ChannelValidation
 from kubechain_human_bridge.settings import BridgeSettings
 from kubechain_human_bridge.waiting_calls import WaitingCalls
 from kubechain_human_bridge.web.app import build_app, serve

@@ -14,9 +14,9 @@ from kubechain_common.kube.errors import ForbiddenError, NotFoundError, Unavaila
 from kubechain_common.kube.store import Change, Store
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.builders import build_call
-from kubechain_human_bridge.answers import Answers
+from kubechain_human_bridge.answers.answers import Answers
 from kubechain_human_bridge.audit import Refusal
-from kubechain_human_bridge.link_key import KeyUnknownError
+from kubechain_human_bridge.links.link_key import KeyUnknownError
 from kubechain_human_bridge.web.app import build_app
 from kubechain_human_bridge.web.inbox.page import InboxPage
 

@@ -17,7 +17,7 @@ from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.arbitrary import fuzz
 from kubechain_human_bridge.audit import Budget
 from kubechain_human_bridge.channels.errors import ChannelUnavailableError
-from kubechain_human_bridge.signed_links import (
+from kubechain_human_bridge.links.signed_links import (
     ExpiredLinkError,
     ForgedLinkError,
     Grant,

@@ -19,11 +19,11 @@ from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.messages import ObjectRef
 from kubechain_common.testing.builders import build_call, build_task
 from kubechain_common.testing.slack_server import BOT_TOKEN, SIGNING_SECRET, SlackServer
-from kubechain_human_bridge.answers import Answers
+from kubechain_human_bridge.answers.answers import Answers
 from kubechain_human_bridge.audit import Audit
 from kubechain_human_bridge.channels.call_token import CallTokens
-from kubechain_human_bridge.link_key import SECRET_KEY, LinkKey
-from kubechain_human_bridge.signed_links import SignedLinks
+from kubechain_human_bridge.links.link_key import SECRET_KEY, LinkKey
+from kubechain_human_bridge.links.signed_links import SignedLinks
 from kubechain_human_bridge.web.app import build_app
 from kubechain_human_bridge.web.callbacks import WebhookCallbacks
 from kubechain_human_bridge.web.links import LinkPages

@@ -25,22 +25,22 @@ from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
 from kubechain_common.runtime.service import ServiceContext
 from kubechain_common.runtime.validated_kind import ValidatedKind
-from kubechain_llm_gateway.admission import Admission
-from kubechain_llm_gateway.credentials import secret_of
-from kubechain_llm_gateway.deltas import DeltaFeed
-from kubechain_llm_gateway.fallback import names_of_fallbacks
-from kubechain_llm_gateway.fallback_calls import FallbackCalls
-from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.limit_metrics import forget_metrics, show_health
-from kubechain_llm_gateway.llm_access import LLMAccess
-from kubechain_llm_gateway.llm_consumers import LLMConsumers
+from kubechain_llm_gateway.admission.admission import Admission
+from kubechain_llm_gateway.admission.fallback import names_of_fallbacks
+from kubechain_llm_gateway.admission.fallback_calls import FallbackCalls
+from kubechain_llm_gateway.admission.health_board import HealthBoard
+from kubechain_llm_gateway.admission.metering import Meter
+from kubechain_llm_gateway.admission.metrics import forget_metrics, show_health
+from kubechain_llm_gateway.admission.probing import Prober
+from kubechain_llm_gateway.admission.rate_limiter import RateLimiter
+from kubechain_llm_gateway.calls.consumers import LLMConsumers
+from kubechain_llm_gateway.calls.deltas import DeltaFeed
+from kubechain_llm_gateway.calls.request_worker import RequestWorker
+from kubechain_llm_gateway.calls.task_probe import TaskProbe
 from kubechain_llm_gateway.llm_validation import LLMValidation
-from kubechain_llm_gateway.metering import Meter
-from kubechain_llm_gateway.probing import Prober
+from kubechain_llm_gateway.llms.access import LLMAccess
+from kubechain_llm_gateway.llms.credentials import secret_of
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
-from kubechain_llm_gateway.rate_limiter import RateLimiter
-from kubechain_llm_gateway.request_worker import RequestWorker
-from kubechain_llm_gateway.task_probe import TaskProbe
 
 LEASE = "kubechain-llm-gateway"
 CACHED_BYTES = 64 * 1024 * 1024

@@ -8,14 +8,14 @@ from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_llm_gateway.circuit import Circuit, circuit_of
-from kubechain_llm_gateway.credentials import Credentials, CredentialsProblem
-from kubechain_llm_gateway.fallback_calls import FallbackCalls
-from kubechain_llm_gateway.health_board import HealthBoard
-from kubechain_llm_gateway.llm_access import LLMAccess, LLMNotUsableError
-from kubechain_llm_gateway.llm_decision import check_configuration, explain, explain_fallback, explain_unavailable
+from kubechain_llm_gateway.admission.circuit import Circuit, circuit_of
+from kubechain_llm_gateway.admission.fallback_calls import FallbackCalls
+from kubechain_llm_gateway.admission.health_board import HealthBoard
+from kubechain_llm_gateway.admission.retry_policy import RetryPolicy
+from kubechain_llm_gateway.llms.access import LLMAccess, LLMNotUsableError
+from kubechain_llm_gateway.llms.credentials import Credentials, CredentialsProblem
+from kubechain_llm_gateway.llms.decision import check_configuration, explain, explain_fallback, explain_unavailable
 from kubechain_llm_gateway.providers.errors import ProviderError
-from kubechain_llm_gateway.retry_policy import RetryPolicy
 
 log = get_logger(__name__)
 

@@ -18,7 +18,7 @@ from kubechain_llm_gateway.providers.errors import (
     UnreachableProviderError,
     UnusableReplyError,
 )
-from kubechain_llm_gateway.wire_target import Target
+from kubechain_llm_gateway.providers.wire_target import Target
 
 pytestmark = pytest.mark.integration
 

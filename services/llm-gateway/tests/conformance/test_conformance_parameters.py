@@ -10,10 +10,10 @@ from wire_hosts import HOST_OF, HOSTS, Bench, Host, OpenBench
 from kubechain_cli.scripted_llm import Reply
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message
-from kubechain_llm_gateway.anthropic_mapping import DEFAULT_MAX_TOKENS
-from kubechain_llm_gateway.llm_decision import check_configuration
-from kubechain_llm_gateway.parameter_support import PARAMETERS, SUPPORT, Sent
-from kubechain_llm_gateway.wire_target import Target
+from kubechain_llm_gateway.llms.decision import check_configuration
+from kubechain_llm_gateway.llms.parameter_support import PARAMETERS, SUPPORT, Sent
+from kubechain_llm_gateway.protocols.anthropic_mapping import DEFAULT_MAX_TOKENS
+from kubechain_llm_gateway.providers.wire_target import Target
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from wire_hosts import HOST_OF, SCHEMA, OpenBench
 from kubechain_cli.scripted_llm import Reply
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.messages import ResponseFormat, ToolDefinition
-from kubechain_llm_gateway.wire_target import Target
+from kubechain_llm_gateway.providers.wire_target import Target
 
 pytestmark = pytest.mark.integration
 

@@ -23,7 +23,7 @@ from kubechain_llm_gateway.providers.errors import (
 )
 from kubechain_llm_gateway.providers.google_tokens import ServiceAccountTokens
 from kubechain_llm_gateway.providers.transport import HTTPPool
-from kubechain_llm_gateway.wire_target import Target
+from kubechain_llm_gateway.providers.wire_target import Target
 
 pytestmark = pytest.mark.integration
 

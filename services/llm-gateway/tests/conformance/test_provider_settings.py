@@ -12,7 +12,7 @@ from kubechain_cli.scripted_llm import Reply
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
-from kubechain_llm_gateway.wire_target import Target
+from kubechain_llm_gateway.providers.wire_target import Target
 
 pytestmark = pytest.mark.integration
 

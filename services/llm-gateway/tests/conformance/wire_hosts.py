@@ -35,7 +35,7 @@ from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ResponseFormat, ToolDefinition
 from kubechain_llm_gateway.providers.base import Completion, Provider
-from kubechain_llm_gateway.wire_target import Target
+from kubechain_llm_gateway.providers.wire_target import Target
 
 KEY = "sk-test-0123456789abcdef"
 TOKEN = "ya29.a-token-of-google"

@@ -18,15 +18,15 @@ from kubechain_common.messaging import Room
 from kubechain_common.runtime.leadership import build_elector, run_led
 from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_mcp_host.call_handler import CallHandler
-from kubechain_mcp_host.call_worker import CallWorkers
-from kubechain_mcp_host.connection_pool import ConnectionPool
-from kubechain_mcp_host.environment import build_base_environment, split_list
-from kubechain_mcp_host.isolation import plan_isolation
+from kubechain_mcp_host.calls.handler import CallHandler
+from kubechain_mcp_host.calls.worker import CallWorkers
+from kubechain_mcp_host.connections.pool import ConnectionPool
 from kubechain_mcp_host.mcpserver_reconciler import BY_CHANNEL, CONTROLLER, MCPServerReconciler, channel_of
-from kubechain_mcp_host.sessions import Sessions
+from kubechain_mcp_host.sessions.sessions import Sessions
 from kubechain_mcp_host.settings import MCPHostSettings
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.environment import build_base_environment, split_list
+from kubechain_mcp_host.stdio.isolation import plan_isolation
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 log = get_logger(__name__)
 

@@ -13,14 +13,12 @@ from typing import Any, Literal
 
 from kubechain_common.api.v1alpha1 import ContactChannel, MCPServer
 from kubechain_common.api.v1alpha1.mcpserver import MCPServerStatus
-from kubechain_mcp_host.connection_state import ConnectionState, Phase
+from kubechain_mcp_host.connections.state import MAX_TOOLS_BYTES, ConnectionState, Phase
 
 CONNECTING_GRACE_SECONDS = 1.0
 """A first connection that is up within this needs no status of its own."""
 TAKEOVER_GRACE_SECONDS = 10.0
 """A server that was ready before this process started gets this long to be so again, before its agents are told."""
-MAX_TOOLS_BYTES = 768 * 1024
-"""Bytes of tool descriptions and schemas in a status; the API server takes no object over about 1.5 MB."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.runtime.clock import now
-from kubechain_mcp_host.connection_pool import ConnectionPool
+from kubechain_mcp_host.connections.pool import ConnectionPool
 from kubechain_mcp_host.mcpserver_decision import decide_status
 
 CONTROLLER = "mcpserver-controller"

@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from kubechain_mcp_host.environment import DEFAULT_PASSTHROUGH
 from kubechain_mcp_host.guard.landlock import WHOLE_ABI
+from kubechain_mcp_host.stdio.environment import DEFAULT_PASSTHROUGH
 
 
 class MCPHostSettings(BaseSettings):

@@ -13,10 +13,10 @@ from pathlib import Path
 import uvloop
 
 from kubechain_common.testing.builders import build_mcp_server
-from kubechain_mcp_host.connection import ServerConnection
+from kubechain_mcp_host.connections.connection import ServerConnection
 from kubechain_mcp_host.guard.landlock import WHOLE_ABI
-from kubechain_mcp_host.isolation import plan_isolation
-from kubechain_mcp_host.stdio_launch import StdioLauncher
+from kubechain_mcp_host.stdio.isolation import plan_isolation
+from kubechain_mcp_host.stdio.launch import StdioLauncher
 
 
 async def main(command: list[str]) -> None:

@@ -3,7 +3,7 @@
 ChannelError                 a sentence for the user, never with a secret in it
 +- ChannelUnavailableError   retryable: the other side is away, or asks us to wait
 +- ChannelRefusedError       not cured by trying again soon: a wrong key, an unknown address
-   +- ChannelNotUsableError  it cannot be used as it is configured (channel_access)
+   +- ChannelNotUsableError  it cannot be used as it is configured (contactchannels)
    +- SlackError             Slack said no, with a word for it (slack_api)
 
 What is no such error goes through a channel as it is: KeyUnknownError (link_key), a KubeError, is one for the worker.

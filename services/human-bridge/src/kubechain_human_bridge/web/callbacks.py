@@ -21,11 +21,11 @@ from kubechain_common.api.v1alpha1.meta import KubeModel
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.runtime.clock import epoch, now
+from kubechain_human_bridge.answers.edited_arguments import read_edited
 from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.channels.ask_text import one_line
 from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.standard_webhooks import SignatureError, SigningKeyError, read_key, verify
-from kubechain_human_bridge.edited_arguments import read_edited
 from kubechain_human_bridge.web.bodies import receive
 from kubechain_human_bridge.web.roads import AuditedAnswers, ChannelLookup, FoundChannel, log_trouble, status_of
 

@@ -18,10 +18,7 @@ from kubechain_common.kube.errors import KubeError
 from kubechain_common.messages import ObjectRef
 from kubechain_common.runtime.clock import epoch
 from kubechain_common.telemetry.logging import bound, get_logger
-from kubechain_human_bridge.answer_lookup import AnswerLookup
-from kubechain_human_bridge.call_channel import ChannelFinder, ObjectReader, kind_of
-from kubechain_human_bridge.channel_access import ChannelAccess
-from kubechain_human_bridge.channel_secrets import SecretsProblem
+from kubechain_human_bridge.answers.lookup import AnswerLookup
 from kubechain_human_bridge.channels.errors import ChannelError
 from kubechain_human_bridge.channels.standard_webhooks import (
     HEADER_ID,
@@ -32,6 +29,9 @@ from kubechain_human_bridge.channels.standard_webhooks import (
     read_key,
     verify,
 )
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
+from kubechain_human_bridge.contactchannels.call_channel import ChannelFinder, ObjectReader, kind_of
+from kubechain_human_bridge.contactchannels.secrets import SecretsProblem
 from kubechain_human_bridge.web.bodies import receive
 
 log = get_logger(__name__)

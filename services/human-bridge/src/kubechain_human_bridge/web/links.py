@@ -20,10 +20,10 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.runtime.clock import now
 from kubechain_human_bridge.addresses import ANSWER_PATH
-from kubechain_human_bridge.answers import Outcome, check
+from kubechain_human_bridge.answers.answers import Outcome, check
+from kubechain_human_bridge.answers.edited_arguments import read_edited
 from kubechain_human_bridge.audit import Audit, Refusal
-from kubechain_human_bridge.edited_arguments import read_edited
-from kubechain_human_bridge.signed_links import ExpiredLinkError, Grant, LinkError, SignedLinks
+from kubechain_human_bridge.links.signed_links import ExpiredLinkError, Grant, LinkError, SignedLinks
 from kubechain_human_bridge.web.answer_page import HEADERS, build_message_page, build_request_page
 from kubechain_human_bridge.web.bodies import receive
 from kubechain_human_bridge.web.request_view import RequestView, read_request

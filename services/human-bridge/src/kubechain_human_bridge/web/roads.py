@@ -13,10 +13,10 @@ from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanRespons
 from kubechain_common.kube.errors import ForbiddenError, KubeError, UnavailableError
 from kubechain_common.messages import ObjectRef
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_human_bridge.answers import Answers, Outcome, UncertainAnswerError, Verdict
+from kubechain_human_bridge.answers.answers import Answers, Outcome, UncertainAnswerError, Verdict
 from kubechain_human_bridge.audit import Audit, Refusal
-from kubechain_human_bridge.channel_access import ChannelAccess
-from kubechain_human_bridge.channel_secrets import ChannelSecrets
+from kubechain_human_bridge.contactchannels.access import ChannelAccess
+from kubechain_human_bridge.contactchannels.secrets import ChannelSecrets
 
 _STATUS = {
     Outcome.ACCEPTED: 200,

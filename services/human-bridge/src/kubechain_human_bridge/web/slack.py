@@ -21,7 +21,7 @@ from kubechain_common.kube.errors import KubeError
 from kubechain_common.messages import ObjectRef
 from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_human_bridge.answers import Outcome, Verdict
+from kubechain_human_bridge.answers.answers import Outcome, Verdict
 from kubechain_human_bridge.audit import Audit, Refusal
 from kubechain_human_bridge.channels.call_token import CallToken, CallTokenError, CallTokens
 from kubechain_human_bridge.channels.errors import ChannelError

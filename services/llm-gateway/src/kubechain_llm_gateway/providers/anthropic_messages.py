@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
-from kubechain_llm_gateway.model_families import claude_version
+from kubechain_llm_gateway.protocols.model_families import claude_version
 from kubechain_llm_gateway.providers.base import Validation, base_url_of
 from kubechain_llm_gateway.providers.messages_api import MessagesAPI
 from kubechain_llm_gateway.providers.transport import HTTPPool

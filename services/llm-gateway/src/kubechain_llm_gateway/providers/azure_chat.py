@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
-from kubechain_llm_gateway.dialect import Dialect
+from kubechain_llm_gateway.protocols.dialect import Dialect
 from kubechain_llm_gateway.providers.base import base_url_of, host_of
 from kubechain_llm_gateway.providers.chat_completions import ChatCompletions
 from kubechain_llm_gateway.providers.transport import HTTPPool

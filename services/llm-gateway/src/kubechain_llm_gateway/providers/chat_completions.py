@@ -10,9 +10,9 @@ from openai import APIStatusError, AsyncOpenAI, OpenAIError, omit
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ResponseFormat, ToolDefinition
-from kubechain_llm_gateway.dialect import Dialect
-from kubechain_llm_gateway.openai_mapping import build_request, parse_reply
-from kubechain_llm_gateway.openai_stream import ChatAccumulator
+from kubechain_llm_gateway.protocols.dialect import Dialect
+from kubechain_llm_gateway.protocols.openai_mapping import build_request, parse_reply
+from kubechain_llm_gateway.protocols.openai_stream import ChatAccumulator
 from kubechain_llm_gateway.providers.base import Completion, Tokens, Validation
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.sdk_provider import SDKProvider

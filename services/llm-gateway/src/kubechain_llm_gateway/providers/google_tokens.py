@@ -25,8 +25,8 @@ from kubechain_llm_gateway.providers.errors import (
     UnreachableProviderError,
     scrub,
 )
+from kubechain_llm_gateway.providers.service_account import parse_service_account
 from kubechain_llm_gateway.providers.transport import HTTPPool
-from kubechain_llm_gateway.service_account import parse_service_account
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 

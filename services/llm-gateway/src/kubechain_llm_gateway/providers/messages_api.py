@@ -10,8 +10,8 @@ from anthropic import AnthropicError, APIStatusError, AsyncAnthropic
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ResponseFormat, ToolDefinition
-from kubechain_llm_gateway.anthropic_mapping import build_request, parse_reply
-from kubechain_llm_gateway.anthropic_stream import MessageAccumulator
+from kubechain_llm_gateway.protocols.anthropic_mapping import build_request, parse_reply
+from kubechain_llm_gateway.protocols.anthropic_stream import MessageAccumulator
 from kubechain_llm_gateway.providers.base import Completion, Tokens
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.sdk_provider import SDKProvider

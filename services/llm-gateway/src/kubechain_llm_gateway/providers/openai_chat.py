@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
-from kubechain_llm_gateway.dialect import Dialect
+from kubechain_llm_gateway.protocols.dialect import Dialect
 from kubechain_llm_gateway.providers.base import Validation, base_url_of, host_of
 from kubechain_llm_gateway.providers.chat_completions import ChatCompletions
 from kubechain_llm_gateway.providers.errors import KeyRefusedError
 from kubechain_llm_gateway.providers.transport import HTTPPool
-from kubechain_llm_gateway.wire_target import OPENAI_URL, is_openai_host
+from kubechain_llm_gateway.providers.wire_target import OPENAI_URL, is_openai_host
 
 
 class OpenAIChat(ChatCompletions):

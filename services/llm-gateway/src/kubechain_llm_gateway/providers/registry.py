@@ -11,7 +11,7 @@ from typing import Any
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_llm_gateway.providers.base import Provider
-from kubechain_llm_gateway.wire_target import Target, target_of
+from kubechain_llm_gateway.providers.wire_target import Target, target_of
 
 _PACKAGE = "kubechain_llm_gateway.providers"
 _CLASSES = {

@@ -13,6 +13,8 @@ from typing import Any, Protocol, cast
 
 import httpx2
 
+from kubechain_llm_gateway.protocols.sse import FailureInStreamError, ReplyAccumulator
+from kubechain_llm_gateway.protocols.wire_json import ReplyTooLargeError, decode, encode
 from kubechain_llm_gateway.providers.base import OnDelta, Tokens
 from kubechain_llm_gateway.providers.errors import (
     BrokenReplyError,
@@ -24,8 +26,6 @@ from kubechain_llm_gateway.providers.errors import (
     scrub,
 )
 from kubechain_llm_gateway.providers.streamed_reply import BrokenOffError, StreamedReply
-from kubechain_llm_gateway.sse import FailureInStreamError, ReplyAccumulator
-from kubechain_llm_gateway.wire_json import ReplyTooLargeError, decode, encode
 
 
 class SDKClient(Protocol):

@@ -12,6 +12,7 @@ from kubechain_common.api.nesting import MAX_NESTING, is_deep
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ResponseFormat, ToolDefinition
+from kubechain_llm_gateway.protocols.wire_json import encode
 from kubechain_llm_gateway.providers.base import (
     VALIDATION_TIMEOUT,
     Completion,
@@ -23,7 +24,6 @@ from kubechain_llm_gateway.providers.base import (
 from kubechain_llm_gateway.providers.errors import ProviderError, describe_limit, over_our_limits
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
 from kubechain_llm_gateway.providers.streamed_call import StreamedCall
-from kubechain_llm_gateway.wire_json import encode
 
 NOT_OFFERED = frozenset({404, 405, 501})
 """Statuses with which a host says that it does not have an endpoint."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kubechain_llm_gateway.protocols.sse import ReplyAccumulator
 from kubechain_llm_gateway.providers.base import OnDelta
 from kubechain_llm_gateway.providers.errors import StreamRefusedError
 from kubechain_llm_gateway.providers.sdk_call import SDKCaller
-from kubechain_llm_gateway.sse import ReplyAccumulator
 
 Wish = Mapping[str, Any]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx2
 
+from kubechain_llm_gateway.protocols.sse import ReplyAccumulator, SSEParser, looks_like_events
 from kubechain_llm_gateway.providers.base import OnDelta
-from kubechain_llm_gateway.sse import ReplyAccumulator, SSEParser, looks_like_events
 
 LINGER = 0.05
 """Seconds to wait for the connection's end after the reply's, so that the next call finds it fit for use."""

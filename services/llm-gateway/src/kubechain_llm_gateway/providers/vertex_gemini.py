@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubechain_common.api.v1alpha1.llm import LLMSpec
-from kubechain_llm_gateway.dialect import Dialect
+from kubechain_llm_gateway.protocols.dialect import Dialect
 from kubechain_llm_gateway.providers.base import Validation, host_of
 from kubechain_llm_gateway.providers.chat_completions import ChatCompletions
 from kubechain_llm_gateway.providers.google_tokens import ServiceAccountTokens

@@ -18,9 +18,9 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.messages import ObjectRef
 from kubechain_common.runtime.clock import now
-from kubechain_human_bridge.answers import Answers, Verdict
+from kubechain_human_bridge.answers.answers import Answers, Verdict
+from kubechain_human_bridge.answers.edited_arguments import read_edited
 from kubechain_human_bridge.audit import Refusal as RefusedAnswer
-from kubechain_human_bridge.edited_arguments import read_edited
 from kubechain_human_bridge.web.inbox.board import Board
 from kubechain_human_bridge.web.inbox.conversation import Conversations, missing
 from kubechain_human_bridge.web.inbox.entries import (

@@ -14,7 +14,7 @@ from aiohttp import web
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import ForbiddenError, InvalidError, KubeError
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_human_bridge.answers import Answers
+from kubechain_human_bridge.answers.answers import Answers
 from kubechain_human_bridge.web.inbox.api import AuditLog, InboxAPI
 from kubechain_human_bridge.web.inbox.board import Board, Calls
 from kubechain_human_bridge.web.inbox.responses import SECURITY_HEADERS, Refusal, refusal_response

@@ -1,0 +1,1 @@
+"""A request to a person, from the stream to the channel: read, claimed, asked once, reported."""

@@ -1,0 +1,244 @@
+"""Lets the calls of LLMs out to their providers: all that may hold a call back on its way is asked here.
+
+The health of the provider as all replicas know it (``circuit``), the order of those that wait (``gate``), the LLM's own
+limits (``metering``) and the namespace's share of this replica (``fair_share``). What comes of the call is reported
+back and decides about the next ones. A call that nothing holds back, of an LLM without limits, costs no round trip.
+
+A call that waits costs no attempt. What it waits for is told once it has waited for some seconds, and again when that
+changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+from kubechain_common.api.v1alpha1 import LLM
+from kubechain_common.api.v1alpha1.conversation import TokenUsage
+from kubechain_common.messaging.errors import RetryLater
+from kubechain_common.runtime.clock import epoch
+from kubechain_common.runtime.waiting import wait_any
+from kubechain_common.telemetry.logging import get_logger
+from kubechain_llm_gateway.admission.circuit import (
+    TRIP_AFTER,
+    Block,
+    Circuit,
+    Sign,
+    circuit_of,
+    find_block,
+    pause,
+    read_pause,
+    read_sign,
+    recover,
+    trip,
+)
+from kubechain_llm_gateway.admission.fair_share import FairShare
+from kubechain_llm_gateway.admission.fallback import ProviderBlockedError
+from kubechain_llm_gateway.admission.gate import Gate, Waiter
+from kubechain_llm_gateway.admission.health_board import HealthBoard
+from kubechain_llm_gateway.admission.metering import PATIENCE, Meter, Reservation, Tell
+from kubechain_llm_gateway.admission.metrics import PROVIDER, WAITING
+from kubechain_llm_gateway.providers.errors import ProviderError
+
+log = get_logger(__name__)
+
+_RESTARTING = "its provider answers again; calls start one by one"
+_ORDERLY = "others of its calls come first"
+
+
+class Answer(Protocol):
+    """What a call gives."""
+
+    @property
+    def usage(self) -> TokenUsage: ...
+
+
+Leave = Callable[[Block], bool]
+"""Whether to go elsewhere instead of waiting for what blocks the call."""
+
+R = TypeVar("R", bound=Answer)
+NOTHING = TokenUsage()
+
+_TOO_MANY = frozenset({429, 529})
+_RECONSIDER = 5.0
+"""Seconds after which a call that waits looks whether it could go elsewhere by now."""
+
+
+class Admission:
+    """Lets the calls of this replica out."""
+
+    def __init__(
+        self, board: HealthBoard, meter: Meter, find: Callable[[str], LLM | None], stopping: asyncio.Event
+    ) -> None:
+        self._board = board
+        self._meter = meter
+        self._find = find
+        self._stopping = stopping
+        self._gates: dict[str, Gate] = {}
+        self._share = FairShare()
+        self._failures: defaultdict[str, int] = defaultdict(int)
+        board.add_handler(self._look)
+
+    async def run(
+        self,
+        llm: LLM,
+        characters: Callable[[], int],
+        tell: Tell,
+        call: Callable[[float], Awaitable[R]],
+        leave: Leave | None = None,
+    ) -> R:
+        """Make the call, which is told how many seconds it waited, once nothing stands in its way.
+
+        ``characters`` counts what the model is to read; ``leave`` says whether to go elsewhere instead of waiting.
+
+        Raises:
+            ProviderBlockedError: as ``leave`` said; the call was not made.
+            RetryLater: this process is to end, and the call was not made.
+            ProviderError, and whatever else the call raises.
+        """
+        gate = self._gate_of(llm)
+        waited, reservation = await self._enter(llm, gate, characters, tell, leave)
+        began, usage = epoch(), NOTHING
+        try:
+            async with self._share.hold(llm.namespace):
+                began = epoch()
+                result = await call(waited)
+            usage = result.usage
+            await self._learn(llm, gate, None, began)
+        except ProviderError as error:
+            await self._learn(llm, gate, error, began)
+            raise
+        finally:
+            gate.leave()
+            await self._meter.book(llm, reservation, characters, usage)
+        return result
+
+    def find_block(self, llm: LLM) -> Block | None:
+        """Why no call of the LLM may be made now."""
+        return find_block(self._board.get(llm.uid), llm.metadata.generation, epoch())
+
+    async def _learn(self, llm: LLM, gate: Gate, error: ProviderError | None, began: float) -> None:
+        """Takes in what a call's end says about the provider."""
+        uid, generation = llm.uid, llm.metadata.generation
+        match read_sign(error):
+            case Sign.ALIVE:
+                self._failures.pop(uid, None)
+                if self._board.get(uid).circuit is not Circuit.CLOSED:
+                    await self._board.change(uid, lambda health: recover(health, epoch()))
+            case Sign.DEAD:
+                self._failures[uid] += 1
+                on_trial = circuit_of(self._board.get(uid), generation) is Circuit.TRIAL
+                if on_trial or self._failures[uid] >= TRIP_AFTER:
+                    reason = error.message if error is not None else ""
+                    await self._board.change(uid, lambda health: trip(health, generation, reason, began, epoch()))
+        seconds = read_pause(error)
+        if error is None:
+            gate.widen()
+        elif seconds is not None:
+            words = error.message
+            await self._board.change(uid, lambda health: pause(health, generation, seconds, words, epoch()))
+        elif error.retryable and error.status_code in _TOO_MANY:
+            gate.narrow(gate.under_way // 2)  # it does not say for how long, so find out how many it takes
+
+    def forget(self, llm: LLM) -> None:
+        """Forgets the LLM, which is gone; calls that still wait for it are looked at once more."""
+        gate = self._gates.pop(llm.uid, None)
+        self._failures.pop(llm.uid, None)
+        self._board.forget(llm.uid)
+        self._meter.forget(llm.uid)
+        if gate is not None:
+            gate.look()
+
+    def handle_change(self, llm: LLM) -> None:
+        """Looks again at what holds calls of an edited LLM back: it may have another provider."""
+        self._look(llm.uid)
+
+    async def _enter(
+        self, llm: LLM, gate: Gate, characters: Callable[[], int], tell: Tell, leave: Leave | None
+    ) -> tuple[float, Reservation]:
+        """Waits until the call may go; the seconds that it took, and what is booked. Raises RetryLater and
+        ProviderBlockedError.
+        """
+        waited = 0.0
+        while True:
+            waited += await self._pass_gate(llm, gate, tell, leave)
+            try:
+                reservation = await self._meter.wait(llm, characters, tell)
+            except BaseException:
+                gate.leave()
+                raise
+            waited += reservation.waited
+            if not reservation.waited or self.find_block(llm) is None:
+                return waited, reservation
+            gate.leave()  # something came in between
+            await self._meter.book(llm, reservation, characters, NOTHING)
+
+    async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell, leave: Leave | None) -> float:
+        """Waits for a turn at the gate; the seconds that it took. Raises RetryLater and ProviderBlockedError."""
+        if gate.try_enter():
+            return 0.0
+        self._check_leave(llm, leave)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        waiter = gate.queue()
+        try:
+            with WAITING.labels(llm.namespace, llm.name, PROVIDER).track_inprogress():
+                await self._wait(llm, gate, waiter, tell, leave)
+        except BaseException:
+            gate.give_up(waiter)
+            raise
+        return loop.time() - began
+
+    async def _wait(self, llm: LLM, gate: Gate, waiter: Waiter, tell: Tell, leave: Leave | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await wait_any(waiter.going, self._stopping)
+        told = ""
+        while not waiter.going.is_set():
+            if self._stopping.is_set():
+                raise RetryLater(0)
+            changed = gate.changed  # taken before the look, so that no change falls in between
+            self._check_leave(llm, leave)
+            reason = self._explain(llm)
+            if reason != told:
+                log.info("llm call waits", reason=reason)
+                await tell(reason)
+                told = reason
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if leave is None else _RECONSIDER):
+                    await wait_any(waiter.going, changed, self._stopping)
+
+    def _check_leave(self, llm: LLM, leave: Leave | None) -> None:
+        block = self.find_block(llm)
+        if leave is not None and block is not None and leave(block):
+            raise ProviderBlockedError(block)
+
+    def _explain(self, llm: LLM) -> str:
+        block = self.find_block(llm)
+        if block is not None:
+            return block.sentence
+        return (
+            _RESTARTING if circuit_of(self._board.get(llm.uid), llm.metadata.generation) is Circuit.TRIAL else _ORDERLY
+        )
+
+    def _gate_of(self, llm: LLM) -> Gate:
+        gate = self._gates.get(llm.uid)
+        if gate is None:
+            gate = self._gates[llm.uid] = Gate(lambda: self._find_block_of(llm), epoch)
+            if circuit_of(self._board.get(llm.uid), llm.metadata.generation) is Circuit.TRIAL:
+                gate.narrow()
+        return gate
+
+    def _find_block_of(self, llm: LLM) -> Block | None:
+        """What blocks the LLM as it is now, not as it was when its gate was made."""
+        return self.find_block(self._find(llm.uid) or llm)
+
+    def _look(self, uid: str) -> None:
+        gate, llm = self._gates.get(uid), self._find(uid)
+        if gate is not None:
+            if llm is not None and self.find_block(llm) is not None:
+                gate.narrow()
+            gate.look()

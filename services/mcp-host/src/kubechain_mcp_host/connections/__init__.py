@@ -1,0 +1,1 @@
+"""A connection to an MCP server over all its lives: dialling, listing tools, calling them."""

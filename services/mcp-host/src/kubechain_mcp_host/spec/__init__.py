@@ -1,0 +1,1 @@
+"""What an MCPServer's spec and its Secrets come to. Pure."""
