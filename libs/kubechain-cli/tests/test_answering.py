@@ -12,7 +12,7 @@ from kubechain_cli.answering.answer import check, describe_unknown, read_argumen
 from kubechain_cli.answering.changes import Arrived, Done, Inbox
 from kubechain_cli.answering.errors import AnswerError, BadAnswerError, UnknownCallError
 from kubechain_cli.answering.rendering import render_hint, render_inbox, render_span
-from kubechain_cli.answering.waiting import Waiting, build_waiting, question_of, waits
+from kubechain_cli.answering.waiting import Waiting, build_waiting, waits
 from kubechain_cli.main import app
 from kubechain_cli.taskrun.watching import Deleted
 from kubechain_common.api.v1alpha1 import ContactChannel, TaskRunToolCall
@@ -50,14 +50,6 @@ def test_what_waits() -> None:
     assert not waits(call(cancel=True))
     assert not waits(call(decision={"approved": True}))
     assert not waits(call(meta={"deletionTimestamp": "2026-01-02T03:04:05Z"}))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "asked"),
-    [('{"message":"hm?"}', "hm?"), ("{", "{"), ("[1]", "[1]"), ('{"message":1}', '{"message":1}'), ("{}", "{}")],
-)
-def test_the_question_or_what_there_is_in_its_place(arguments: str, asked: str) -> None:
-    assert question_of(question(arguments)) == asked
 
 
 def test_the_deadline_is_that_of_the_channel() -> None:

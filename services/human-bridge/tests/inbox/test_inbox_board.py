@@ -21,7 +21,6 @@ from kubechain_human_bridge.web.inbox.entries import (
     describe_answer,
     describe_call,
     describe_history,
-    question_of,
 )
 from kubechain_human_bridge.web.inbox.surroundings import Surroundings
 
@@ -83,14 +82,6 @@ def test_history_is_bounded_by_namespace_and_newest_first() -> None:
 
 def test_a_list_holds_beginnings_only() -> None:
     assert len(describe_call(waiting_call(arguments="x" * 9999))["preview"]) == PREVIEW
-
-
-@pytest.mark.parametrize(
-    ("arguments", "question"),
-    [('{"message": "Sure?"}', "Sure?"), ("{", "{"), ("[1]", "[1]"), ('{"message": 7}', '{"message": 7}')],
-)
-def test_the_question_is_found_or_shown_as_it_came(arguments: str, question: str) -> None:
-    assert question_of(waiting_call(toolType="HumanContact", arguments=arguments)) == question
 
 
 @pytest.mark.parametrize(("given", "shown"), [(None, None), ("{}", None), ('{"n": 1}', '{"n": 1}')])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from kubechain_common.api.tool_arguments import read_question
 from kubechain_common.api.v1alpha1 import ContactChannel, TaskRunToolCall
 
 Kind = Literal["Approval", "Question"]
@@ -33,7 +33,7 @@ class Waiting:
     @property
     def content(self) -> str:
         """The question, or the arguments that are to be approved."""
-        return question_of(self.call) if self.kind == "Question" else self.call.spec.arguments
+        return read_question(self.call.spec.arguments) if self.kind == "Question" else self.call.spec.arguments
 
     def to_json(self) -> dict[str, Any]:
         """The call as JSON for scripts; what is not known is absent."""
@@ -69,15 +69,6 @@ def build_waiting(call: TaskRunToolCall, agent: str, channel: ContactChannel | N
     approves = call.spec.tool_type != "HumanContact"
     on_timeout = channel.spec.on_timeout or "Reject" if approves else "Fail"
     return Waiting(call, agent, channel.name, deadline, on_timeout if deadline else "")
-
-
-def question_of(call: TaskRunToolCall) -> str:
-    """The message in the arguments; the arguments as they are where there is none."""
-    try:
-        message = json.loads(call.spec.arguments)["message"]
-    except (ValueError, TypeError, KeyError):
-        return call.spec.arguments
-    return message if isinstance(message, str) else call.spec.arguments
 
 
 def _iso(moment: datetime | None) -> str:

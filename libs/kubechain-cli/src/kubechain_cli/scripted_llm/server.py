@@ -115,6 +115,12 @@ class ScriptedServer:
         return await self._handle_conversation(ANTHROPIC, request)
 
     async def _handle_conversation(self, wire: Wire, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer(wire, request)
+        except ConnectionResetError:  # the caller has gone, which is no error of ours
+            return web.Response()
+
+    async def _answer(self, wire: Wire, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         key = read_key(request.headers)
         logged = self.requests.record(request.path, raw, key)

@@ -10,6 +10,8 @@ import json
 import math
 from typing import Any
 
+from kubechain_common.api.unicode_text import mend
+
 
 class InvalidArgumentsError(ValueError):
     """The text is no JSON object; a sentence that says where and why."""
@@ -27,6 +29,16 @@ def read_arguments(text: str) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise InvalidArgumentsError(f"The arguments have to be a JSON object, not {_json_type(arguments)}.")
     return arguments
+
+
+def read_question(text: str) -> str:
+    """What a call asks a person: the ``message`` in its arguments, or the arguments as they are where there is none."""
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    message = arguments.get("message") if isinstance(arguments, dict) else None
+    return mend(message) if isinstance(message, str) else text
 
 
 def load_json(text: str) -> Any:

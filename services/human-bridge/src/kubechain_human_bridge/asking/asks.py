@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from kubechain_common.api.tool_arguments import read_question
 from kubechain_common.api.v1alpha1 import ContactChannel, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.messages import ObjectRef
@@ -62,16 +62,6 @@ def build_ask(
         page_link=links.page_link(request.call),
         answer_link=answer_link,
     )
-
-
-def read_question(arguments: str) -> str:
-    """The ``message`` in the arguments; the arguments themselves when there is none."""
-    try:
-        parsed = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    message = parsed.get("message") if isinstance(parsed, dict) else None
-    return message if isinstance(message, str) else arguments
 
 
 def find_user_message(task: Task) -> str:

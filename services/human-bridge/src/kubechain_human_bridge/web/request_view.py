@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from kubechain_common.api.tool_arguments import read_question
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import NotFoundError
@@ -61,12 +61,3 @@ async def read_request(kube: KubeClient, ref: ObjectRef) -> RequestView | None:
     except NotFoundError:
         return RequestView(call, "", "")
     return RequestView(call, task.spec.agent_ref.name, task.spec.user_message or "")
-
-
-def read_question(arguments: str) -> str:
-    """The ``message`` of a contact's arguments, or all of them. Pure."""
-    try:
-        message = json.loads(arguments).get("message")
-    except (ValueError, AttributeError, RecursionError):
-        return arguments
-    return message if isinstance(message, str) else arguments

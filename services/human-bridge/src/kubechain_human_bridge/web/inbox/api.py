@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kubechain_common.api.tool_arguments import InvalidArgumentsError
+from kubechain_common.api.tool_arguments import InvalidArgumentsError, read_question
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import MAX_CONTENT
 from kubechain_common.api.v1alpha1.taskruntoolcall import Decision, HumanResponse
@@ -28,7 +28,6 @@ from kubechain_human_bridge.web.inbox.entries import (
     describe_answer,
     describe_history,
     is_question,
-    question_of,
 )
 from kubechain_human_bridge.web.inbox.history import History
 from kubechain_human_bridge.web.inbox.responses import Refusal, json_response, read_body
@@ -215,7 +214,7 @@ def _describe_whole(call: TaskRunToolCall) -> Json:
     """Everything that a list leaves out."""
     return {
         "arguments": call.spec.arguments,
-        "question": question_of(call) if is_question(call) else None,
+        "question": read_question(call.spec.arguments) if is_question(call) else None,
         "waiting": call.awaits_human and not call.spec.cancel,
         "status": call.status.status or call.status.phase.value,
         "statusDetail": call.status.status_detail,

@@ -8,8 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
+from kubechain_common.api.tool_arguments import read_question
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import ANSWERED, HUMAN_ASKED, Decision, HumanResponse
 
@@ -29,15 +28,6 @@ def cut(text: str, limit: int = PREVIEW) -> str:
 
 def is_question(call: TaskRunToolCall) -> bool:
     return call.spec.tool_type == "HumanContact"
-
-
-def question_of(call: TaskRunToolCall) -> str:
-    """The message of a human contact tool's call; its arguments as they are when they hold none."""
-    try:
-        message = orjson.loads(call.spec.arguments)["message"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return call.spec.arguments
-    return message if isinstance(message, str) else call.spec.arguments
 
 
 def asked_at(call: TaskRunToolCall) -> datetime | None:
@@ -65,7 +55,7 @@ def describe_call(call: TaskRunToolCall) -> Json:
         "kind": "question" if is_question(call) else "approval",
         "tool": call.spec.tool_ref.name,
         "task": call.spec.task_run_ref.name,
-        "preview": cut(question_of(call) if is_question(call) else call.spec.arguments),
+        "preview": cut(read_question(call.spec.arguments) if is_question(call) else call.spec.arguments),
         "askedAt": format_moment(asked_at(call)),
     }
 
