@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.e2e.support import manifests
 from tests.e2e.support.workspace import Workspace, tool_messages
 
 from kubechain_cli.scripted_llm import SCRIPTS, fingerprint
+from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
 TASKS = 6
 KINDS = ("llm", "agent", "mcpserver", "task", "taskruntoolcall")
 WHOAMI = json.dumps({"turns": 2, "tool": "tenant__whoami", "arguments": {}, "parallel": 2})
+COUNT = json.dumps({"task": "count", "turns": 1, "parallel": 1, "ms": 0, "llm_ms": 0})
 
 
 def test_equal_names_in_two_namespaces_never_mix(new_workspace: Callable[[], Workspace]) -> None:
@@ -80,3 +83,25 @@ def test_servers_keys_statuses_and_deletion_stay_in_their_namespace(new_workspac
     assert tool_messages(again) == [hashlib.sha256(tokens[right].encode()).hexdigest()[:16]] * 4
     assert right.kubectl.get("mcpserver", "tenant")["status"] == before
     assert len(right.kubectl.list("task")) == TASKS + 1
+
+
+def test_calls_of_a_server_ask_for_approval_where_it_says_so_and_not_where_its_namesake_does_not(
+    new_workspace: Callable[[], Workspace], tmp_path: Path
+) -> None:
+    guarded, free = new_workspace(), new_workspace()
+    guarded.apply_inbox("approvers")
+    for folder in (folders := [tmp_path / "guarded", tmp_path / "free"]):
+        folder.mkdir()
+    watched = guarded.apply_counting_agent(folders[0], approvalContactChannel={"name": "approvers"})
+    unwatched = free.apply_counting_agent(folders[1])
+    for workspace in (guarded, free):
+        workspace.kubectl.apply(manifests.task("count", COUNT))
+    assert tool_messages(free.kubectl.finish("count")) == ["counted count 1 0"]
+    assert [call["status"].get("externalCallID") for call in free.calls_of("count")] == [None]
+    (call,) = eventually(lambda: guarded.calls_of("count"), 10.0, what="the guarded call")
+    name = call["metadata"]["name"]
+    guarded.kubectl.wait(f"taskruntoolcall/{name}", "jsonpath={.status.status}=AwaitingHumanApproval")
+    assert watched.of("start") == []
+    guarded.kubectl("patch", "taskruntoolcall", name, "--type=merge", "-p", '{"spec":{"decision":{"approved":true}}}')
+    assert tool_messages(guarded.kubectl.finish("count")) == ["counted count 1 0"]
+    assert watched.of("start") == unwatched.of("start") == [("count", 0)]
