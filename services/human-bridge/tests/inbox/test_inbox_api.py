@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from inbox_testbed import PAGE, Testbed, answered_call, bearer, waiting_call
@@ -105,13 +107,18 @@ async def test_history_keeps_to_the_rights() -> None:
 
 async def test_the_policy_is_strict_on_every_file() -> None:
     async with Testbed().serve() as client:
-        for path in ("/", "/inbox.js", "/inbox.css", "/icon.svg"):
+        wanted, seen = ["/"], set()
+        while wanted:
+            seen.add(path := wanted.pop())
             answer = await client.get(path)
             policy = answer.headers["Content-Security-Policy"]
             assert (answer.status, "unsafe" in policy, "default-src 'none'" in policy) == (200, False, True)
             text = await answer.text()
             assert "innerHTML" not in text
             assert "style=" not in text
+            named = re.findall(r'(?:src|href|from) ?=?"(/[^"]+|\./[^"]+)"', text)
+            wanted += {urljoin(path, name) for name in named} - seen - set(wanted)
+        assert {"/js/inbox.js", "/js/request.js", "/inbox.css", "/icon.svg"} <= seen
 
 
 # --- answering ---

@@ -1,12 +1,12 @@
 """The inbox page and its API, as routes of the bridge's server.
 
-The page is three static files; everything it shows comes from the API under the user's own rights. No state is kept
+The page is a few static files; everything it shows comes from the API under the user's own rights. No state is kept
 but what can be had again: the calls are the informer's, and a session is in its cookie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
 
 from aiohttp import web
@@ -23,12 +23,7 @@ from kubechain_human_bridge.web.inbox.sessions import Sessions
 from kubechain_human_bridge.web.inbox.sign_in import SignIn
 from kubechain_human_bridge.web.inbox.users import TokenReviews
 
-_FILES = {
-    "inbox.html": "text/html",
-    "inbox.css": "text/css",
-    "inbox.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _REQUEST = "/api/v1/requests/{namespace}/{name}"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -56,12 +51,10 @@ class InboxPage:
         self._api = InboxAPI(
             kube, sign_in=self._sign_in, rights=Rights(kube), board=Board(calls), answers=answers, audit=audit
         )
-        folder = files(__package__) / "static"
-        self._files = {name: (folder / name).read_bytes() for name in _FILES}
 
     def routes(self) -> list[web.RouteDef]:
         sign_in, api = self._sign_in, self._api
-        shown = [web.get("/" if name == "inbox.html" else f"/{name}", self._serve_file(name)) for name in _FILES]
+        shown = [web.get(path, _serve(kind, content)) for path, kind, content in _read_files()]
         served: list[tuple[str, str, Handler]] = [
             ("GET", "/api/v1/session", sign_in.handle_show),
             ("POST", "/api/v1/session", sign_in.handle_sign_in),
@@ -75,12 +68,22 @@ class InboxPage:
         ]
         return shown + [web.route(method, path, _guard(handler)) for method, path, handler in served]
 
-    def _serve_file(self, name: str) -> Handler:
-        async def serve(_: web.Request) -> web.StreamResponse:
-            headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache"}
-            return web.Response(body=self._files[name], content_type=_FILES[name], charset="utf-8", headers=headers)
 
-        return serve
+def _read_files() -> Iterator[tuple[str, str, bytes]]:
+    """Path, type and content of each file of the page."""
+    for folder in ("", "js/"):
+        for file in (files(__package__) / "static" / folder).iterdir():
+            if file.is_file():
+                path = "/" if file.name == "inbox.html" else f"/{folder}{file.name}"
+                yield path, _TYPES[file.name.rpartition(".")[2]], file.read_bytes()
+
+
+def _serve(kind: str, content: bytes) -> Handler:
+    async def serve(_: web.Request) -> web.StreamResponse:
+        headers = {**SECURITY_HEADERS, "Cache-Control": "no-cache"}
+        return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+
+    return serve
 
 
 def _guard(handler: Handler) -> Handler:
