@@ -90,7 +90,7 @@ class Proxy:
                 await self._flowing.wait()
                 writer.write(data)
                 await writer.drain()
-        except OSError:
+        except (OSError, RuntimeError):  # uvloop raises the latter for a transport that was aborted meanwhile
             pass
         finally:
             writer.close()

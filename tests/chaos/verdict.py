@@ -8,7 +8,9 @@
 * An LLM request is repeated only if the earlier one was in flight when something happened to what carries its answer:
   the LLM had not answered yet, or had for less than ``PASSING_SECONDS``. In that time llm-gateway parses the answer and
   JetStream confirms its result: milliseconds on an idle machine, longer while dozens of processes start on two cores.
-  A frozen gateway that goes on does at once what JetStream gave it before, and by then has given to another one.
+  A frozen gateway that goes on does at once what JetStream gave it before, and by then has given to another one. So it
+  is after a death of nats-server, which forgets what it gave just before: until a gateway is connected again, it works
+  on what it has, and the other one is given the same.
 * No turn has two contexts, no call two objects, and no step of a Task's status was illegal.
 """
 
@@ -197,7 +199,7 @@ def could_lose(disruption: Disruption, request: LLMRequest) -> bool:
     if disruption.target not in CARRIERS:
         return False
     end = request.time + request.seconds + PASSING_SECONDS
-    felt = PASSING_SECONDS if disruption.kind == FROZEN else 0.0
+    felt = PASSING_SECONDS if disruption.kind == FROZEN or disruption.target == "nats" else 0.0
     return disruption.at <= end and (disruption.until is None or disruption.until + felt >= request.time)
 
 
