@@ -59,8 +59,9 @@ call order; a tool without a hint ran once, or at most once and the model was to
 repeatable one ran at least once; a person was asked once, and no rejected call ran. A repeated LLM request counts as
 *in flight* when llm-gateway or nats-server was killed, frozen or cut off before the LLM had answered the earlier one,
 or within {PASSING_SECONDS:g} s after: the time in which the gateway reads the answer and JetStream confirms its
-result. So does one within {PASSING_SECONDS:g} s of the end of a freeze. A turn never goes back, a context window only
-grows, nothing changes after the end, and no call has two objects; whatever breaks one of these rules is an anomaly.
+result. So does one within {PASSING_SECONDS:g} s of the end of a freeze, or of the restart of nats-server, which forgets
+what it gave just before and gives it again. A turn never goes back, a context window only grows, nothing changes after
+the end, and no call has two objects; whatever breaks one of these rules is an anomaly.
 
 A kill counts as one with something in flight when, by the witnesses, the LLM was working at an answer or a tool was
 running in that moment. Unfinished Tasks there always are.
