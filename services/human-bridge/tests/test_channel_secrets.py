@@ -4,14 +4,9 @@ from typing import Any
 
 import pytest
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import ContactChannel
-from kubechain_human_bridge.contactchannels.secrets import (
-    ChannelSecrets,
-    SecretsProblem,
-    find_sources,
-    resolve_secrets,
-    secrets_of,
-)
+from kubechain_human_bridge.contactchannels.secrets import ChannelSecrets, find_sources, resolve_secrets, secrets_of
 
 
 def source(name: str, key: str) -> dict[str, Any]:
@@ -68,7 +63,7 @@ def test_secrets_are_found_in_the_namespace_of_the_channel_alone() -> None:
     assert secrets_of(channel) == {("default", "humanlayer"), ("default", "hooks")}
     elsewhere = {("other", "humanlayer"): {"KEY": "k"}, ("other", "hooks"): {"SECRET": "s"}}
     problem = resolve_secrets(channel, elsewhere)
-    assert isinstance(problem, SecretsProblem)
+    assert isinstance(problem, SecretProblem)
     assert problem.detail == 'Secret "humanlayer" not found in namespace "default": create it with key KEY'
 
 
@@ -101,7 +96,7 @@ def test_the_digest_changes_with_any_value_and_with_nothing_else() -> None:
     ],
 )
 def test_what_is_wrong_with_a_secret_is_said(data: dict[str, str], detail: str) -> None:
-    assert resolve_secrets(build(WEBHOOK), {("default", "hook"): data}) == SecretsProblem(detail)
+    assert resolve_secrets(build(WEBHOOK), {("default", "hook"): data}) == SecretProblem(detail)
 
 
 def test_an_inbox_needs_no_secret() -> None:

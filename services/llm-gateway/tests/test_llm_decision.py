@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import LLM
-from kubechain_llm_gateway.llms.credentials import Credentials, CredentialsProblem, resolve_credentials
+from kubechain_llm_gateway.llms.credentials import Credentials, resolve_credentials
 from kubechain_llm_gateway.llms.decision import check_configuration, explain
 from kubechain_llm_gateway.providers.errors import (
     KeyRefusedError,
@@ -102,7 +103,7 @@ def test_unusable_specs_say_what_to_do(build_llm: BuildLLM, spec: dict[str, Any]
 )
 def test_what_is_missing_of_a_key(build_llm: BuildLLM, secret: dict[str, str] | None, sentence: str) -> None:
     problem = resolve_credentials(build_llm(), secret)
-    assert isinstance(problem, CredentialsProblem)
+    assert isinstance(problem, SecretProblem)
     assert sentence in problem.detail
 
 
@@ -129,7 +130,7 @@ def test_a_key_is_stripped_told_apart_and_never_shown(build_llm: BuildLLM) -> No
 )
 def test_what_is_no_service_account_is_told_without_its_content(build_llm: BuildLLM, value: str, sentence: str) -> None:
     problem = resolve_credentials(build_llm(provider="vertex"), {"OPENAI_API_KEY": value})
-    assert isinstance(problem, CredentialsProblem)
+    assert isinstance(problem, SecretProblem)
     assert problem.detail.startswith('key "OPENAI_API_KEY" in secret "openai" ')
     assert sentence in problem.detail
     assert value not in problem.detail

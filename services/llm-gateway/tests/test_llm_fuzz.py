@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.llm import LLMParameters
 from kubechain_common.kube.errors import NotFoundError
@@ -34,7 +35,7 @@ from kubechain_llm_gateway.admission.rate_limiter import RateLimiter
 from kubechain_llm_gateway.calls.request_worker import RequestWorker
 from kubechain_llm_gateway.calls.results import build_poison_result
 from kubechain_llm_gateway.llms.access import LLMAccess
-from kubechain_llm_gateway.llms.credentials import Credentials, CredentialsProblem, resolve_credentials
+from kubechain_llm_gateway.llms.credentials import Credentials, resolve_credentials
 from kubechain_llm_gateway.llms.decision import check_configuration, explain
 from kubechain_llm_gateway.protocols import anthropic_mapping, openai_mapping, wire_json
 from kubechain_llm_gateway.protocols.dialect import Dialect
@@ -136,7 +137,7 @@ async def test_every_request_ends_in_a_result_or_comes_again(data: bytes, llm: L
 def test_every_llm_has_a_status(llm: LLM, secret: dict[str, str] | None, words: str) -> None:
     problem = check_configuration(llm) or explain(llm, TransientProviderError(words))
     llm.status.mark("Error", "ValidationFailed", problem, generation=llm.metadata.generation, now=NOW).to_wire()
-    assert isinstance(resolve_credentials(llm, secret), Credentials | CredentialsProblem)
+    assert isinstance(resolve_credentials(llm, secret), Credentials | SecretProblem)
 
 
 @pytest.mark.parametrize("build", [openai_mapping.build_request, anthropic_mapping.build_request])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from kubechain_common.messages.peers import Alive, SessionOwner
-from kubechain_mcp_host.connections.pulse import Pulse
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_mcp_host.sessions.roster import GONE_SECONDS, Roster
 
 ME = SessionOwner(pod="mcp-host-0", instance="me")

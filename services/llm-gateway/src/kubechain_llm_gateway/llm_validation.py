@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.runtime.validated_kind import Trouble, Verdict
@@ -13,7 +14,7 @@ from kubechain_llm_gateway.admission.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.admission.health_board import HealthBoard
 from kubechain_llm_gateway.admission.retry_policy import RetryPolicy
 from kubechain_llm_gateway.llms.access import LLMAccess, LLMNotUsableError
-from kubechain_llm_gateway.llms.credentials import Credentials, CredentialsProblem
+from kubechain_llm_gateway.llms.credentials import Credentials
 from kubechain_llm_gateway.llms.decision import check_configuration, explain, explain_fallback, explain_unavailable
 from kubechain_llm_gateway.providers.errors import ProviderError
 
@@ -38,7 +39,7 @@ class LLMValidation:
         if problem is not None:
             return Verdict("Error", "ValidationFailed", problem)
         credentials = await self._access.read_credentials(llm)
-        if isinstance(credentials, CredentialsProblem):
+        if isinstance(credentials, SecretProblem):
             return Verdict("Error", "SecretValidationFailed", credentials.detail)
         health = self._board.get(llm.uid)
         if circuit_of(health, llm.metadata.generation) is Circuit.OPEN:

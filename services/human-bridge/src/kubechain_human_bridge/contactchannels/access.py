@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.kube.errors import ForbiddenError
 from kubechain_common.messages import ObjectRef
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_human_bridge.channels.base import Channel
 from kubechain_human_bridge.channels.errors import ChannelRefusedError
-from kubechain_human_bridge.contactchannels.secrets import ChannelSecrets, SecretsProblem, resolve_secrets, secrets_of
+from kubechain_human_bridge.contactchannels.secrets import ChannelSecrets, resolve_secrets, secrets_of
 
 
 class ChannelNotUsableError(ChannelRefusedError):
@@ -57,7 +59,7 @@ class ChannelAccess:
         self._secrets = secrets
         self._build = build
         self._clients: dict[str, _Client] = {}
-        self._changed = asyncio.Event()
+        self._changes = Pulse()
 
     def find(self, ref: ObjectRef) -> ContactChannel | None:
         """The very channel of ``ref``, not a later one of the same name."""
@@ -68,7 +70,7 @@ class ChannelAccess:
         """The channel that has this name now."""
         return self._channels.get(namespace, name)
 
-    async def read_secrets(self, channel: ContactChannel) -> ChannelSecrets | SecretsProblem:
+    async def read_secrets(self, channel: ContactChannel) -> ChannelSecrets | SecretProblem:
         """The channel's secrets.
 
         Raises:
@@ -79,7 +81,7 @@ class ChannelAccess:
             try:
                 read[namespace, name] = await self._secrets.read(namespace, name)
             except ForbiddenError:
-                return SecretsProblem(f'human-bridge may not read Secret "{name}": grant it get and watch on secrets')
+                return SecretProblem(f'human-bridge may not read Secret "{name}": grant it get and watch on secrets')
         return resolve_secrets(channel, read)
 
     @asynccontextmanager
@@ -91,7 +93,7 @@ class ChannelAccess:
             KubeError: the API server could not be asked for a Secret.
         """
         secrets = await self.read_secrets(channel)
-        if isinstance(secrets, SecretsProblem):
+        if isinstance(secrets, SecretProblem):
             raise ChannelNotUsableError(secrets.detail)
         async with self.open_with(channel, secrets) as client:
             yield client
@@ -123,13 +125,12 @@ class ChannelAccess:
 
     def notify_changed(self) -> None:
         """Tells those who wait that a channel or a Secret has changed."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changes.beat()
 
     @property
     def changed(self) -> asyncio.Event:
         """Set by the next change of any channel or Secret."""
-        return self._changed
+        return self._changes.next
 
     async def forget(self, uid: str) -> None:
         """Forgets the client of a channel that is gone."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kubechain_common.api.secret_values import SecretProblem, find_value
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.api.v1alpha1.contactchannel import ContactChannelSpec
 from kubechain_common.api.v1alpha1.meta import SecretSource
@@ -23,13 +24,6 @@ class ChannelSecrets:
 
     values: Mapping[str, str] = field(repr=False)
     digest: str
-
-
-@dataclass(frozen=True)
-class SecretsProblem:
-    """Why a value is missing, in a sentence for the user."""
-
-    detail: str
 
 
 def find_sources(spec: ContactChannelSpec) -> dict[str, SecretSource]:
@@ -54,28 +48,22 @@ def secrets_of(channel: ContactChannel) -> set[SecretName]:
 
 def resolve_secrets(
     channel: ContactChannel, read: Mapping[SecretName, Mapping[str, str] | None]
-) -> ChannelSecrets | SecretsProblem:
+) -> ChannelSecrets | SecretProblem:
     """The channel's secrets; ``read`` holds the data of each Secret that it names, None for one that is missing."""
     values: dict[str, str] = {}
     for field_name, source in find_sources(channel.spec).items():
         name, key = source.secret_key_ref.name, source.secret_key_ref.key
-        found = _find_value(channel.namespace, name, key, read.get((channel.namespace, name)))
-        if isinstance(found, SecretsProblem):
+        found = _find_printable(channel.namespace, name, key, read.get((channel.namespace, name)))
+        if isinstance(found, SecretProblem):
             return found
         values[field_name] = found
     return ChannelSecrets(values, _digest(values))
 
 
-def _find_value(namespace: str, name: str, key: str, secret: Mapping[str, str] | None) -> str | SecretsProblem:
-    if secret is None:
-        return SecretsProblem(f'Secret "{name}" not found in namespace "{namespace}": create it with key {key}')
-    if key not in secret:
-        return SecretsProblem(f'key "{key}" not found in secret "{name}"')
-    value = secret[key].strip()  # a file made with an editor ends with a newline
-    if not value:
-        return SecretsProblem(f'key "{key}" in secret "{name}" is empty')
-    if not value.isprintable():
-        return SecretsProblem(f'key "{key}" in secret "{name}" holds control characters: it is no key and no password')
+def _find_printable(namespace: str, name: str, key: str, secret: Mapping[str, str] | None) -> str | SecretProblem:
+    value = find_value(namespace, name, key, secret)
+    if isinstance(value, str) and not value.isprintable():
+        return SecretProblem(f'key "{key}" in secret "{name}" holds control characters: it is no key and no password')
     return value
 
 

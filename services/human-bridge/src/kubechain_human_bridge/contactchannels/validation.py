@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import ContactChannel
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.kube.backoff import backoff_delay
@@ -11,7 +12,7 @@ from kubechain_common.runtime.validated_kind import Trouble, Verdict
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_human_bridge.channels.errors import ChannelError
 from kubechain_human_bridge.contactchannels.access import ChannelAccess
-from kubechain_human_bridge.contactchannels.secrets import ChannelSecrets, SecretsProblem
+from kubechain_human_bridge.contactchannels.secrets import ChannelSecrets
 
 log = get_logger(__name__)
 
@@ -32,7 +33,7 @@ class ChannelValidation:
 
     async def prepare(self, channel: ContactChannel) -> ChannelSecrets | Verdict:
         secrets = await self._access.read_secrets(channel)
-        if isinstance(secrets, SecretsProblem):
+        if isinstance(secrets, SecretProblem):
             return Verdict("Error", "SecretValidationFailed", secrets.detail)
         return secrets
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import orjson
 from aiohttp import web
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import ContactChannel, TaskRunToolCall
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.messages import ObjectRef
@@ -31,7 +32,6 @@ from kubechain_human_bridge.channels.standard_webhooks import (
 )
 from kubechain_human_bridge.contactchannels.access import ChannelAccess
 from kubechain_human_bridge.contactchannels.call_channel import ChannelFinder, ObjectReader, kind_of
-from kubechain_human_bridge.contactchannels.secrets import SecretsProblem
 from kubechain_human_bridge.web.bodies import receive
 
 log = get_logger(__name__)
@@ -83,7 +83,7 @@ class HumanLayerHook:
     async def _verify(self, channel: ContactChannel, headers: Mapping[str, str], body: bytes) -> None:
         """Raises SignatureError, and KubeError when nobody can tell the secret."""
         secrets = await self._access.read_secrets(channel)
-        secret = None if isinstance(secrets, SecretsProblem) else secrets.values.get("webhookSecretFrom")
+        secret = None if isinstance(secrets, SecretProblem) else secrets.values.get("webhookSecretFrom")
         if not secret:
             raise SignatureError("the channel has no humanLayer.webhookSecretFrom, or its Secret is missing")
         try:

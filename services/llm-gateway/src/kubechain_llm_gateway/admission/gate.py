@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_llm_gateway.admission.circuit import Block
 
 OPEN_WIDE = 64
@@ -36,13 +37,13 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
         self._growth: asyncio.TimerHandle | None = None
         self._width: int | None = None
-        self._changed = asyncio.Event()
+        self._changes = Pulse()
         self.under_way = 0
 
     @property
     def changed(self) -> asyncio.Event:
         """Set when what stands in the way may have changed."""
-        return self._changed
+        return self._changes.next
 
     def try_enter(self) -> bool:
         """Lets a call go at once if none waits and nothing stands in the way; whether it went."""
@@ -82,8 +83,7 @@ class Gate:
 
     def look(self) -> None:
         """Lets go what may, because what stands in the way may have changed."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changes.beat()
         self._let_in()
 
     def _is_free(self) -> bool:

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from kubechain_common.api.secret_values import SecretProblem
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.llm import LLMSpec
 from kubechain_common.kube.errors import ForbiddenError
 from kubechain_common.messages import ObjectRef
-from kubechain_llm_gateway.llms.credentials import Credentials, CredentialsProblem, resolve_credentials, secret_of
+from kubechain_common.runtime.pulse import Pulse
+from kubechain_llm_gateway.llms.credentials import Credentials, resolve_credentials, secret_of
 from kubechain_llm_gateway.llms.decision import check_configuration
 from kubechain_llm_gateway.providers.base import Provider
 
@@ -58,14 +60,14 @@ class LLMAccess:
         self._secrets = secrets
         self._providers = providers
         self._clients: dict[str, _Client] = {}
-        self._changed = asyncio.Event()
+        self._changes = Pulse()
 
     def find(self, ref: ObjectRef) -> LLM | None:
         """The very LLM of ``ref``, not a later one of the same name."""
         llm = self._llms.get(ref.namespace, ref.name)
         return llm if llm is not None and llm.uid == ref.uid else None
 
-    async def read_credentials(self, llm: LLM) -> Credentials | CredentialsProblem:
+    async def read_credentials(self, llm: LLM) -> Credentials | SecretProblem:
         """The LLM's key.
 
         Raises:
@@ -75,7 +77,7 @@ class LLMAccess:
         try:
             return resolve_credentials(llm, await self._secrets.read(*name) if name else None)
         except ForbiddenError:
-            return CredentialsProblem(
+            return SecretProblem(
                 f'llm-gateway may not read Secret "{name[1] if name else ""}": grant it get and watch on secrets'
             )
 
@@ -90,7 +92,7 @@ class LLMAccess:
         if problem is not None:
             raise LLMNotUsableError(problem)
         credentials = await self.read_credentials(llm)
-        if isinstance(credentials, CredentialsProblem):
+        if isinstance(credentials, SecretProblem):
             raise LLMNotUsableError(credentials.detail)
         return await self.provider_for(llm, credentials)
 
@@ -117,13 +119,12 @@ class LLMAccess:
 
     def notify_changed(self) -> None:
         """Tells those who wait that an LLM or a Secret has changed."""
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changes.beat()
 
     @property
     def changed(self) -> asyncio.Event:
         """Set by the next change of any LLM or Secret."""
-        return self._changed
+        return self._changes.next
 
 
 def _explain_refusal(error: Exception) -> str:

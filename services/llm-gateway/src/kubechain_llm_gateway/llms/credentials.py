@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kubechain_common.api.secret_values import SecretProblem, find_value
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_llm_gateway.providers.service_account import parse_service_account
 
@@ -21,38 +22,27 @@ class Credentials:
     digest: str = ""
 
 
-@dataclass(frozen=True)
-class CredentialsProblem:
-    """Why there is no key, in a sentence for the user."""
-
-    detail: str
-
-
 def secret_of(llm: LLM) -> SecretName | None:
     """The Secret that the LLM names."""
     source = llm.spec.api_key_from
     return (llm.namespace, source.secret_key_ref.name) if source else None
 
 
-def resolve_credentials(llm: LLM, secret: Mapping[str, str] | None) -> Credentials | CredentialsProblem:
+def resolve_credentials(llm: LLM, secret: Mapping[str, str] | None) -> Credentials | SecretProblem:
     """The LLM's key in ``secret``, the data of the Secret it names (None when there is no such Secret)."""
     source = llm.spec.api_key_from
     if source is None:
         return Credentials(None)
     name, key = source.secret_key_ref.name, source.secret_key_ref.key
-    if secret is None:
-        return CredentialsProblem(f'Secret "{name}" not found in namespace "{llm.namespace}": create it with key {key}')
-    if key not in secret:
-        return CredentialsProblem(f'key "{key}" not found in secret "{name}"')
-    value = secret[key].strip()  # a file made with an editor ends with a newline
-    if not value:
-        return CredentialsProblem(f'key "{key}" in secret "{name}" is empty')
+    value = find_value(llm.namespace, name, key, secret)
+    if isinstance(value, SecretProblem):
+        return value
     if llm.spec.provider == "vertex":
         problem = parse_service_account(value)
         if isinstance(problem, str):
-            return CredentialsProblem(f'key "{key}" in secret "{name}" {problem}')
+            return SecretProblem(f'key "{key}" in secret "{name}" {problem}')
     elif not (value.isascii() and value.isprintable()):
-        return CredentialsProblem(
+        return SecretProblem(
             f'key "{key}" in secret "{name}" is not an API key: it holds characters no HTTP header can carry'
         )
     return Credentials(value, hashlib.sha256(value.encode("utf-8", "replace")).hexdigest())

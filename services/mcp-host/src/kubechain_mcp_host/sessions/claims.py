@@ -20,9 +20,9 @@ from kubechain_common.messages.topology import ANY, session_key
 from kubechain_common.messaging import Bus, MessagingError
 from kubechain_common.messaging.codec import decode, encode
 from kubechain_common.messaging.errors import PoisonMessage
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_common.runtime.waiting import wait_any_for
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_mcp_host.connections.pulse import Pulse
 from kubechain_mcp_host.sessions.roster import Roster
 
 log = get_logger(__name__)

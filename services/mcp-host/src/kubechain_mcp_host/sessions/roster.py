@@ -18,8 +18,8 @@ from kubechain_common.messages.topology import REPLICA_ALIVE
 from kubechain_common.messaging import Bus, MessagingError
 from kubechain_common.messaging.codec import decode
 from kubechain_common.messaging.errors import PoisonMessage
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_mcp_host.connections.pulse import Pulse
 
 log = get_logger(__name__)
 

@@ -12,11 +12,11 @@ from kubechain_common.kube.informer import Change
 from kubechain_common.messages import ToolRequest
 from kubechain_common.messages.peers import SessionOwner
 from kubechain_common.messaging import Bus, Delivery
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_common.runtime.waiting import wait_any
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.calls.worker import CallWorkers
 from kubechain_mcp_host.connections.pool import ConnectionPool
-from kubechain_mcp_host.connections.pulse import Pulse
 from kubechain_mcp_host.sessions.claims import SessionClaims
 from kubechain_mcp_host.sessions.events import SessionEvents
 from kubechain_mcp_host.sessions.handover import HandOvers

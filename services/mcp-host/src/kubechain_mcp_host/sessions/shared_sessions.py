@@ -14,11 +14,11 @@ from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.kube.informer import Change, Key
 from kubechain_common.messages.topology import session_key
 from kubechain_common.messaging import MessagingError
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_common.runtime.waiting import run_unless, wait_any, wait_any_for
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.calls.worker import CallWorkers
 from kubechain_mcp_host.connections.pool import ConnectionPool
-from kubechain_mcp_host.connections.pulse import Pulse
 from kubechain_mcp_host.connections.state import Phase
 from kubechain_mcp_host.sessions.claims import Owner, SessionClaims
 from kubechain_mcp_host.sessions.events import SessionEvents

@@ -20,11 +20,11 @@ from kubechain_common.messages import ToolRequest
 from kubechain_common.messages.topology import ANY, session_key, task_ended_subject
 from kubechain_common.messaging import Bus, Delivery, MessagingError
 from kubechain_common.messaging.errors import RetryLater
+from kubechain_common.runtime.pulse import Pulse
 from kubechain_common.runtime.waiting import run_unless, wait_any_for
 from kubechain_common.telemetry.logging import get_logger
 from kubechain_mcp_host.connections.connection import ServerConnection
 from kubechain_mcp_host.connections.pool import ConnectionPool
-from kubechain_mcp_host.connections.pulse import Pulse
 from kubechain_mcp_host.metrics import SESSIONS
 from kubechain_mcp_host.sessions.claims import Owner, SessionClaims
 from kubechain_mcp_host.sessions.handover import HandedOver, hand_over
