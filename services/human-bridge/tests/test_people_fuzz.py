@@ -15,29 +15,27 @@ from urllib.parse import urlencode
 
 import orjson
 import pytest
+from asking_testbed import PolledRoad, World
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.api.v1alpha1 import ContactChannel, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.meta import Resource
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCallStatus
-from kubechain_common.kube.errors import NotFoundError
-from kubechain_common.messages import Envelope, ObjectRef
+from kubechain_common.messages import Envelope
 from kubechain_common.messages.human import AnswerCheck, HumanRequest, HumanResult
 from kubechain_common.messages.topology import answer_check_subject, human_request_subject, human_result_subject
-from kubechain_common.messaging import Claim, codec
+from kubechain_common.messaging import codec
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import PoisonMessage, RetryLater
 from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resources
 from kubechain_human_bridge.answers.answers import Answers
 from kubechain_human_bridge.answers.checks import AnswerChecker
 from kubechain_human_bridge.answers.lookup import AnswerLookup
-from kubechain_human_bridge.asking.request_worker import RequestWorker
-from kubechain_human_bridge.channels.base import Ask, Given, Kind, OwnChannel
+from kubechain_human_bridge.channels.base import Ask, Channel, Kind
 from kubechain_human_bridge.channels.humanlayer_wire import encode_request, read_answer
 from kubechain_human_bridge.channels.mail import build_mail
 from kubechain_human_bridge.channels.slack_blocks import INPUT_ACTION, INPUT_BLOCK, build_request
-from kubechain_human_bridge.contactchannels.access import ChannelAccess
 from kubechain_human_bridge.web.humanlayer_hook import find_call_id
 from kubechain_human_bridge.web.slack_interaction import Click, Form, InteractionError, parse_interaction
 
@@ -74,70 +72,35 @@ def adopt(obj: R, ref: Mapping[str, str]) -> R:
     return obj.model_copy(update={"metadata": obj.metadata.model_copy(update=ref)})
 
 
-class Road(OwnChannel):
+class Writer(PolledRoad):
     """Writes each request down in all the ways that there are, and never finds an answer."""
 
-    def __init__(self, channel: ContactChannel) -> None:
+    def __init__(self, world: World, channel: ContactChannel) -> None:
+        super().__init__(world)
         self.channel = channel
-
-    async def validate(self) -> str:
-        return "fine"
 
     async def send(self, ask: Ask) -> str:
         build_mail(ask, sender="kubechain@example.com", recipient="a@example.com", subject=None).as_bytes()
         json.loads(encode_request(self.channel.spec, ask))
         assert json.loads(orjson.dumps(build_request(ask, "token")))
-        return "sent"
-
-    async def find_answer(self, external_call_id: str, kind: Kind) -> Given | None:
-        return None
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
+        return await super().send(ask)
 
 
-class Links:
-    def page_link(self, call: ObjectRef) -> str:
-        return f"https://kc/{call.name}"
+class Fuzzed(World):
+    """A request that has to wait is given back at once, and the bus takes what can be encoded."""
 
-    def answer_link(self, call: ObjectRef, kind: Kind, by: str, expires_at: object = None) -> str:
-        return f"https://kc/answer/{call.name}"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.stopping.set()
 
-
-class World:
-    """The bus, the API server and the Secrets in memory; the bus takes what can be encoded."""
-
-    def __init__(self, call: TaskRunToolCall | None, task: Task | None, channel: ContactChannel | None) -> None:
-        self.found: dict[type[Resource], Resource | None] = {TaskRunToolCall: call, Task: task}
-        self.published: list[tuple[str, Envelope]] = []
-        stopping = asyncio.Event()
-        stopping.set()  # a request that has to wait is given back at once
-        store = cast("Any", SimpleNamespace(get=lambda namespace, name: channel))
-        self.access = ChannelAccess(store, self, lambda channel, secrets: Road(channel))
-        self.worker = RequestWorker(self, self, self, self.access, Links(), stopping)
-
-    async def read(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        return dict.fromkeys(("a", "k"), "secret")
-
-    async def get(self, kind: type[R], namespace: str, name: str) -> R:
-        found = self.found.get(kind)
-        if not isinstance(found, kind):
-            raise NotFoundError(name)
-        return found
-
-    async def claim(self, key: str) -> Claim:
-        return Claim.GRANTED
-
-    async def created_at(self) -> datetime:
-        return NOW
-
-    async def has_message(self, stream: str, subject: str) -> bool:
-        return False
+    def build(self, channel: ContactChannel, secrets: Mapping[str, str]) -> Channel:
+        return Writer(self, channel)
 
     async def publish(self, subject: str, message: Envelope, **_: object) -> None:
-        self.published.append((subject, codec.decode(type(message), codec.encode(message))))
+        await super().publish(subject, codec.decode(type(message), codec.encode(message)))
 
-    publish_until_stored = publish
+    async def publish_until_stored(self, subject: str, message: Envelope, **_: object) -> None:
+        await self.publish(subject, message)
 
     @property
     def reports(self) -> list[tuple[str, HumanResult]]:
@@ -147,7 +110,7 @@ class World:
 @fuzz
 @given(garbage)
 async def test_what_is_no_request_is_told_of(data: bytes) -> None:
-    world = World(None, None, None)
+    world = Fuzzed()
     subject = human_request_subject("channel-uid", "default", "call-uid")
     with pytest.raises(PoisonMessage) as poison:
         codec.decode(HumanRequest, data)
@@ -160,7 +123,7 @@ async def test_what_is_no_request_is_told_of(data: bytes) -> None:
 async def test_every_request_is_asked_dropped_or_tried_again(
     request: HumanRequest, call: TaskRunToolCall, task: Task | None, channel: ContactChannel
 ) -> None:
-    world = World(adopt(call, CALL), task, adopt(channel, CHANNEL))
+    world = Fuzzed(call=adopt(call, CALL), task=task, channel=adopt(channel, CHANNEL))
     delivery = Delivery(request, 1, None, human_request_subject("channel-uid", "default", "call-uid"), NOW, 1)
     try:
         await world.worker.handle_request(delivery, asyncio.Semaphore(1))
@@ -177,7 +140,7 @@ async def test_every_request_is_asked_dropped_or_tried_again(
 async def test_every_check_is_settled_or_comes_again(
     check: AnswerCheck, call: TaskRunToolCall, channel: ContactChannel | None
 ) -> None:
-    world = World(adopt(call, CALL), None, adopt(channel, CHANNEL) if channel is not None else None)
+    world = Fuzzed(call=adopt(call, CALL), channel=adopt(channel, CHANNEL) if channel is not None else None)
     waiting = SimpleNamespace(find=lambda ref: call, count=lambda: 1)
     lookup = AnswerLookup(world.access, Answers(cast("Any", world)))
     checker = AnswerChecker(cast("Any", world), waiting, world.access, lookup)
