@@ -9,7 +9,7 @@ from kubechain_cli.localcluster.certificates import ensure_pki
 from kubechain_cli.localcluster.errors import ClusterApiError
 from kubechain_cli.localcluster.files import write_atomic
 from kubechain_cli.localcluster.kubeconfig import write_kubeconfig
-from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.layout import Layout, cache_root
 from kubechain_cli.localcluster.nats import write_nats_config
 from kubechain_cli.localcluster.nats_users import build_users_config
 from kubechain_cli.localcluster.plan import (
@@ -38,7 +38,7 @@ def prepare(layout: Layout, *, binaries: dict[str, Path], services: tuple[str, .
     for name in services:
         service_script(name)
     layout.create()
-    ports = assign_ports(layout.ports, port_names(services, local=context is None))
+    ports = assign_ports(layout.ports, port_names(services, local=context is None), cache_root() / "ports.json")
     plan = Plan({name: str(path) for name, path in binaries.items()}, ports, services, context)
     if context is None:
         pki = ensure_pki(layout.pki)
