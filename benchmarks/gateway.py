@@ -27,6 +27,7 @@ from benchmarks.product import Product, build
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.messages import LLMListening, LLMRequest, ObjectRef
+from kubechain_common.messages.llm import UNKNOWN_CONVERSATION
 from kubechain_common.messages.topology import (
     LLM_MAX_IN_FLIGHT,
     llm_consumer,
@@ -101,7 +102,7 @@ class Neighbours:
         if listen:
             await self._bus.live.tell(llm_listening_subject("default", uid), LLMListening(fresh=True))
         call = self._calls[uid] = Call(time.perf_counter())
-        subject = llm_request_subject(llm.uid, "default", uid, 1)
+        subject = llm_request_subject(llm.uid, "default", uid, 1, UNKNOWN_CONVERSATION)
         await self._bus.publish(subject, request, msg_id=uid, new_since=datetime.now(UTC))
         await call.result
         return self._calls.pop(uid)
@@ -158,9 +159,8 @@ async def _measure_hop_ms(bus: Bus) -> float:
             llm = ObjectRef(namespace="default", name="hop", uid=uid)
             request = LLMRequest(task=task, turn=turn, llm=llm, messages=_CONVERSATION[:1])
             published = time.perf_counter()
-            await bus.publish(
-                llm_request_subject(uid, "default", uid, turn), request, msg_id=None, new_since=datetime.now(UTC)
-            )
+            subject = llm_request_subject(uid, "default", uid, turn, UNKNOWN_CONVERSATION)
+            await bus.publish(subject, request, msg_id=None, new_since=datetime.now(UTC))
             hops.append((await arrived.get() - published) * 1000)
         stopping.set()
     await bus.delete_consumer(spec.stream, spec.durable)
@@ -180,7 +180,7 @@ async def _neighbours(product: Product) -> AsyncIterator[tuple[Bus, Neighbours, 
             await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
             url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
             llms = [await _create_llm(product, name, url) for name in _LLMS]
-            async with bus.live.hear(llm_result_subject("default", "*", 1), neighbours.handle_result):
+            async with bus.live.hear(llm_result_subject("default", "*", 1, "*"), neighbours.handle_result):
                 yield bus, neighbours, llms
         finally:
             await runner.cleanup()

@@ -16,6 +16,7 @@ from tests.e2e.support.workspace import Workspace, reason_of, tool_messages
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.state import read_running_state
 from kubechain_common.messages.topology import (
+    ANY,
     LLM_REQUESTS,
     LLM_RESULTS,
     TOOL_REQUESTS,
@@ -45,6 +46,12 @@ def with_bus(workspace: Workspace, act: Callable[[Bus], Coroutine[Any, Any, Any]
     return asyncio.run(run())
 
 
+def find_request(workspace: Workspace, pattern: str) -> str:
+    """The subject of the one request of this pattern."""
+    (subject,) = with_bus(workspace, lambda bus: bus.find_subjects(LLM_REQUESTS.name, pattern))
+    return str(subject)
+
+
 def withdraw(workspace: Workspace, stream: str, subject: str) -> None:
     with_bus(workspace, lambda bus: bus.withdraw(stream, subject))
 
@@ -71,13 +78,20 @@ def test_poison_between_task_and_llm_fails_the_task_with_a_sentence(workspace: W
     eventually(lambda: llm.asked == len(POISON), SOON, what="the requests at the LLM")
     llm_uid = workspace.kubectl.get("llm", "gpt-4o")["metadata"]["uid"]
     uids = {kind: workspace.kubectl.get("task", kind)["metadata"]["uid"] for kind in POISON}
+    requests = {
+        kind: find_request(workspace, llm_request_subject(llm_uid, workspace.namespace, uid, 1, ANY))
+        for kind, uid in uids.items()
+    }
     if stream == LLM_REQUESTS.name:
-        subjects = {k: llm_request_subject(llm_uid, workspace.namespace, uid, 1) for k, uid in uids.items()}
+        subjects = requests
         words = "llm-gateway cannot read the request"
         for subject in subjects.values():  # the real ones would never leave
             withdraw(workspace, LLM_REQUESTS.name, subject)
     else:
-        subjects = {k: llm_result_subject(workspace.namespace, uid, 1) for k, uid in uids.items()}
+        subjects = {
+            kind: llm_result_subject(workspace.namespace, uid, 1, requests[kind].rpartition(".")[2])
+            for kind, uid in uids.items()
+        }
         words = "can not be read"
     poison(workspace, stream, subjects)
     for kind in POISON:

@@ -16,6 +16,7 @@ from tests.e2e.support.scripts import calls, in_turns
 from tests.e2e.support.workspace import Workspace
 
 from kubechain_cli.scripted_llm import ChatMessage, Reply, Script, ToolSpec
+from kubechain_common.testing.eventually import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -52,6 +53,11 @@ class Follower:
         return out.decode()
 
 
+def is_asking(workspace: Workspace) -> bool:
+    (task,) = workspace.kubectl.list("task")
+    return bool(task["status"]["phase"] == "SendContextWindowToLLM")
+
+
 @contextmanager
 def follow(workspace: Workspace, message: str, **environment: str) -> Iterator[Follower]:
     command = [str(BIN / "kubechain"), "run", "my-assistant", message, "--follow", "-n", workspace.namespace]
@@ -82,8 +88,7 @@ def test_text_is_shown_before_the_answer_is_complete(workspace: Workspace, provi
     with follow(workspace, "what is the answer?") as run:
         run.read_until("The answer to that")
         assert run.running
-        (task,) = workspace.kubectl.list("task")
-        assert task["status"]["phase"] == "SendContextWindowToLLM"
+        eventually(lambda: is_asking(workspace), 10, what="the phase in which the model is asked")
         assert "naturally" not in run.seen
         assert run.finish() == f"{ANSWER}\n"
     assert run.seen.index("Let me see.") < run.seen.index("tenant__whoami {}") < run.seen.index(ANSWER)

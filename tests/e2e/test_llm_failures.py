@@ -299,11 +299,11 @@ def test_a_host_that_does_not_exist_is_told_at_the_llm_and_heals(ward: Ward) -> 
 def test_a_slow_provider_holds_up_nobody_else(ward: Ward) -> None:
     ward.apply_agent("slow")
     ward.apply_agent("quick")
-    ward.begin("slow", Answer(DONE.body, delay=2.0))
+    ward.begin("slow", Answer(DONE.body, delay=3.0))
     ward.wait_asked("slow")
     ward.begin("quick", DONE)
     ward.finish("quick")
-    assert ward.kubectl.get("task", "slow")["status"]["phase"] == "SendContextWindowToLLM"
+    assert ward.finish("slow", "SendContextWindowToLLM")["status"]["turn"] == 1
     assert ward.finish("slow")["status"]["output"] == "done"
     assert_told("llm-slow", ward.witness, "slow")
 

@@ -56,7 +56,7 @@ class Invariants:
         self._world = world
         self._violations: list[str] = []
         self._births: dict[str, int] = {}
-        self._answered: dict[tuple[str, int], int] = {}
+        self._answered: dict[tuple[str, int, tuple[str, ...]], int] = {}
         self._taken: set[tuple[str, int]] = set()
         self._asks_checked = 0
         self.leaders_overlapped = False
@@ -115,6 +115,13 @@ class Invariants:
                 self._observe_cancelled(write.new)
 
     def _observe_task(self, old: Wire, new: Wire) -> None:
+        """One write, which may hold two steps: that a turn begins, and what became of it."""
+        begun = _find_unwritten(old, new)
+        if begun is not None:
+            self._observe_step(old, begun)
+        self._observe_step(begun or old, new)
+
+    def _observe_step(self, old: Wire, new: Wire) -> None:
         name = new["metadata"]["name"]
         before, after = old.get("status") or {}, new.get("status") or {}
         edge = (before.get("phase"), after.get("phase"))
@@ -145,6 +152,7 @@ class Invariants:
             self._expect(edge[0] == SEND and roles in allowed, f"{name}: {roles} added on {edge}")
             answered = turn - 1 if goes_on else turn
             self._observe_answer(task, added[0], answered)
+            self._observe_question_of(task, before, added[0])
             self._taken.add((task["metadata"]["uid"], answered))
         assistants = sum(m["role"] in ANSWERS for m in after)
         phase = task["status"].get("phase")
@@ -163,6 +171,15 @@ class Invariants:
         if message["role"] == "summary":
             whole = {**whole, "role": "summary", "keeps": message.get("keeps")}
         self._expect(whole == message, f"{name}: the answer was changed: {message}")
+
+    def _observe_question_of(self, task: Wire, window: list[Wire], answer: Wire) -> None:
+        """What the model read is what the window shows before its answer, where that shows it whole."""
+        said = self._world.outside.answers.get(answer.get("content", ""))
+        shown = all(m["role"] in ("system", "user", "assistant", "tool") and "contentFrom" not in m for m in window)
+        if said is not None and answer["role"] == "assistant" and shown:
+            read = tuple(m.get("content", "") for m in window)
+            name = task["metadata"]["name"]
+            self._expect(said.read == read, f"{name}: the model read something else: {said.read}, not {read}")
 
     def _observe_tool_messages(
         self, task: Wire, turn: int, answer: Wire, added: list[Wire], *, ends: bool = False
@@ -258,7 +275,9 @@ class Invariants:
     def _observe_message(self, message: Message) -> None:
         owner = parse_llm_result_subject(message.subject)
         if message.subject.startswith("kubechain.llm.result.") and owner is not None:
-            self._answered[owner[1], owner[2]] = self._world.nats.epoch
+            said = (json.loads(message.data).get("message") or {}).get("content", "")
+            answer = self._world.outside.answers.get(said)
+            self._answered[owner[1], owner[2], answer.read if answer else ()] = self._world.nats.epoch
         self._observe_question(message)
 
     def _observe_question(self, message: Message) -> None:
@@ -283,12 +302,13 @@ class Invariants:
         for key, runs in outside.runs.items():
             tool = outside.tool_of[key]
             self._expect(tool == READ or len(runs) == 1, f"{key}: {tool} ran {len(runs)} times, and must run once")
-        for script, turn, _ in outside.windows[self._asks_checked :]:
+        for script, turn, read in outside.windows[self._asks_checked :]:
             uids = [
                 t["metadata"]["uid"] for t in self._world.server.all("tasks") if t["spec"].get("userMessage") == script
             ]
             for uid in uids:
-                stored = self._answered.get((uid, turn)) == self._world.nats.epoch
+                results = [self._answered.get((uid, turn, of)) for of in (read, ())]  # an error says not what was read
+                stored = self._world.nats.epoch in results
                 self._expect(
                     not stored and (uid, turn) not in self._taken,
                     f"{script}: the model was asked again for turn {turn}, whose result was there",
@@ -298,6 +318,22 @@ class Invariants:
     def _expect(self, holds: bool, sentence: str) -> None:
         if not holds and sentence not in self._violations:
             self._violations.append(sentence)
+
+
+def _find_unwritten(old: Wire, new: Wire) -> Wire | None:
+    """The Task as it stood while the model was asked, if that was not written by itself."""
+    before, after = old.get("status") or {}, new.get("status") or {}
+    turn = before.get("turn", 0) + 1
+    if before.get("phase") not in (None, CALLS) or (after.get("turn", 0), after.get("phase")) in (
+        (turn - 1, after.get("phase")),
+        (turn, SEND),
+    ):
+        return None
+    first = len(before.get("contextWindow") or [])
+    window = after.get("contextWindow") or []
+    said = next((i for i in range(first, len(window)) if window[i]["role"] in ANSWERS), len(window))
+    status = {**before, "phase": SEND, "turn": turn, "contextWindow": window[:said]}
+    return {**new, "status": status}
 
 
 def _phase(obj: Wire) -> Any:

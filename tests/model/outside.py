@@ -7,6 +7,7 @@ the system under test believes.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -74,6 +75,7 @@ class Answer:
     turn: int
     message: Message
     usage: TokenUsage
+    read: tuple[str, ...]
 
 
 @dataclass
@@ -89,6 +91,7 @@ class Outside:
     tool_of: dict[str, str] = field(default_factory=dict)
     people_asked: set[str] = field(default_factory=set)
     people_answer: bool = True
+    thinks_for: float = 0.0
     refused: set[str] = field(default_factory=lambda: {REFUSED})
     observe_run: Callable[[str, str], None] = lambda tool, key: None
 
@@ -126,7 +129,7 @@ class Outside:
         ]
         message = Message(role="assistant", content=content, tool_calls=calls or None)
         usage = TokenUsage(input_tokens=planned.reads, output_tokens=number, total_tokens=planned.reads + number)
-        self.answers[content] = Answer(script, turn, message, usage)
+        self.answers[content] = Answer(script, turn, message, usage, tuple(m.content for m in messages))
         return Completion(message, usage, "stop")
 
     def run_tool(self, tool: str, key: str) -> CallToolResult:
@@ -170,6 +173,8 @@ class ModelProvider:
             lambda: self._outside.answer(messages),
             failure=lambda: TransientProviderError("the connection broke"),
         )
+        if self._outside.thinks_for:
+            await asyncio.sleep(self._outside.thinks_for)
         return completion
 
 

@@ -45,8 +45,11 @@ class CrashPoints(RuleBasedStateMachine):
         self.world.supervised = True
         self.tasks: list[str] = []
 
-    @initialize(script=st.lists(turns, min_size=1, max_size=3).map(tuple))
-    def begin(self, script: tuple[Turn, ...]) -> None:
+    @initialize(
+        script=st.lists(turns, min_size=1, max_size=3).map(tuple), thinks_for=st.sampled_from([0.0, 0.0, 0.5, 3.0])
+    )
+    def begin(self, script: tuple[Turn, ...], thinks_for: float) -> None:
+        self.world.outside.thinks_for = thinks_for
         self.tasks.append(self.world.create_task(script))
 
     # --- what goes its way ---
@@ -120,9 +123,9 @@ class CrashPoints(RuleBasedStateMachine):
         word = "Ready" if ready else "Error"
         self.world.patch("llms", "llm", {"status": {"ready": ready, "status": word}}, "status")
 
-    @rule(name=st.sampled_from(["llm", "llm2"]))
-    def the_agent_is_edited(self, name: str) -> None:
-        self.world.patch("agents", "agent", {"spec": {"llmRef": {"name": name}}})
+    @rule(name=st.sampled_from(["llm", "llm2"]), system=st.sampled_from(["s", "s", "another"]))
+    def the_agent_is_edited(self, name: str, system: str) -> None:
+        self.world.patch("agents", "agent", {"spec": {"llmRef": {"name": name}, "system": system}})
 
     @precondition(lambda self: bool(self.tasks))
     @rule(number=numbers)
@@ -181,8 +184,9 @@ class CrashPoints(RuleBasedStateMachine):
         if not world.server.find("contactchannels", CHANNEL):
             world.apply_channel()
         for service in LED:
-            for late in world.living(service)[:-1]:
-                world.crash(late)
+            for process in world.living(service):
+                if process.overtaken:  # it hears that it lost the Lease
+                    world.crash(process)
         world.patch("llms", "llm", {"status": {"ready": True, "status": "Ready"}}, "status")
         world.settle()
         world.invariants.check_settled()

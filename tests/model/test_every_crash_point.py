@@ -15,8 +15,12 @@ from tests.model.outside import CHANNEL, GUARDED, ONCE, READ, REFUSAL, REFUSED, 
 from tests.model.processes import LLM_GATEWAY, MCP_HOST, TASK_CONTROLLER, TOOLCALL_CONTROLLER
 from tests.model.world import World
 
+from kubechain_task_controller.drafts import HOLD
+
 SCRIPT = (Turn((ONCE, READ)),)
 ASKING = (Turn((GUARDED, REFUSED)),)
+LONG = 2 * HOLD
+"""Seconds after which that a turn has begun was written by itself."""
 UNKNOWN_OUTCOME = "Error: The outcome of the call is unknown"
 HOST_DIED = "its host died before the result was recorded"
 CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
@@ -37,9 +41,13 @@ def run_once(
     slow_watch: tuple[str, str] | None = None,
     script: tuple[Turn, ...] = SCRIPT,
     channel: dict[str, object] | None = None,
+    thinks_for: float = 0.0,
 ) -> World:
-    """The run with these misfortunes; raises Violation. Nobody answers where ``channel`` has a deadline."""
+    """The run with these misfortunes; raises Violation. Nobody answers where ``channel`` has a deadline, and the model
+    takes ``thinks_for`` seconds.
+    """
     with World.opened() as world:
+        world.outside.thinks_for = thinks_for
         if channel is not None:
             world.apply("contactchannels", "ContactChannel", CHANNEL, {"type": "inbox", **channel})
             world.outside.people_answer = False
@@ -58,10 +66,11 @@ def every_single(
     slow_watch: tuple[str, str] | None,
     script: tuple[Turn, ...] = SCRIPT,
     channel: dict[str, object] | None = None,
+    thinks_for: float = 0.0,
 ) -> Iterator[World]:
-    for index in range(run_once({}, slow_watch, script, channel).settled):
+    for index in range(run_once({}, slow_watch, script, channel, thinks_for).settled):
         for fate in fates:
-            yield run_once({index: fate}, slow_watch, script, channel)
+            yield run_once({index: fate}, slow_watch, script, channel, thinks_for)
 
 
 def tool_messages(world: World) -> list[str]:
@@ -72,8 +81,10 @@ def tool_messages(world: World) -> list[str]:
     return [message["content"] for message in task["status"]["contextWindow"] if message["role"] == "tool"]
 
 
-def test_the_run_without_misfortune_is_exact() -> None:
-    world = run_once({})
+@pytest.mark.parametrize(("thinks_for", "writes"), [(0.0, 2), (LONG, 4)], ids=["soon", "later"])
+def test_the_run_without_misfortune_is_exact(thinks_for: float, writes: int) -> None:
+    world = run_once({}, thinks_for=thinks_for)
+    assert sum(line.endswith("PUT tasks/t1/status [done]") for line in world.effects.trace) == writes
     task = world.server.find("tasks", "t1")
     assert task is not None
     status = task["status"]
@@ -86,8 +97,9 @@ def test_the_run_without_misfortune_is_exact() -> None:
 
 
 @pytest.mark.parametrize("fate", list(Fate)[1:], ids=lambda fate: fate.value.replace(" ", "-"))
-def test_every_effect_may_go_wrong(fate: Fate) -> None:
-    for world in every_single((fate,), None):
+@pytest.mark.parametrize("thinks_for", [0.0, LONG], ids=["soon", "later"])
+def test_every_effect_may_go_wrong(thinks_for: float, fate: Fate) -> None:
+    for world in every_single((fate,), None, thinks_for=thinks_for):
         task = world.server.find("tasks", "t1")
         assert task is not None
         if fate is not Fate.INVALID:
@@ -96,8 +108,9 @@ def test_every_effect_may_go_wrong(fate: Fate) -> None:
 
 
 @pytest.mark.parametrize("slow_watch", SLOW_WATCHES, ids=lambda slow: "-".join(slow))
-def test_every_crash_with_one_late_watch(slow_watch: tuple[str, str]) -> None:
-    for world in every_single((Fate.CRASH_AFTER,), slow_watch):
+@pytest.mark.parametrize("thinks_for", [0.0, LONG], ids=["soon", "later"])
+def test_every_crash_with_one_late_watch(thinks_for: float, slow_watch: tuple[str, str]) -> None:
+    for world in every_single((Fate.CRASH_AFTER,), slow_watch, thinks_for=thinks_for):
         task = world.server.find("tasks", "t1")
         assert task is not None
         assert task["status"]["phase"] == "FinalAnswer"

@@ -15,7 +15,7 @@ from tests.model.effects import Fate
 from tests.model.invariants import Violation
 from tests.model.outside import ONCE, READ, Turn
 from tests.model.processes import TASK_CONTROLLER
-from tests.model.test_every_crash_point import ASKING, run_once
+from tests.model.test_every_crash_point import ASKING, run_once, run_up_to
 from tests.model.world import World
 
 import kubechain_mcp_host.calls.handler as call_handler
@@ -24,6 +24,7 @@ import kubechain_task_controller.core.task_decision as task_decision
 import kubechain_task_controller.task_reconciler as task_reconciler
 import kubechain_toolcall_controller.core.approval as approval
 import kubechain_toolcall_controller.core.asking as asking
+from kubechain_common.messages.llm import UNKNOWN_CONVERSATION
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.runtime.inbox import Inbox
 from kubechain_mcp_host.calls.execution_decision import Execution
@@ -37,16 +38,17 @@ def crash_everywhere() -> None:
 
 
 def two_leaders() -> None:
-    """The old leader decides on what it saw before the new one wrote."""
+    """What the old leader was about to write when it was frozen arrives when the new one is further."""
     with World.opened() as world:
-        world.invariants.leaders_overlapped = True
-        world.start(TASK_CONTROLLER)
         world.create_task((Turn((ONCE, READ)),))
-        taker = next(pull.process for pull in world.pulls if pull.durable == TASK_CONTROLLER)
-        late = next(f"{p}: PUT tasks" for p in world.living(TASK_CONTROLLER) if p is not taker)
-        while choices := world.choices():
-            prompt = [i for i, choice in enumerate(choices) if not choice.label.startswith(late)]
-            world.step(prompt[0] if prompt else 0)
+        run_up_to(world, "PUT tasks")
+        held = next(effect for effect in world.effects.pending if effect.label.startswith("PUT tasks"))
+        world.effects.pending.remove(held)
+        world.invariants.leaders_overlapped = True
+        world.advance_time(13.0)
+        world.start(TASK_CONTROLLER)
+        world.settle()
+        world.effects.pending.append(held)
         world.settle()
         world.invariants.check_settled()
 
@@ -66,7 +68,7 @@ def deliver_twice() -> None:
 
 def cancel_in_mid_turn() -> None:
     """At every moment at which both calls are there."""
-    for moment in range(30, 50):
+    for moment in range(20, 50):
         with World.opened() as world:
             name = world.create_task((Turn((ONCE, READ)),))
             for _ in range(moment):
@@ -91,8 +93,8 @@ def apply_any_turn(patch: Patch) -> None:
 
     def careless(snapshot: Any) -> Any:
         if snapshot.result is not None:
-            turn = snapshot.task.status.turn
-            snapshot = replace(snapshot, result=snapshot.result.model_copy(update={"turn": turn}))
+            any_turn = {"turn": snapshot.task.status.turn, "conversation": UNKNOWN_CONVERSATION}
+            snapshot = replace(snapshot, result=snapshot.result.model_copy(update=any_turn))
         return decide(snapshot)
 
     patch.setattr(task_reconciler, "decide_task", careless)
@@ -175,6 +177,32 @@ def cancel_one_by_one(patch: Patch) -> None:
     patch.setattr(task_reconciler.TaskReconciler, "_forbid", forbid_nothing)
 
 
+def take_any_conversation(patch: Patch) -> None:
+    """A result is taken for an answer to whatever the Task says to the model now."""
+    decide = task_decision.decide_task
+
+    def careless(snapshot: Any) -> Any:
+        if snapshot.result is not None:
+            update = {"conversation": UNKNOWN_CONVERSATION}
+            snapshot = replace(snapshot, result=snapshot.result.model_copy(update=update))
+        return decide(snapshot)
+
+    patch.setattr(task_reconciler, "decide_task", careless)
+
+
+def edit_the_agent_after_a_crash() -> None:
+    """The first leader has asked for a turn, and not written that it has begun."""
+    with World.opened() as world:
+        world.create_task((Turn(),))
+        run_up_to(world, "ask the model")
+        world.supervised = False
+        world.crash(world.living(TASK_CONTROLLER)[0])
+        world.patch("agents", "agent", {"spec": {"system": "another"}})
+        world.supervised = True
+        world.settle()
+        world.invariants.check_settled()
+
+
 def mix_up_results(patch: Patch) -> None:
     """Tool messages in the order in which the calls ended, instead of the model's."""
     build = task_decision.decide_task
@@ -210,6 +238,7 @@ def mix_up_results(patch: Patch) -> None:
         (ask_once_and_never_look, crash_during_an_approval, "never ended"),
         (cancel_one_by_one, cancel_in_mid_turn, "may still begin"),
         (mix_up_results, crash_everywhere, "tool messages"),
+        (take_any_conversation, edit_the_agent_after_a_crash, "the model read something else"),
     ],
     ids=lambda part: getattr(part, "__name__", ""),
 )
@@ -221,6 +250,10 @@ def test_the_model_catches(
         misfortune()
 
 
-@pytest.mark.parametrize("misfortune", [two_leaders, deliver_twice, cancel_in_mid_turn], ids=lambda part: part.__name__)
+@pytest.mark.parametrize(
+    "misfortune",
+    [two_leaders, deliver_twice, cancel_in_mid_turn, edit_the_agent_after_a_crash],
+    ids=lambda part: part.__name__,
+)
 def test_without_a_defect_the_same_misfortune_does_no_harm(misfortune: Callable[[], None]) -> None:
     misfortune()

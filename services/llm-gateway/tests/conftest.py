@@ -170,7 +170,7 @@ def build_delivery() -> Callable[..., Delivery[LLMRequest]]:
             llm=ObjectRef(namespace="default", name="gpt-4o", uid=llm_uid),
             messages=[Message(role="user", content="hi")],
         )
-        subject = llm_request_subject(llm_uid, "default", "task-uid", 1)
+        subject = llm_request_subject(llm_uid, "default", "task-uid", 1, "0")
         return Delivery(
             request, attempt, None, subject, stored_at or just_now, sequence, just_now if attempt == 1 else None
         )

@@ -44,8 +44,8 @@ from kubechain_llm_gateway.providers.errors import ProviderError, TransientProvi
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 REF = st.fixed_dictionaries({"namespace": st.just("default"), "name": NAMES, "uid": st.just("uid-1")})
-SUBJECT = llm_request_subject("uid-1", "default", "uid-1", 1)
-RESULT = llm_result_subject("default", "uid-1", 1)
+SUBJECT = llm_request_subject("uid-1", "default", "uid-1", 1, "0")
+RESULT = llm_result_subject("default", "uid-1", 1, "0")
 
 llms = resources(LLM, {"name": NAMES})
 requests = models(LLMRequest, {"v": st.just(1), "task": REF, "llm": REF, "turn": st.just(1)})

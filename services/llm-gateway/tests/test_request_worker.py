@@ -38,7 +38,7 @@ from kubechain_llm_gateway.providers.errors import (
 )
 
 LLM_UID = "llm-uid"
-RESULT = "kubechain.llm.result.default.task-uid.1"
+RESULT = "kubechain.llm.result.default.task-uid.1.0"
 ANSWER = Completion(Message(role="assistant", content="hello"), TokenUsage(input_tokens=1), "stop")
 
 BuildDelivery = Callable[..., Delivery[LLMRequest]]
@@ -660,7 +660,7 @@ def poison(subject: str, data: bytes) -> Poison:
 
 @pytest.mark.parametrize("data", [b'{"task": {"name": "another", "uid": "another"}}', b"\xff", b"[]"])
 def test_an_unreadable_request_fails_the_task_of_its_subject(data: bytes) -> None:
-    result = build_poison_result(poison("kubechain.llm.request.llm-uid.default.task-uid.3", data))
+    result = build_poison_result(poison("kubechain.llm.request.llm-uid.default.task-uid.3.c0ffee", data))
     assert result is not None
     assert (result.task.name, result.task.uid, result.task.namespace, result.turn) == ("", "task-uid", "default", 3)
     assert result.error is not None

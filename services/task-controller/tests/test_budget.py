@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from kubechain_common.api.turn_calls import child_names
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, TokenUsage, ToolCallFunction
 from kubechain_common.api.v1alpha1.money import LLMPrices
@@ -17,7 +18,6 @@ from kubechain_task_controller.core.namespace_budget import NamespaceBudget
 from kubechain_task_controller.core.plan import Above, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.spent import Spent
 from kubechain_task_controller.core.task_decision import decide_task
-from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
 from kubechain_task_controller.delegation_tree import DelegationTree
 from kubechain_task_controller.watched import Watched

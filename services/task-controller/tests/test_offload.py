@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubechain_common.api.turn_calls import child_names
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall, ToolCallFunction
 from kubechain_common.kube.errors import NotFoundError
@@ -20,7 +21,6 @@ from kubechain_common.testing.builders import build_call, build_task
 from kubechain_task_controller.core import offload
 from kubechain_task_controller.core.context_window import build_tool_message
 from kubechain_task_controller.core.offload import Offloaded, offload_answer, offload_results, offload_start
-from kubechain_task_controller.core.tool_calls import child_names
 
 TASK = build_task()
 

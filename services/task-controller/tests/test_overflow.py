@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubechain_common.api.content import build_view, split_head
+from kubechain_common.api.turn_calls import child_names
 from kubechain_common.api.v1alpha1 import Agent, Task
 from kubechain_common.api.v1alpha1.conversation import (
     ConfigMapKeyRef,
@@ -29,7 +30,6 @@ from kubechain_task_controller.core.overflow import PROMPT, build_request_window
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_task
-from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
 from kubechain_task_controller.core.window_size import (
     IMAGE_TOKENS,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kubechain_common.api.turn_calls import child_names
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.api.v1alpha1.conversation import (
     Message,
@@ -28,7 +29,6 @@ from kubechain_task_controller.core.plan import NOTHING, TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.task_decision import decide_task
-from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import build_catalog
 from kubechain_task_controller.core.unreadable import build_unreadable_result
 
@@ -369,12 +369,12 @@ def test_a_status_that_the_api_server_refuses_ends_the_task(too_large: bool, rea
 
 
 def test_a_result_that_can_not_be_read_is_an_error_of_its_turn() -> None:
-    result = build_unreadable_result("kubechain.llm.result.default.uid-hello.1", "unknown version")
+    result = build_unreadable_result("kubechain.llm.result.default.uid-hello.1.0", "unknown version")
     assert result is not None
     plan = decide_task(snapshot(started(), result=result))
     assert plan.status is not None
     assert plan.status.error == "the result of the turn can not be read: unknown version"
-    assert build_unreadable_result("kubechain.llm.result.default.uid-hello.1.retry.2", "unknown version") is None
+    assert build_unreadable_result("kubechain.llm.result.default.uid-hello.1.0.retry.2", "unknown version") is None
 
 
 @pytest.mark.parametrize(
@@ -671,9 +671,9 @@ def test_a_finished_task_goes_after_its_ttl() -> None:
     assert decide_task(replace(snapshot(done), now=NOW + timedelta(seconds=31))).delete
 
 
-def test_an_object_that_is_being_deleted_is_left_alone() -> None:
+def test_nothing_is_begun_for_an_object_that_is_being_deleted() -> None:
     task = build_task(metadata={"deletionTimestamp": "2026-11-23T12:00:00Z"})
-    assert decide_task(snapshot(task)) == TaskPlan(consumed=True)
+    assert decide_task(snapshot(task)) == TaskPlan(consumed=True, withdraw=True)
 
 
 # --- what an early end takes back
@@ -703,7 +703,7 @@ def test_a_task_that_ends_early_cancels_the_calls_that_have_not_ended() -> None:
     assert plan.status is not None
     assert plan.status.conditions[-1].reason == "DeadlineExceeded"
     assert plan.forbid == plan.cancel == (child_names(task, 1, 2)[1],)
-    assert not plan.withdraw
+    assert plan.withdraw, "an earlier leader may have known more"
 
 
 def test_a_task_that_ends_early_forbids_the_calls_that_it_has_not_seen_or_that_are_cancelled_already() -> None:
@@ -726,7 +726,7 @@ def test_a_finished_task_cancels_a_call_that_was_left_under_way() -> None:
 def test_a_task_that_is_being_deleted_takes_everything_back_and_writes_nothing() -> None:
     for task, withdraw, cancel in (
         (started(), True, ()),
-        (tools := with_tool_calls("fetch__fetch"), False, tuple(child_names(tools, 1, 1))),
+        (tools := with_tool_calls("fetch__fetch"), True, tuple(child_names(tools, 1, 1))),
     ):
         task.metadata.deletion_timestamp = NOW
         children = calls_of(task, "Pending") if cancel else {}

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubechain_common.api.turn_calls import child_names
 from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.conversation import Message
 from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.messages import LLMResult, ObjectRef
+from kubechain_common.messages.llm import conversation_of
 from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging import codec
 from kubechain_common.messaging.errors import PoisonMessage
@@ -18,12 +21,12 @@ from kubechain_common.testing.arbitrary import JSON, NAMES, fuzz, models, resour
 from kubechain_task_controller.core.agent_decision import AgentSnapshot, decide_agent
 from kubechain_task_controller.core.agent_needs import AgentNeeds
 from kubechain_task_controller.core.namespace_budget import COST, CURRENCY, PERIOD, TOKENS, read_budget
+from kubechain_task_controller.core.overflow import build_request_window
 from kubechain_task_controller.core.plan import Above, TaskSnapshot
 from kubechain_task_controller.core.setback import decide_refused
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.spent import Spent, spent_by
 from kubechain_task_controller.core.task_decision import decide_task
-from kubechain_task_controller.core.tool_calls import child_names
 from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
 from kubechain_task_controller.core.unreadable import build_unreadable_result
 
@@ -96,6 +99,23 @@ def test_every_task_has_a_next_step(snapshot: TaskSnapshot, refusal: str, too_la
 
 
 @fuzz
+@given(snapshots())
+def test_a_conversation_is_the_same_when_it_was_in_the_api_server(snapshot: TaskSnapshot) -> None:
+    """Else its request would be taken for another one's after a restart, withdrawn and sent again."""
+    plan = decide_task(snapshot)
+    begun = snapshot.task.model_copy(update={"status": plan.status or snapshot.task.status})
+    read_back = Task.model_validate(json.loads(json.dumps(begun.to_wire(), sort_keys=True)))
+    said = conversation_of(build_request_window(begun))
+    assert conversation_of(build_request_window(read_back)) == said
+
+
+def test_conversations_are_told_apart_by_what_is_said() -> None:
+    hello, bye = Message(role="user", content="hello"), Message(role="user", content="bye")
+    assert conversation_of([hello]) != conversation_of([bye]) != conversation_of([hello, bye])
+    assert conversation_of([hello]) == "666210238ffa9abb", "requests of an older release would be sent again"
+
+
+@fuzz
 @given(agents, st.none() | resources(LLM, CLOSE), servers, st.lists(agents, max_size=3))
 def test_every_agent_has_a_status(
     agent: Agent, llm: LLM | None, servers: dict[str, MCPServer], others: list[Agent]
@@ -116,7 +136,7 @@ def test_every_message_is_a_result_or_an_error_of_its_task(data: bytes, turn: in
     try:
         result = codec.decode(LLMResult, data)
     except PoisonMessage as poison:
-        unreadable = build_unreadable_result(llm_result_subject("default", "uid-1", turn), poison.reason)
+        unreadable = build_unreadable_result(llm_result_subject("default", "uid-1", turn, "0"), poison.reason)
         assert unreadable is not None
         result = codec.decode(LLMResult, codec.encode(unreadable))
         assert (result.task.uid, result.turn, result.outcome) == ("uid-1", turn, "Error")

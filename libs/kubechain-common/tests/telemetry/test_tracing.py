@@ -27,6 +27,7 @@ from kubechain_common.telemetry.tracing import (
     parse_traceparent,
     shutdown_tracing,
     span,
+    span_context_of,
     traceparent_of,
 )
 
@@ -71,6 +72,15 @@ async def export() -> None:
 
 def ids(proto: ProtoSpan) -> SpanContext:
     return SpanContext(trace_id=proto.trace_id.hex(), span_id=proto.span_id.hex())
+
+
+def test_whoever_makes_the_ids_of_a_name_makes_the_same() -> None:
+    parent = new_span_context()
+    own, below = span_context_of("uid-1"), span_context_of("uid-1", parent)
+    assert own == span_context_of("uid-1") != span_context_of("uid-2")
+    assert parse_traceparent(traceparent_of(own)) == own
+    assert (below.trace_id, below.span_id) == (parent.trace_id, own.span_id)
+    assert span_context_of("uid-1", SpanContext(trace_id="no", span_id="ids")) == own
 
 
 async def test_a_run_is_one_trace_with_the_right_parents(collector: Collector) -> None:

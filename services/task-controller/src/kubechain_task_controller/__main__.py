@@ -22,6 +22,7 @@ from kubechain_common.runtime.service import ServiceContext, run_service
 from kubechain_task_controller.agent_reconciler import AgentReconciler
 from kubechain_task_controller.budget_book import BudgetBook
 from kubechain_task_controller.core.unreadable import build_unreadable_result
+from kubechain_task_controller.drafts import Drafts
 from kubechain_task_controller.endings import Endings
 from kubechain_task_controller.task_reconciler import TaskReconciler
 from kubechain_task_controller.watched import Watched
@@ -40,6 +41,7 @@ class TaskTerm:
         self._dispatcher = Dispatcher(context.bus, LLM_REQUESTS, LLM_RESULTS, leads)
         self._inbox: Inbox[LLMResult] = Inbox(lambda result: result.task, self._enqueue_owner)
         self.endings = Endings(context.bus.peers)
+        self.drafts = Drafts(context.kube.activity, lambda key: self.tasks.queue.add(key))
         recorder = context.recorder
         self.book = BudgetBook(context.kube, watched, context.settings.namespace)
         self.reconciler = TaskReconciler(
@@ -50,6 +52,8 @@ class TaskTerm:
             self._inbox,
             recorder.for_component("task-controller"),
             self.book,
+            self.drafts,
+            leads,
         )
         agents = AgentReconciler(context.kube, watched, recorder.for_component("agent-controller"))
         self.tasks = Controller("task", self.reconciler.reconcile, workers=32)
@@ -62,6 +66,7 @@ class TaskTerm:
         for agent in self._watched.agents.list():
             self.agents.queue.add(agent.key)
         for key in self._watched.tasks_to_look_at():
+            self.drafts.doubt(key)  # an earlier leader may have sent its request
             self.tasks.queue.add(key)
         results = Consumer(
             self._context.bus,
@@ -76,6 +81,7 @@ class TaskTerm:
             group.create_task(self.tasks.run())
             group.create_task(self.agents.run())
             group.create_task(self.book.run())
+            group.create_task(self.drafts.run())
             group.create_task(self.endings.run())
             group.create_task(results.run(self._context.stopping))
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kubechain_common.api.turn_calls import is_owner
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_task_controller.core.plan import Above
 from kubechain_task_controller.core.spent import Spent, spent_by
-from kubechain_task_controller.watched import BY_DELEGATING_TASK, Watched, is_owner
+from kubechain_task_controller.watched import BY_DELEGATING_TASK, Watched
 
 
 class DelegationTree:

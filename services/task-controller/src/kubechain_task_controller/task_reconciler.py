@@ -7,16 +7,15 @@ idempotent, so an error anywhere leaves the rest to the next reconcile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from kubechain_common.api.names import execution_key, turn_key
 from kubechain_common.api.stored_text import StoredText
-from kubechain_common.api.v1alpha1 import LLM, Agent, Task, TaskRunToolCall
-from kubechain_common.api.v1alpha1.money import LLMPrices
-from kubechain_common.api.v1alpha1.status import SpanContext
-from kubechain_common.api.v1alpha1.task import TaskPhase
+from kubechain_common.api.turn_calls import is_owner
+from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1.task import TaskPhase, TaskStatus
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.controller import Result
 from kubechain_common.kube.errors import (
@@ -28,12 +27,12 @@ from kubechain_common.kube.errors import (
     TooLargeError,
 )
 from kubechain_common.kube.event_recorder import EventRecorder
+from kubechain_common.kube.informer import Key
 from kubechain_common.kube.status_writer import write_status
-from kubechain_common.kube.text_cache import TextCache
 from kubechain_common.kube.text_store import store_text
-from kubechain_common.kube.window_reader import ContentLostError, WindowReader
 from kubechain_common.messages import LLMRequest, LLMResult, ObjectRef
-from kubechain_common.messages.topology import ANY, llm_request_subject, llm_result_subject
+from kubechain_common.messages.llm import conversation_of
+from kubechain_common.messages.topology import ANY, RESULTS_MAX_IN_FLIGHT, llm_request_subject, llm_result_subject
 from kubechain_common.messages.trouble import PREFIX
 from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.messaging.errors import MessagingError
@@ -43,26 +42,28 @@ from kubechain_common.runtime.clock import now
 from kubechain_common.runtime.deletions import Deletions
 from kubechain_common.runtime.inbox import Inbox, Parked
 from kubechain_common.telemetry.logging import get_logger
-from kubechain_common.telemetry.tracing import emit_span, new_span_context
+from kubechain_common.telemetry.tracing import emit_span
 from kubechain_task_controller.budget_book import BudgetBook
+from kubechain_task_controller.core.ending import awaits_llm
 from kubechain_task_controller.core.overflow import build_request_window
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.response_format import build_response_format
 from kubechain_task_controller.core.setback import decide_kept, decide_refused, decide_unstorable
-from kubechain_task_controller.core.source import Source
-from kubechain_task_controller.core.spent import Spent
 from kubechain_task_controller.core.task_decision import decide_task
 from kubechain_task_controller.core.tool_calls import calls_to_forbid
-from kubechain_task_controller.core.tool_catalog import ToolCatalog, build_catalog
-from kubechain_task_controller.delegation_tree import DelegationTree
+from kubechain_task_controller.drafts import Drafts
+from kubechain_task_controller.live_task import find_live, is_there
 from kubechain_task_controller.metrics import count_end, count_turn
+from kubechain_task_controller.snapshots import Snapshots, span_of_delegation
 from kubechain_task_controller.span_attributes import build_agent_attributes
-from kubechain_task_controller.watched import Watched, is_owner
+from kubechain_task_controller.watched import Watched
 
 log = get_logger(__name__)
 
 _TEXTS_AT_HAND = 256 * 1024
 """Bytes of texts that a request carries along; beyond that the gateway reads them itself, well below max_payload."""
+_UNCERTAIN_DELAY = 1.0
+_ROOM_FOR_LATER = RESULTS_MAX_IN_FLIGHT // 2
 _NAMESPACE_GOES = "because it is being terminated"
 """The API server's words for a creation in a namespace that is being deleted."""
 
@@ -87,48 +88,86 @@ class TaskReconciler:
         inbox: Inbox[LLMResult],
         recorder: EventRecorder,
         book: BudgetBook,
+        drafts: Drafts,
+        leads: Callable[[], bool],
     ) -> None:
+        """``leads`` tells whether nobody else can be leading at this moment."""
+        self._leads = leads
         self._book = book
+        self._snapshots = Snapshots(kube, watched, dispatcher, book)
+        self._drafts = drafts
         self._kube = kube
         self._watched = watched
-        self._tree = DelegationTree(watched)
         self._dispatcher = dispatcher
         self._started_calls = started_calls
         self._inbox = inbox
         self._recorder = recorder
-        self._reader = WindowReader(kube, TextCache(0))  # a source is read once
         self._refused: dict[str, dict[str, str]] = {}
         self._trouble = BusTrouble()
         self._deletions = Deletions(self._take_back)
 
-    async def reconcile(self, key: tuple[str, str]) -> Result | None:
+    async def reconcile(self, key: Key) -> Result | None:
         """One step of the Task; ``None`` if nothing is left to wait for by time."""
         await self._deletions.settle(key)
         task = self._watched.tasks.get(*key)
         await self._inbox.settle_orphans_of(key, task, self._watched.tasks, self._kube)
         if task is None:
             return None
-        parked = self._inbox.first(task.uid)
-        if parked is not None and parked.message.turn > task.status.turn:
-            await self._look_at_later_turn(task, parked)
-            return Result(requeue_after=0.0)
-        snapshot = await self._take_snapshot(task, parked.message if parked else None)
         try:
-            result = await self._step(snapshot, parked)
+            result = await self._take_step(self._drafts.apply(task))
         except MessagingError as error:
+            self._drafts.give_up(task)  # people are to see where it stands
             await self._show_trouble(task, error)
             raise
         self._trouble.clear(task.uid)
         return result
 
-    async def _step(self, snapshot: TaskSnapshot, parked: Parked[LLMResult] | None) -> Result:
+    async def _take_step(self, task: Task) -> Result:
+        if self._drafts.is_due(task):
+            try:
+                task = await self._write(task, task.status)
+            except InvalidError:
+                self._drafts.give_up(task)
+                return Result(requeue_after=0.0)
+        over = task.finished or task.metadata.deleting
+        parked = self._inbox.first(task.uid, lambda result: over or result.turn <= task.status.turn)
+        later = self._inbox.first(task.uid) if parked is None else None
+        if later is None:
+            return await self._step(task, parked)
+        self._drafts.doubt(task.key)
+        if later.message.turn > task.status.turn + 1:
+            await self._look_at_later_turn(task, later)
+            return Result(requeue_after=0.0)
+        result = await self._step(task, None)
+        self._make_room(task, later)
+        return result
+
+    def _make_room(self, task: Task, later: Parked[LLMResult]) -> None:
+        """Where very many results wait for turns that can not begin, they would keep those of all other Tasks waiting:
+        each is let go then, and its turn asked for again. A notice tells of nothing that anybody could see.
+        """
+        latest = self._watched.tasks.get(*task.key)
+        begun = latest is not None and latest.status.turn >= later.message.turn
+        if not begun and (later.message.outcome == "Retrying" or self._inbox.count() > _ROOM_FOR_LATER):
+            self._drop(task, later)
+
+    async def _step(self, task: Task, parked: Parked[LLMResult] | None) -> Result:
         """Carries out the plan, or, where the API server does not take it, one that asks for less."""
+        snapshot = await self._snapshots.take(task, parked.message if parked else None, self._refused.get(task.uid, {}))
         plan = decide_task(snapshot)
+        if plan.fresh and not self._leads():  # who leads now may have asked, and need not have written it yet
+            return Result(requeue_after=_UNCERTAIN_DELAY)
+        if plan.fresh and self._drafts.is_doubtful(task):
+            plan = replace(plan, fresh=False, may_wait=False)
         try:
             again = await self._carry_out(snapshot, plan, parked)
         except (InvalidError, _NotStoredError) as error:
+            if self._drafts.give_up(task):
+                return Result(requeue_after=0.0)
             plan = _decide_less(snapshot, plan, error)
             again = await self._carry_out_less(snapshot, plan, parked)
+        if plan.send:
+            self._drafts.end_doubt(task)
         return Result(requeue_after=0.0 if again else plan.requeue_after)
 
     async def _carry_out_less(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
@@ -142,18 +181,22 @@ class TaskReconciler:
             raise
 
     async def _look_at_later_turn(self, task: Task, parked: Parked[LLMResult]) -> None:
-        """A result of a turn that the Task has not begun: our copy is behind, or etcd went back to an older snapshot.
+        """A result of more than one turn ahead: our copy is behind, or etcd went back to an older snapshot.
 
-        A turn is begun in the API server before it is asked for. So where the live Task has not begun it either, it did
-        so in a future that is lost, and the result would answer another conversation.
+        A turn is written before the next one is asked for. So where the live Task is not there either, it was so in a
+        future that is lost.
         """
-        live = await self._find_live(task)
+        live = await find_live(self._kube, task)
         if live is not None:
             self._watched.tasks.observe(live)
-        if live is None or (live.uid == task.uid and live.status.turn < parked.message.turn):
+        if live is None or (live.uid == task.uid and live.status.turn + 1 < parked.message.turn):
             where = {"namespace": task.namespace, "task": task.name, "turn": parked.message.turn}
             log.warning("dropping a result of a turn that the task has not begun", **where)
-            self._inbox.settle(task.uid, parked)
+            self._drop(task, parked)
+
+    def _drop(self, task: Task, parked: Parked[LLMResult]) -> None:
+        self._dispatcher.forget(turn_key(task.uid, parked.message.turn))
+        self._inbox.settle(task.uid, parked)
 
     async def _show_trouble(self, task: Task, error: MessagingError) -> None:
         trouble = self._trouble.note(task.uid, error)
@@ -169,100 +212,32 @@ class TaskReconciler:
     def handle_deleted(self, task: Task) -> None:
         """Notes that the Task was deleted; its reconcile, which is due now, takes back what it has under way."""
         self._refused.pop(task.uid, None)
-        self._trouble.clear(task.uid)
         if not task.finished:
             self._deletions.add(task)
+        self._drafts.forget(task)
+        self._trouble.clear(task.uid)
 
     async def _take_back(self, task: Task) -> None:
         await self._forbid(task.namespace, calls_to_forbid(task, self._watched.calls_of(task)))
         await self._withdraw(task)
 
     async def _withdraw(self, task: Task) -> None:
-        """Takes the request of this turn back, wherever it went: the Agent may have had another LLM then."""
-        turn = task.status.turn
-        everywhere = llm_request_subject(ANY, task.namespace, task.uid, turn)
+        """Takes the Task's request back, wherever it went: the Agent may have had another LLM then."""
+        turn = task.asked_turn
+        if turn is None:
+            return
         agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
         llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
-        probable = [llm_request_subject(llm.uid, task.namespace, task.uid, turn)] if llm else []
-        await self._dispatcher.withdraw(turn_key(task.uid, turn), *probable, everywhere)
-
-    async def _take_snapshot(self, task: Task, result: LLMResult | None) -> TaskSnapshot:
-        agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
-        llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
-        unit = turn_key(task.uid, task.status.turn)
-        subject = llm_request_subject(llm.uid, task.namespace, task.uid, task.status.turn) if llm else None
-        budget = self._watched.budget_of(task.namespace) if not task.finished else None
-        return TaskSnapshot(
-            task=task,
-            now=now(),
-            agent=agent,
-            llm=ObjectRef.of(llm) if llm else None,
-            prices=llm.spec.prices if llm else None,
-            answer_prices=self._find_prices(llm, result) if result is not None else None,
-            spent_below=self._tree.spent_below(task) if task.spec.budget else Spent(),
-            above=self._tree.find_budgets_above(task),
-            namespace_budget=budget,
-            spent_in_namespace=await self._book.find_spent(budget) if budget else Spent(),
-            catalog=self._build_catalog(agent) if agent else ToolCatalog(),
-            children=self._watched.calls_of(task),
-            refused=self._refused.get(task.uid, {}),
-            result=result,
-            request_on_its_way=subject is not None and self._dispatcher.subject_of(unit) == subject,
-            source=await self._find_source(task),
-            new_span=task.status.span_context or new_span_context(_span_of_delegation(task)),
-        )
-
-    def _find_prices(self, llm: LLM | None, result: LLMResult) -> LLMPrices | None:
-        """The prices of the fallback that answered, if it has any, else those of the LLM that was asked.
-
-        Nobody knows the prices of an LLM that is gone: those of ``llm``, the Agent's LLM now, are taken.
-        """
-        other = self._find_llm(result.answered_by)
-        if other is not None and other.spec.prices is not None:
-            return other.spec.prices
-        asked = self._find_llm(result.llm) or llm
-        return asked.spec.prices if asked is not None else None
-
-    def _find_llm(self, ref: ObjectRef | None) -> LLM | None:
-        return self._watched.llms.get(*ref.key) if ref is not None else None
-
-    def _build_catalog(self, agent: Agent) -> ToolCatalog:
-        needs = self._watched.needs_of(agent)
-        return build_catalog(agent, needs.servers, needs.channels, self._watched.sub_agents_of(agent))
-
-    async def _find_source(self, task: Task) -> Source | None:
-        """The Task whose conversation goes on here; whole, because the informer keeps finished Tasks without theirs."""
-        origin = task.spec.context_window_from
-        if origin is None or task.status.turn > 0:
-            return None
-        known = self._watched.tasks.get(task.namespace, origin.task_ref.name)
-        if known is None or not known.finished:
-            return Source(known) if known is not None else None
-        try:
-            source = await self._kube.get(Task, known.namespace, known.name)
-            return Source(source, await self._reader.read_record(ObjectRef.of(source), source.status.context_window))
-        except NotFoundError:
-            return None
-        except ContentLostError as error:
-            # The texts of a Task that is being deleted go before, after or with it.
-            return Source(source, lost=str(error)) if await self._is_there(source) else None
-
-    async def _is_there(self, task: Task) -> bool:
-        live = await self._find_live(task)
-        return live is not None and live.uid == task.uid and not live.metadata.deleting
-
-    async def _find_live(self, task: Task) -> Task | None:
-        """What the API server has under the Task's name now."""
-        try:
-            return await self._kube.get(Task, task.namespace, task.name)
-        except NotFoundError:
-            return None
+        where = (task.namespace, task.uid, turn)
+        probable = [llm_request_subject(llm.uid, *where, conversation_of(build_request_window(task)))] if llm else []
+        await self._dispatcher.withdraw(turn_key(task.uid, turn), *probable, llm_request_subject(ANY, *where, ANY))
 
     async def _carry_out(self, snapshot: TaskSnapshot, plan: TaskPlan, parked: Parked[LLMResult] | None) -> bool:
         """True when the Task should be looked at again at once."""
         before = task = snapshot.task
         began = now()
-        if plan.withdraw:
+        doubtful = self._drafts.is_doubtful(task) and self._leads()
+        if (plan.withdraw and awaits_llm(task)) or (plan.gives_up and doubtful):
             await self._withdraw(task)
         await self._forbid(task.namespace, plan.forbid)
         await asyncio.gather(*(self._cancel_call(snapshot.children[name]) for name in plan.cancel))
@@ -276,14 +251,19 @@ class TaskReconciler:
             return False
         if plan.status is not None:
             await self._store_texts(task, plan.stored)
-            task = await write_status(self._kube, self._watched.tasks, task, plan.status)
+            if plan.may_wait and self._leads() and self._drafts.allows(task) and self._watched.has(task):
+                task = self._drafts.put(task, plan.status)
+            else:
+                task = await self._write(task, plan.status)
         if plan.answered is not None:
             count_turn(task, snapshot.asked_llm.name if snapshot.asked_llm else "", plan.answered)
         more = self._settle(task, plan, parked)
         # Children that are missing later on may have gone because their Task did, of which we have not heard yet.
-        if plan.status is not None or not plan.children or await self._is_there(task):
+        if plan.status is not None or not plan.children or await is_there(self._kube, task):
             more |= await self._create_children(task, plan.children)
         if plan.send and snapshot.llm is not None:
+            if not plan.fresh:  # it is looked for, and what is found of others taken back: only by who wrote the turn
+                task = await self._write(task, task.status)
             await self._send(task, snapshot.llm, snapshot, plan, began)
             more |= task.status.status_detail.startswith(PREFIX)
         for event in plan.events:
@@ -292,6 +272,11 @@ class TaskReconciler:
             count_end(task)
             self._finish(task)
         return more
+
+    async def _write(self, task: Task, status: TaskStatus) -> Task:
+        written = await write_status(self._kube, self._watched.tasks, self._drafts.base_of(task), status)
+        self._drafts.settle(task)
+        return written
 
     async def _store_texts(self, task: Task, texts: tuple[StoredText, ...]) -> None:
         owner = task.build_owner_reference()
@@ -352,8 +337,9 @@ class TaskReconciler:
             return  # gone, and another one may have its name: that one is looked at when it is seen
 
     async def _send(self, task: Task, llm: ObjectRef, snapshot: TaskSnapshot, plan: TaskPlan, began: datetime) -> None:
-        turn = task.status.turn
-        subject = llm_request_subject(llm.uid, task.namespace, task.uid, turn)
+        turn, messages = task.status.turn, build_request_window(task)
+        conversation = conversation_of(messages)
+        subject = llm_request_subject(llm.uid, task.namespace, task.uid, turn, conversation)
         before = self._dispatcher.subject_of(turn_key(task.uid, turn))
         if before is not None and before != subject:
             await self._dispatcher.withdraw(turn_key(task.uid, turn))  # the Agent has another LLM now
@@ -361,7 +347,8 @@ class TaskReconciler:
             task=ObjectRef.of(task),
             turn=turn,
             llm=llm,
-            messages=build_request_window(task),
+            conversation=conversation,
+            messages=messages,
             texts=_limit(plan.texts),
             tools=snapshot.catalog.definitions(),
             response_format=build_response_format(snapshot.agent) if task.status.summary_keeps is None else None,
@@ -370,15 +357,16 @@ class TaskReconciler:
             turn_key(task.uid, turn),
             request,
             subject=subject,
-            result_subject=llm_result_subject(task.namespace, task.uid, turn),
+            result_subject=llm_result_subject(task.namespace, task.uid, turn, conversation),
             trace=task.status.span_context,
             new_since=began if plan.fresh else None,
-            anywhere=llm_request_subject(ANY, task.namespace, task.uid, turn),
+            anywhere=llm_request_subject(ANY, task.namespace, task.uid, turn, ANY),
         )
 
     def _finish(self, task: Task) -> None:
         status = task.status
         self._refused.pop(task.uid, None)
+        self._drafts.forget(task)
         self._dispatcher.forget(turn_key(task.uid, status.turn))
         if status.span_context is None or status.start_time is None or status.completion_time is None:
             return
@@ -389,7 +377,7 @@ class TaskReconciler:
             status.completion_time,
             attributes=build_agent_attributes(task),
             error=status.error if status.phase == TaskPhase.FAILED else None,
-            parent=_span_of_delegation(task),
+            parent=span_of_delegation(task),
         )
 
 
@@ -402,11 +390,6 @@ def _decide_less(snapshot: TaskSnapshot, plan: TaskPlan, error: InvalidError | _
     if error.for_good:
         return decide_refused(snapshot, str(error), too_large=True)
     return decide_unstorable(snapshot, str(error))
-
-
-def _span_of_delegation(task: Task) -> SpanContext | None:
-    """The span below which a sub-agent's Task is, in the trace of the Task that asked for it."""
-    return task.spec.delegated_from.span_context if task.spec.delegated_from else None
 
 
 def _limit(texts: Mapping[str, str]) -> dict[str, str]:

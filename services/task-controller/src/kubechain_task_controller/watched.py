@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from kubechain_common.api.turn_calls import is_owner, pending_names
 from kubechain_common.api.v1alpha1 import LLM, Agent, ContactChannel, MCPServer, Resource, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.task import TERMINAL_PHASES
 from kubechain_common.kube.client import KubeClient
@@ -22,7 +23,6 @@ from kubechain_task_controller.core.namespace_budget import NamespaceBudget, rea
 from kubechain_task_controller.core.periods import PeriodKey, count_for_periods
 from kubechain_task_controller.core.sub_agents import names_of_sub_agents
 from kubechain_task_controller.core.tally import Tally
-from kubechain_task_controller.core.tool_calls import pending_names
 
 Enqueue = Callable[[Key], None]
 
@@ -122,6 +122,11 @@ class Watched:
         """The Agent's sub-agents that exist, by name."""
         found = ((name, self.agents.get(agent.namespace, name)) for name in names_of_sub_agents(agent))
         return {name: other for name, other in found if other is not None}
+
+    def has(self, task: Task) -> bool:
+        """Whether the very Task is still known."""
+        known = self.tasks.get(*task.key)
+        return known is not None and known.uid == task.uid
 
     def key_of_task(self, ref: ObjectRef) -> Key | None:
         """The key of the Task, by its uid; by its name when it is none of the unfinished Tasks known here."""
@@ -330,10 +335,6 @@ def _delegating_task_of(call: TaskRunToolCall) -> list[str]:
     if call.spec.tool_type != "DelegateToAgent":
         return []
     return [owner.uid for owner in call.metadata.owner_references]
-
-
-def is_owner(task: Task, call: TaskRunToolCall) -> bool:
-    return any(owner.uid == task.uid for owner in call.metadata.owner_references)
 
 
 def _strip_call(call: TaskRunToolCall) -> TaskRunToolCall:

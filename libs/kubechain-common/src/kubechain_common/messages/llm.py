@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.meta import KubeModel
 from kubechain_common.messages.envelope import Envelope, ObjectRef
+
+UNKNOWN_CONVERSATION = "0"
+"""That of a request which does not say it, from an older task-controller; its answer is one to any."""
+
+_MESSAGES = TypeAdapter(list[Message])
+
+Conversation = Annotated[str, Field(pattern=r"^[0-9a-f]{1,32}$")]
+"""Which conversation a turn is about (``conversation_of``)."""
+
+
+def conversation_of(messages: Sequence[Message]) -> str:
+    """A digest of what is said to the model: an answer to one conversation is none to another, whatever its turn.
+
+    It is the same when the messages were in the API server meanwhile, which sorts the keys of what it does not know.
+    """
+    said = _MESSAGES.dump_python(list(messages), mode="json", by_alias=True, exclude_none=True)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class ToolDefinition(KubeModel):
@@ -31,13 +51,14 @@ class LLMRequest(Envelope):
 
     ``messages`` is the window as the Task holds it, with references in place of long texts, so a request costs the same
     however long the conversation is. ``texts`` are those that the sender had at hand, by ``content.reference_key``:
-    they save the gateway a question to the API server, and nothing depends on them. With ``response_format`` the answer
-    is JSON, unless it is tool calls.
+    they save the gateway a question to the API server, and nothing depends on them. ``conversation`` is the digest of
+    the messages, which the result repeats. With ``response_format`` the answer is JSON, unless it is tool calls.
     """
 
     task: ObjectRef
     turn: Annotated[int, Field(ge=0)]
     llm: ObjectRef
+    conversation: Conversation = UNKNOWN_CONVERSATION
     messages: list[Message]
     texts: dict[str, str] = Field(default_factory=dict)
     tools: list[ToolDefinition] = Field(default_factory=list)
@@ -68,6 +89,7 @@ class LLMResult(Envelope):
 
     task: ObjectRef
     turn: Annotated[int, Field(ge=0)]
+    conversation: Conversation = UNKNOWN_CONVERSATION
     outcome: Literal["Message", "Error", "Retrying"]
     message: Message | None = None
     usage: TokenUsage | None = None

@@ -6,13 +6,15 @@ its way:
 
 | stream                   | subject                                                | durable consumer       |
 |--------------------------|--------------------------------------------------------|------------------------|
-| KUBECHAIN_LLM_REQUESTS   | kubechain.llm.request.<llm-uid>.<ns>.<task-uid>.<turn> | llm-<llm-uid>          |
-| KUBECHAIN_LLM_RESULTS    | kubechain.llm.result.<ns>.<task-uid>.<turn>            | task-controller        |
+| KUBECHAIN_LLM_REQUESTS   | kubechain.llm.request.<llm-uid>.<ns>.<task-uid>.<t>.<c> | llm-<llm-uid>         |
+| KUBECHAIN_LLM_RESULTS    | kubechain.llm.result.<ns>.<task-uid>.<t>.<c>           | task-controller        |
 | KUBECHAIN_TOOL_REQUESTS  | kubechain.tool.request.<server-uid>.<ns>.<call-uid>    | mcp-<server-uid>       |
 | KUBECHAIN_TOOL_RESULTS   | kubechain.tool.result.<ns>.<call-uid>                  | toolcall-controller    |
 | KUBECHAIN_HUMAN_REQUESTS | kubechain.human.request.<channel-uid>.<ns>.<call-uid>  | human-<channel-uid>    |
 | KUBECHAIN_HUMAN_RESULTS  | kubechain.human.result.<ns>.<call-uid>                 | toolcall-controller    |
 | KUBECHAIN_ANSWER_CHECKS  | kubechain.answer.check.<channel-uid>.<ns>.<call-uid>   | answers-<channel-uid>  |
+
+``<t>`` is the number of a turn, ``<c>`` a digest of what is said to the model in it.
 
 All are work queues: a message leaves when it is acknowledged. Nothing here is the record of anything; the CRs are.
 
@@ -97,12 +99,21 @@ ANSWER_CHECKS_MAX_PENDING = 100_000
 """A check that waits for its time counts as delivered."""
 
 
-def llm_request_subject(llm_uid: str, namespace: str, task_uid: str, turn: int) -> str:
-    return f"kubechain.llm.request.{llm_uid}.{namespace}.{task_uid}.{turn}"
+def llm_request_subject(llm_uid: str, namespace: str, task_uid: str, turn: int, conversation: str) -> str:
+    """Where this conversation (``messages.llm.conversation_of``) is sent to the model as this turn."""
+    return f"kubechain.llm.request.{llm_uid}.{namespace}.{task_uid}.{turn}.{conversation}"
 
 
-def llm_result_subject(namespace: str, task_uid: str, turn: int) -> str:
-    return f"kubechain.llm.result.{namespace}.{task_uid}.{turn}"
+def llm_result_subject(namespace: str, task_uid: str, turn: int, conversation: str) -> str:
+    return f"kubechain.llm.result.{namespace}.{task_uid}.{turn}.{conversation}"
+
+
+def parse_llm_request_subject(subject: str) -> tuple[str, str, int, str] | None:
+    """(namespace, task uid, turn, conversation) of a request's subject."""
+    parts = subject.split(".")
+    if len(parts) != 8 or not parts[6].isdigit():
+        return None
+    return parts[4], parts[5], int(parts[6]), parts[7]
 
 
 def llm_delta_subject(namespace: str, task_uid: str) -> str:
@@ -121,12 +132,12 @@ def parse_llm_listening_subject(subject: str) -> tuple[str, str] | None:
     return (parts[3], parts[4]) if len(parts) == 5 else None
 
 
-def parse_llm_result_subject(subject: str) -> tuple[str, str, int] | None:
-    """(namespace, task uid, turn) of a result's subject; None for the subjects below it, which carry notices."""
+def parse_llm_result_subject(subject: str) -> tuple[str, str, int, str] | None:
+    """(namespace, task uid, turn, conversation) of a result's subject; None for the subjects below it, of notices."""
     parts = subject.split(".")
-    if len(parts) != 6 or not parts[5].isdigit():
+    if len(parts) != 7 or not parts[5].isdigit():
         return None
-    return parts[3], parts[4], int(parts[5])
+    return parts[3], parts[4], int(parts[5]), parts[6]
 
 
 def parse_tool_result_subject(subject: str) -> tuple[str, str] | None:

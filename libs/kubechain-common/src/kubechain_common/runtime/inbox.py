@@ -47,6 +47,10 @@ class Inbox(Generic[M]):
         self._parked: dict[str, deque[Parked[M]]] = {}
         self._by_key: dict[Key, list[Parked[M]]] = {}
 
+    def count(self) -> int:
+        """How many results wait, of all objects."""
+        return sum(map(len, self._parked.values()))
+
     async def handle(self, delivery: Delivery[M]) -> None:
         """The consumer's handler: returns once the result is settled."""
         await self.take(delivery.message)
@@ -65,10 +69,9 @@ class Inbox(Generic[M]):
         finally:
             self._remove(parked)
 
-    def first(self, uid: str) -> Parked[M] | None:
-        """The oldest result for the object, or None."""
-        queue = self._parked.get(uid)
-        return queue[0] if queue else None
+    def first(self, uid: str, fits: Callable[[M], bool] = lambda message: True) -> Parked[M] | None:
+        """The oldest result for the object that ``fits``, or None."""
+        return next((parked for parked in self._parked.get(uid, ()) if fits(parked.message)), None)
 
     def settle(self, uid: str, parked: Parked[M]) -> bool:
         """The result is in the object, or is of no use. True when another one for the same object waits."""

@@ -9,6 +9,7 @@ handed on, so that a log line can be followed.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import secrets
@@ -83,6 +84,13 @@ def new_span_context(parent: SpanContext | None = None) -> SpanContext:
     """Fresh ids: a new trace, or a new span within the parent's, if that has ids of the kind that traces have."""
     trace_id = parent.trace_id if parent is not None and names_a_span(parent) else secrets.token_hex(16)
     return SpanContext(trace_id=trace_id, span_id=secrets.token_hex(8))
+
+
+def span_context_of(name: str, parent: SpanContext | None = None) -> SpanContext:
+    """The ids that ``name``, unique for all time, always has: a trace of its own, or a span within the parent's."""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    trace_id = parent.trace_id if parent is not None and names_a_span(parent) else digest[:32]
+    return SpanContext(trace_id=trace_id, span_id=digest[32:48])
 
 
 def current_context() -> SpanContext | None:

@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.messages import LLMRequest
-from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT, llm_consumer, llm_result_subject
+from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT, llm_consumer
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.messaging.consumer import Consumer, Handler
 from kubechain_common.messaging.delivery import Poison
-from kubechain_llm_gateway.calls.results import build_poison_result
+from kubechain_llm_gateway.calls.results import build_poison_result, result_subject
 from kubechain_llm_gateway.llms.concurrency import concurrency_of
 from kubechain_llm_gateway.providers.registry import ProviderRegistry
 
@@ -71,5 +71,4 @@ class LLMConsumers:
     async def _handle_poison(self, poison: Poison) -> None:
         result = build_poison_result(poison)
         if result is not None:
-            subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)
-            await self._bus.publish(subject, result, msg_id=None, trace=poison.trace)
+            await self._bus.publish(result_subject(result), result, msg_id=None, trace=poison.trace)

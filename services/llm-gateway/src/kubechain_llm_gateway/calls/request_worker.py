@@ -33,7 +33,6 @@ from kubechain_common.kube.errors import KubeError
 from kubechain_common.kube.window_reader import ContentLostError
 from kubechain_common.messages import Envelope, LLMCallError, LLMRequest, LLMResult, ObjectRef
 from kubechain_common.messages.llm import REASON_CONTENT_LOST
-from kubechain_common.messages.topology import llm_result_subject
 from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.messaging.errors import MessagingError, RetryLater
 from kubechain_common.runtime.clock import epoch, now
@@ -51,7 +50,13 @@ from kubechain_llm_gateway.admission.fallback_calls import FallbackCalls
 from kubechain_llm_gateway.admission.retry_policy import RetryPolicy
 from kubechain_llm_gateway.admission.token_guess import count_characters
 from kubechain_llm_gateway.calls.instrumentation import observe_call
-from kubechain_llm_gateway.calls.results import build_answer, build_failure, build_notice, notice_subject
+from kubechain_llm_gateway.calls.results import (
+    build_answer,
+    build_failure,
+    build_notice,
+    notice_subject,
+    result_subject,
+)
 from kubechain_llm_gateway.llms.access import LLMAccess, LLMNotUsableError
 from kubechain_llm_gateway.providers.base import Completion, OnDelta, Provider
 from kubechain_llm_gateway.providers.errors import ProviderError
@@ -336,8 +341,7 @@ class RequestWorker:
         return _RETRIES.may_retry(delivery.attempt, llm.spec.mistral.max_retries if llm.spec.mistral else None)
 
     async def _publish_result(self, delivery: _Delivery, result: LLMResult) -> None:
-        subject = llm_result_subject(result.task.namespace, result.task.uid, result.turn)
-        await self._bus.publish_until_stored(subject, result, trace=delivery.trace)
+        await self._bus.publish_until_stored(result_subject(result), result, trace=delivery.trace)
         self._answered[_identity(delivery)] = None
         if len(self._answered) > _REMEMBERED:
             self._answered.popitem(last=False)

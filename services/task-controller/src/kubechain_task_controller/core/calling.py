@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from kubechain_common.api.turn_calls import child_names
 from kubechain_common.api.v1alpha1 import TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import Message, MessageToolCall
 from kubechain_common.api.v1alpha1.task import TaskPhase, TaskStatus
@@ -19,7 +20,7 @@ from kubechain_task_controller.core.steps import (
     stop_at_budget,
     wait_in_flight,
 )
-from kubechain_task_controller.core.tool_calls import build_tool_call, child_names
+from kubechain_task_controller.core.tool_calls import build_tool_call
 from kubechain_task_controller.core.window_size import estimate_messages
 
 TOOLS_PENDING = "LLM response received, tool calls pending"

@@ -13,6 +13,7 @@ from kubechain_task_controller.core.tool_calls import calls_to_forbid
 
 
 def awaits_llm(task: Task) -> bool:
+    """Whether the model is asked, by all that is written, or drafted."""
     return task.status.phase == TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM
 
 
@@ -61,7 +62,7 @@ def fail(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> Tas
 
 def end_early(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> TaskPlan:
     """The end of a Task that somebody, or its deadline, ends; the request to the model is taken back."""
-    return replace(fail(snapshot, reason, detail, event=event), withdraw=awaits_llm(snapshot.task))
+    return replace(fail(snapshot, reason, detail, event=event), withdraw=snapshot.task.asked_turn is not None)
 
 
 def end_failed(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from kubechain_common.api.turn_calls import pending_names
 from kubechain_task_controller.core.context_window import build_tool_message
 from kubechain_task_controller.core.offload import offload_results
 from kubechain_task_controller.core.plan import TaskPlan, TaskSnapshot
 from kubechain_task_controller.core.steps import keep_window
-from kubechain_task_controller.core.tool_calls import pending_names
 
 
 def keep_results(snapshot: TaskSnapshot, plan: TaskPlan) -> TaskPlan:

@@ -49,9 +49,16 @@ def go_on(
     if policy is None or tokens is None or tokens <= policy.max_tokens:
         turn = TaskPlan(_next(kept, kept.status_detail), events=events)
         plan = begin_turn(snapshot, turn)
+        plan = replace(plan, may_wait=plan.fresh and _follows_from_what_is_written(snapshot))
     else:
         plan = _overflow(snapshot, kept, policy, tokens, events, summarised=summarised)
     return replace(plan, consumed=consumed, stored=offloaded.stored, texts=offloaded.texts)
+
+
+def _follows_from_what_is_written(snapshot: TaskSnapshot) -> bool:
+    """Not from an answer, which is let go once it is written, nor from another Task, which may be deleted."""
+    task = snapshot.task
+    return task.status.phase in (None, TaskPhase.TOOL_CALLS_PENDING) and task.spec.context_window_from is None
 
 
 def _overflow(

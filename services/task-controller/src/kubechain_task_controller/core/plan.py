@@ -18,9 +18,10 @@ from kubechain_common.api.v1alpha1.agent import Agent
 from kubechain_common.api.v1alpha1.conversation import TokenUsage
 from kubechain_common.api.v1alpha1.money import LLMPrices
 from kubechain_common.api.v1alpha1.status import SpanContext
-from kubechain_common.api.v1alpha1.task import Task, TaskStatus
+from kubechain_common.api.v1alpha1.task import Task, TaskPhase, TaskStatus
 from kubechain_common.api.v1alpha1.taskruntoolcall import TaskRunToolCall
 from kubechain_common.messages import LLMResult, ObjectRef
+from kubechain_common.messages.llm import UNKNOWN_CONVERSATION
 from kubechain_task_controller.core.namespace_budget import NamespaceBudget
 from kubechain_task_controller.core.source import Source
 from kubechain_task_controller.core.spent import Money, Spent
@@ -52,7 +53,8 @@ class TaskSnapshot:
     ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now. ``prices`` are those of the LLM,
     ``answer_prices`` those of whoever gave the result; ``spent_below`` is what the Tasks of sub-agents used that work
     for this one, ``spent_in_namespace`` what all Tasks of the namespace used in the present period of its budget.
-    ``keeps_results`` is False once the results of the last calls could not be stored.
+    ``conversation`` is that of the turn that the Task asks the model for, if it does. ``keeps_results`` is False once
+    the results of the last calls could not be stored.
     """
 
     task: Task
@@ -69,6 +71,7 @@ class TaskSnapshot:
     children: Mapping[str, TaskRunToolCall] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     result: LLMResult | None = None
+    conversation: str = UNKNOWN_CONVERSATION
     request_on_its_way: bool = False
     source: Source | None = None
     new_span: SpanContext = field(default_factory=SpanContext)
@@ -104,16 +107,16 @@ class Turn:
 class TaskPlan:
     """The next step of a Task.
 
-    ``withdraw`` takes the LLM request of the turn back. ``forbid`` names the calls that may not begin any more,
+    ``withdraw`` takes the LLM request of the Task back. ``forbid`` names the calls that may not begin any more,
     ``cancel`` those to be cancelled: the first for all of them before the second for any, because a call that ends
     makes room for the next. All this comes before the status says that the Task has ended, so that a crash in between
     leads to the same plan.
 
     ``send`` asks for the request of the turn that the (new) status stands in; ``fresh`` says that the turn begins with
-    this plan. ``consumed`` says that the snapshot's result is done with once the status is written. ``stored`` are the
-    texts that the status points at; ``texts`` go with the request, because they are at hand. ``answered`` is for the
-    metrics. ``keeps_results`` says that the Task ends, and can do so without the texts and without the results in its
-    window.
+    this plan, ``may_wait`` that its status says nothing else, so that the request may go before it is written.
+    ``consumed`` says that the snapshot's result is done with once the status is written. ``stored`` are the texts that
+    the status points at; ``texts`` go with the request, because they are at hand. ``answered`` is for the metrics.
+    ``keeps_results`` says that the Task ends, and can do so without the texts and without the results in its window.
     """
 
     status: TaskStatus | None = None
@@ -121,6 +124,7 @@ class TaskPlan:
     children: tuple[TaskRunToolCall, ...] = ()
     send: bool = False
     fresh: bool = False
+    may_wait: bool = False
     events: tuple[PlannedEvent, ...] = ()
     requeue_after: float | None = None
     delete: bool = False
@@ -131,6 +135,11 @@ class TaskPlan:
     texts: Mapping[str, str] = field(default_factory=dict)
     answered: Turn | None = None
     keeps_results: bool = False
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the Task goes, or ends without an answer."""
+        return self.withdraw or (self.status is not None and self.status.phase == TaskPhase.FAILED)
 
 
 NOTHING = TaskPlan()

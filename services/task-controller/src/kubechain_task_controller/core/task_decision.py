@@ -4,8 +4,8 @@
                               |                        |
                               +-> FinalAnswer | Failed <+
 
-A turn is one request to the model. The status says which turn a Task stands in before its request is published, so a
-result is matched to its turn by number and applied at most once. A Task in flight is never reset: when its Agent
+A turn is one request to the model. A result is matched to its turn by number and by what was said, and applied at most
+once. A Task in flight is never reset: when its Agent
 turns unready it waits where it is. A Task that ends early takes back what it has under way: the request to the model
 and the unfinished tool calls, before the status says that it has ended.
 """
@@ -17,6 +17,7 @@ from dataclasses import replace
 from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.task import TaskPhase
 from kubechain_common.messages import LLMResult
+from kubechain_common.messages.llm import UNKNOWN_CONVERSATION
 from kubechain_common.messages.trouble import PREFIX
 from kubechain_task_controller.core.answering import apply_answer
 from kubechain_task_controller.core.budget import (
@@ -27,7 +28,6 @@ from kubechain_task_controller.core.budget import (
 )
 from kubechain_task_controller.core.calling import decide_tool_calls
 from kubechain_task_controller.core.ending import (
-    awaits_llm,
     calls_under_way,
     end_early,
     end_failed,
@@ -56,7 +56,7 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     if task.metadata.deleting:
         return TaskPlan(
             consumed=True,
-            withdraw=awaits_llm(task),
+            withdraw=task.asked_turn is not None,
             forbid=calls_to_forbid(task, snapshot.children),
             cancel=calls_under_way(snapshot),
         )
@@ -111,6 +111,9 @@ def _decide_turn(snapshot: TaskSnapshot) -> TaskPlan:
         return TaskPlan(consumed=True)  # a turn that is already in the window
     if result.turn > snapshot.task.status.turn:
         return NOTHING  # our copy of the Task is behind; the shell gets the one that this belongs to
+    if result.conversation not in (snapshot.conversation, UNKNOWN_CONVERSATION):
+        # From before a crash and an edit, or a lost future. Whose request is out is to be looked at once more.
+        return replace(_decide_send(snapshot), consumed=True, requeue_after=0.0)
     match result.outcome:
         case "Retrying":
             return _show_retry(snapshot, result)

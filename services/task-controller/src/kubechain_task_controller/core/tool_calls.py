@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from kubechain_common.api.names import tool_call_labels, tool_call_name
+from kubechain_common.api.names import tool_call_labels
+from kubechain_common.api.turn_calls import pending_names
 from kubechain_common.api.v1alpha1.agent import DEFAULT_MAX_DELEGATION_DEPTH, Agent
 from kubechain_common.api.v1alpha1.conversation import MessageToolCall
 from kubechain_common.api.v1alpha1.meta import ObjectMeta, Ref
-from kubechain_common.api.v1alpha1.task import Task, TaskPhase
+from kubechain_common.api.v1alpha1.task import Task
 from kubechain_common.api.v1alpha1.taskruntoolcall import Delegation, TaskRunToolCall, TaskRunToolCallSpec
 from kubechain_task_controller.core.tool_catalog import ToolCatalog
 
@@ -17,21 +18,9 @@ _MAX_TOOL_NAME = 253
 NAMELESS = "unnamed"
 
 
-def child_names(task: Task, turn: int, count: int) -> list[str]:
-    """The names of a turn's calls, in call order."""
-    return [tool_call_name(task.name, task.uid, turn, index) for index in range(1, count + 1)]
-
-
 def calls_to_forbid(task: Task, children: Mapping[str, TaskRunToolCall]) -> tuple[str, ...]:
     """The turn's calls that have not ended, also those that nobody has seen yet."""
     return tuple(name for name in pending_names(task) if name not in children or not children[name].finished)
-
-
-def pending_names(task: Task) -> list[str]:
-    """The names of the calls that the Task waits for."""
-    if task.status.phase != TaskPhase.TOOL_CALLS_PENDING or not task.status.context_window:
-        return []
-    return child_names(task, task.status.turn, len(task.status.context_window[-1].tool_calls or ()))
 
 
 def build_tool_call(

@@ -11,10 +11,11 @@ def build_unreadable_result(subject: str, reason: str) -> LLMResult | None:
     owner = parse_llm_result_subject(subject)
     if owner is None:
         return None
-    namespace, task_uid, turn = owner
+    namespace, task_uid, turn, conversation = owner
     return LLMResult(
         task=ObjectRef(namespace=namespace, name="", uid=task_uid),
         turn=turn,
+        conversation=conversation,
         outcome="Error",
         error=LLMCallError(message=f"the result of the turn can not be read: {reason}"),
     )

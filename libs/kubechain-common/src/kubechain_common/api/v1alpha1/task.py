@@ -366,3 +366,16 @@ class Task(Resource):
     @property
     def finished(self) -> bool:
         return self.status.phase in TERMINAL_PHASES
+
+    @property
+    def asked_turn(self) -> int | None:
+        """The turn that the model is asked for, or may be: a request may go out before the status says that its turn
+        has begun (docs/decisions/0020). None where that can not be.
+        """
+        match self.status.phase:
+            case TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM:
+                return self.status.turn
+            case None | TaskPhase.PENDING | TaskPhase.TOOL_CALLS_PENDING:
+                return self.status.turn + 1
+            case _:
+                return None
