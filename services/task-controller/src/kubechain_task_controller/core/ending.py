@@ -62,7 +62,7 @@ def fail(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> Tas
 
 def end_early(snapshot: TaskSnapshot, reason: str, detail: str, *, event: str) -> TaskPlan:
     """The end of a Task that somebody, or its deadline, ends; the request to the model is taken back."""
-    return replace(fail(snapshot, reason, detail, event=event), withdraw=snapshot.task.asked_turn is not None)
+    return replace(fail(snapshot, reason, detail, event=event), withdraw=True)
 
 
 def end_failed(

@@ -5,9 +5,9 @@
                               +-> FinalAnswer | Failed <+
 
 A turn is one request to the model. A result is matched to its turn by number and by what was said, and applied at most
-once. A Task in flight is never reset: when its Agent
-turns unready it waits where it is. A Task that ends early takes back what it has under way: the request to the model
-and the unfinished tool calls, before the status says that it has ended.
+once. A Task in flight is never reset: when its Agent turns unready it waits where it is. A Task that ends early takes
+back what it has under way: the request to the model and the unfinished tool calls, before the status says that it has
+ended.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     if task.metadata.deleting:
         return TaskPlan(
             consumed=True,
-            withdraw=task.asked_turn is not None,
+            withdraw=True,
             forbid=calls_to_forbid(task, snapshot.children),
             cancel=calls_under_way(snapshot),
         )
