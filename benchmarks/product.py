@@ -50,9 +50,17 @@ class Product:
         return next(int(p["port"]) for p in self.status["processes"] if p["name"] == name)
 
     async def refresh(self) -> None:
-        """Reads the process ids again, after a restart."""
+        """Reads the process ids again after a restart, which the supervisor notices a moment after the service."""
         state = Path(self.status["stateDir"])
-        self.status.update(json.loads(await asyncio.to_thread(_kubechain, "status", "-o", "json", state=state)))
+        async with asyncio.timeout(READY_WITHIN):
+            while True:
+                try:
+                    status = await asyncio.to_thread(_kubechain, "status", "-o", "json", state=state)
+                except subprocess.CalledProcessError:  # not everything is ready
+                    await asyncio.sleep(0.2)
+                else:
+                    break
+        self.status.update(json.loads(status))
 
     def _processes(self) -> dict[str, int]:
         return {p["name"]: p["pid"] for p in self.status["processes"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from functools import partial
@@ -54,6 +55,21 @@ async def test_a_repeated_create_says_that_it_is_done(kube: KubeClient, namespac
     await kube.create(build_task(namespace))
     with pytest.raises(AlreadyExistsError):
         await kube.create(build_task(namespace))
+
+
+async def test_who_asks_without_a_pause_keeps_nobody_waiting(kube: KubeClient) -> None:
+    """Twice as many loops as there are connections: they take turns, none waits while others go round and round."""
+    rounds, answers = 20, [0] * 32
+
+    async def ask_until_one_is_round(number: int) -> None:
+        while max(answers) < rounds:
+            await kube.request("GET", "/version")
+            answers[number] += 1
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for number in range(len(answers)):
+            group.create_task(ask_until_one_is_round(number))
+    assert min(answers) >= rounds // 2, answers
 
 
 async def test_a_status_is_replaced_and_nothing_else(kube: KubeClient, namespace: str) -> None:

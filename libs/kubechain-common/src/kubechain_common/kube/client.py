@@ -1,6 +1,8 @@
 """Requests to the API server: aiohttp for the wire, orjson for the body, pydantic for our own kinds.
 
 Ordinary requests and watches have a connection pool each, so that a hundred watches never keep a write waiting.
+Requests beyond the connections wait in the order they came: aiohttp's own pool gives a free connection to who asks
+next, and lets who has waited longest wait on while others ask without a pause.
 Nothing is retried here: a caller knows best what a failed write means. A create that timed out and is repeated raises
 AlreadyExistsError, a guarded update or patch ConflictError; both mean "look again".
 """
@@ -48,7 +50,8 @@ _REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=5)
 # With bookmarks a healthy watch says something every minute.
 _WATCH_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=75)
 _CONNECTIONS = 16
-"""Each connection costs 100 KB for its TLS. At 5 ms a write even fewer keep the API server busy."""
+"""Requests under way at a time. Each connection costs 100 KB for its TLS. At 5 ms a write even fewer keep the API
+server busy."""
 _READ_BUFFER = 1 << 18
 # aiohttp writes a stream piece by piece, and anything else in one go that may hold up the loop.
 _CHUNKED_OVER = 1 << 18
@@ -72,6 +75,7 @@ class KubeClient:
         self._access: ClusterAccess
         self._session: aiohttp.ClientSession
         self._watch_session: aiohttp.ClientSession
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
         self.activity = WriteActivity()
 
     @classmethod
@@ -81,8 +85,8 @@ class KubeClient:
 
     async def __aenter__(self) -> Self:
         self._access = await ClusterAccess.load()
-        self._session = await self._resources.enter_async_context(self._open_session(_CONNECTIONS))
-        self._watch_session = await self._resources.enter_async_context(self._open_session(0))
+        self._session = await self._resources.enter_async_context(self._open_session(_REQUEST_TIMEOUT))
+        self._watch_session = await self._resources.enter_async_context(self._open_session(_WATCH_TIMEOUT))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -184,12 +188,13 @@ class KubeClient:
         content_type: str = JSON,
     ) -> dict[str, Any]:
         """One request, any kind; the answer is parsed JSON. Raises a KubeError."""
-        response = await self._send(self._session, method, path, params, body, content_type)
-        async with response:
-            try:
-                answer = load(await response.read())
-            except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
-                raise _unavailable(method, path, error) from error
+        async with self._turn(method, path):
+            response = await self._send(self._session, method, path, params, body, content_type)
+            async with response:
+                try:
+                    answer = load(await response.read())
+                except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
+                    raise _unavailable(method, path, error) from error
         return answer if isinstance(answer, dict) else {}
 
     async def list_page(
@@ -222,6 +227,19 @@ class KubeClient:
             yield WatchStream(f"WATCH {path}", response)
         finally:
             _hang_up(response)
+
+    @asynccontextmanager
+    async def _turn(self, method: str, path: str) -> AsyncIterator[None]:
+        """One of the connections; they are given in the order they were asked for."""
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT.total):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise _unavailable(method, path, error) from error
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _send(
         self,
@@ -260,10 +278,10 @@ class KubeClient:
             self._access.expire(headers.get("Authorization", ""))
         raise error
 
-    def _open_session(self, connections: int) -> aiohttp.ClientSession:
+    def _open_session(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=self._access.ssl_context),
-            timeout=_REQUEST_TIMEOUT if connections else _WATCH_TIMEOUT,
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._access.ssl_context),
+            timeout=timeout,
             # Compression would cost both sides more CPU than the bytes are worth inside a cluster.
             headers={"User-Agent": self._user_agent, "Accept": JSON, "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
