@@ -49,6 +49,7 @@ BUDGET_MB = 250.0
 _LLMS = ("gateway-a", "gateway-b")
 """Two, because one LLM has 256 calls in flight at most."""
 _READY_WITHIN = 60.0
+_AFTERWARDS = 5.0
 _CONVERSATION = [Message(role="system", content="Be brief."), Message(role="user", content="x" * 20_000)]
 
 
@@ -79,6 +80,8 @@ class InFlight:
     """What ``IN_FLIGHT`` calls at once cost."""
 
     rss_mb: float
+    rss_after_mb: float
+    """Some seconds after they ended."""
     cpu_ms_per_call: float
     seconds: float
 
@@ -230,7 +233,9 @@ async def _measure_in_flight(
                 calls.create_task(neighbours.call(llms[i % len(llms)], listen=listen))
         watching.cancel()
     cpu_ms = (_cpu(process) - before) * 1000 / IN_FLIGHT
-    return InFlight(highest, cpu_ms, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    await asyncio.sleep(_AFTERWARDS)
+    return InFlight(highest, process.memory_info().rss / 2**20, cpu_ms, seconds)
 
 
 def _cpu(process: psutil.Process) -> float:
@@ -253,6 +258,7 @@ def render_gateway(calls: list[Call], hop_ms: float, cpu_ms: float, unheard: InF
         ("CPU of such a call", f"{cpu_ms:.1f} ms", ""),
         (f"memory with {IN_FLIGHT} calls in flight", f"{unheard.rss_mb:.0f} MB", f"{BUDGET_MB:g} MB"),
         ("... that are all listened to", f"{heard.rss_mb:.0f} MB", f"{BUDGET_MB:g} MB"),
+        ("... some seconds after they ended", f"{heard.rss_after_mb:.0f} MB", ""),
         (f"CPU of such a call of {EVENTS} events", f"{unheard.cpu_ms_per_call:.1f} ms", ""),
         ("... that is listened to", f"{heard.cpu_ms_per_call:.1f} ms", ""),
         (f"time for {IN_FLIGHT} calls of {EVENTS * PAUSE:g} s", f"{unheard.seconds:.1f} s", ""),

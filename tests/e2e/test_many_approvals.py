@@ -1,7 +1,8 @@
 """Many Tasks wait for a person at once: they cost nearly nothing, survive every death, and all of them finish.
 
 KUBECHAIN_TEST_WAITING_TASKS=1000 for a thousand, which takes two cores some minutes. The services are killed first, so
-that what they hold is the Tasks and not what earlier tests left behind.
+that what they hold is the Tasks and not what earlier tests left behind. Then as many calls of the model are under way
+at once as may be: what those leave on the heap does not grow with the Tasks that wait.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -27,7 +28,10 @@ from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.taskruntoolcall import HUMAN_ASKED
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Informer
+from kubechain_common.messages.topology import LLM_MAX_IN_FLIGHT
 from kubechain_common.testing.eventually import eventually
+
+T = TypeVar("T")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(480, func_only=True)]
 
@@ -37,13 +41,20 @@ FIRST = 100
 AT_A_TIME = 16
 CREATE_SECONDS = 120.0
 FINISH_SECONDS = 120.0
-CALM_SECONDS = 10.0
+BUSY_MS = 4000
+"""Longer than it takes to create as many Tasks as the model is to answer at once."""
+BUSY_SECONDS = 60.0
 CPU_PERCENT = 5.0
+CPU_WINDOWS = 3
+WINDOW_SECONDS = 5.0
+"""The calmest window counts: what else the machine does can only add to it."""
 AT_REST_PERCENT = 3.0
-KIB_PER_TASK = 64.0
-"""28 to 44 is what 900 Tasks show, 37 to 49 what 200 do: of what is in flight at once some stays, however many come
-later. A third of it is llm-gateway's, which holds nothing of a Task that waits.
+NOISE = 1.5
+"""Where waking a process takes a virtual machine milliseconds, the services that have no Task take more than those
+percents: then this many times as much is allowed.
 """
+KIB_PER_TASK = 30.0 if TASKS >= 1000 else 40.0
+"""900 Tasks show 22, 200 show 27: with few of them the last burst's heap counts for more."""
 
 
 @dataclass(frozen=True)
@@ -79,35 +90,53 @@ async def test_many_tasks_wait_for_approval(
     log = guarded_agent(workspace, tmp_path)
     async with KubeClient.connect("kubechain-tests") as kube, following(kube, workspace) as (tasks, calls):
         await asyncio.to_thread(kill_all, workspace)
+        idle = await lowest_cpu_percent(workspace)
+        await keep_model_busy(kube, workspace, tasks)
         await begin(kube, workspace, tasks, calls, range(FIRST))
-        few = await calm_load(workspace)
+        few = await calm_load(workspace, idle)
         await begin(kube, workspace, tasks, calls, range(FIRST, TASKS))
 
-        waiting = await calm_load(workspace)
-        await asyncio.sleep(CALM_SECONDS)
-        later = await asyncio.to_thread(Load.of, workspace)
-        cpu = later.percent_since(waiting)
-        growth = (later.rss_bytes - few.rss_bytes) / 1024 / (TASKS - FIRST)
-        print(f"{TASKS} waiting: {cpu:.1f} % of a core, {growth:.1f} KiB a Task")
-        assert cpu < CPU_PERCENT
+        waiting = await calm_load(workspace, idle)
+        cpu = await lowest_cpu_percent(workspace)
+        growth = (waiting.rss_bytes - few.rss_bytes) / 1024 / (TASKS - FIRST)
+        print(f"{TASKS} waiting: {cpu:.1f} % of a core ({idle:.1f} without), {growth:.1f} KiB a Task")
+        assert cpu < max(CPU_PERCENT, NOISE * idle)
         assert growth < KIB_PER_TASK
 
         before = {call.name: call.metadata.resource_version for call in calls.list()}
         await asyncio.to_thread(kill_all, workspace)
-        await calm_load(workspace)
+        await calm_load(workspace, idle)
         assert {call.name: call.metadata.resource_version for call in calls.list()} == before, "a death changed a call"
 
         names = sorted(before)
         await each(range(TASKS), lambda i: approve(kube, workspace, names[i]))
-        await until(
-            lambda: all(task.finished for task in tasks.list()), FINISH_SECONDS, what=lambda: describe(tasks, calls)
-        )
+        await until(lambda: count_finished(tasks) == TASKS, FINISH_SECONDS, what=lambda: describe(tasks, calls))
         assert Counter(task.status.phase for task in tasks.list()) == {"FinalAnswer": TASKS}
     assert Counter(log.of("start")) == {(f"wait-{i:04d}", 0): 1 for i in range(TASKS)}
     asked = Counter(
         e["involvedObject"]["name"] for e in asked_events(workspace) for _ in range(int(e.get("count") or 1))
     )
     assert set(asked.values()) <= {1}, "somebody was asked twice"
+
+
+async def keep_model_busy(kube: KubeClient, workspace: Workspace, tasks: Informer[Task]) -> None:
+    """As many calls of the model at once as one replica makes, by Tasks that are gone afterwards."""
+    names = [f"busy-{i}" for i in range(LLM_MAX_IN_FLIGHT)]
+    await each(names, lambda name: kube.create(build_task(workspace, name, turns=0, llm_ms=BUSY_MS)))
+    await until(
+        lambda: count_finished(tasks) == len(names), BUSY_SECONDS, what=lambda: f"{count_finished(tasks)} ended"
+    )
+    await each(names, lambda name: kube.delete(Task, workspace.namespace, name))
+    await until(lambda: not tasks.list(), BUSY_SECONDS, what=lambda: f"{len(tasks.list())} Tasks are left")
+
+
+async def lowest_cpu_percent(workspace: Workspace) -> float:
+    async def measure() -> float:
+        before = await asyncio.to_thread(Load.of, workspace)
+        await asyncio.sleep(WINDOW_SECONDS)
+        return (await asyncio.to_thread(Load.of, workspace)).percent_since(before)
+
+    return min([await measure() for _ in range(CPU_WINDOWS)])
 
 
 async def begin(
@@ -118,7 +147,7 @@ async def begin(
     numbers: Sequence[int],
 ) -> None:
     """The Tasks of these numbers, until a person has been asked about each."""
-    await each(numbers, lambda i: kube.create(build_task(workspace, i)))
+    await each(numbers, lambda i: kube.create(build_task(workspace, f"wait-{i:04d}", turns=1)))
     await until(lambda: count_asked(calls) == numbers[-1] + 1, CREATE_SECONDS, what=lambda: describe(tasks, calls))
 
 
@@ -127,9 +156,9 @@ def guarded_agent(workspace: Workspace, folder: Path) -> ToolLog:
     return workspace.apply_counting_agent(folder, approvalContactChannel={"name": "inbox"}, maxConcurrency=64)
 
 
-def build_task(workspace: Workspace, number: int) -> Task:
-    name = f"wait-{number:04d}"
-    made = manifests.task(name, json.dumps({"task": name, "turns": 1, "parallel": 1, "ms": 0, "llm_ms": 0}))
+def build_task(workspace: Workspace, name: str, *, turns: int, llm_ms: int = 0) -> Task:
+    order = {"task": name, "turns": turns, "parallel": 1, "ms": 0, "llm_ms": llm_ms}
+    made = manifests.task(name, json.dumps(order))
     made["metadata"]["namespace"] = workspace.namespace
     return Task.model_validate(made)
 
@@ -144,17 +173,17 @@ async def until(condition: Callable[[], object], seconds: float, *, what: Callab
     await asyncio.to_thread(eventually, condition, seconds, what=what)
 
 
-async def each(numbers: Sequence[int], act: Callable[[int], Awaitable[object]]) -> None:
-    """``act`` for every number, some at a time."""
+async def each(items: Iterable[T], act: Callable[[T], Awaitable[object]]) -> None:
+    """``act`` for every item, some at a time."""
     room = asyncio.Semaphore(AT_A_TIME)
 
-    async def one(number: int) -> None:
+    async def one(item: T) -> None:
         async with room:
-            await act(number)
+            await act(item)
 
     async with asyncio.TaskGroup() as group:
-        for number in numbers:
-            group.create_task(one(number))
+        for item in items:
+            group.create_task(one(item))
 
 
 @asynccontextmanager
@@ -178,6 +207,10 @@ def count_asked(calls: Informer[TaskRunToolCall]) -> int:
     )
 
 
+def count_finished(tasks: Informer[Task]) -> int:
+    return sum(task.finished for task in tasks.list())
+
+
 def describe(tasks: Informer[Task], calls: Informer[TaskRunToolCall]) -> str:
     states = Counter((t.status.phase, t.status.status_detail) for t in tasks.list())
     waits = Counter((c.status.status, c.status.status_detail) for c in calls.list())
@@ -193,13 +226,14 @@ def kill_all(workspace: Workspace) -> None:
     workspace.kubectl.wait("agent/my-assistant", timeout=60)
 
 
-async def calm_load(workspace: Workspace) -> Load:
+async def calm_load(workspace: Workspace, idle: float) -> Load:
     """The load once the services have come to rest: the events of the last burst are written, too."""
+    at_rest = max(AT_REST_PERCENT, NOISE * idle)
     last = await asyncio.to_thread(Load.of, workspace)
     for _ in range(150):
         await asyncio.sleep(1)
         now = await asyncio.to_thread(Load.of, workspace)
-        if now.percent_since(last) < AT_REST_PERCENT:
+        if now.percent_since(last) < at_rest:
             return now
         last = now
     raise AssertionError("the services do not come to rest")

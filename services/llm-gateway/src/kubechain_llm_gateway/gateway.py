@@ -13,13 +13,16 @@ import asyncio
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.status import ReadinessStatus
 from kubechain_common.kube.controller import Controller
+from kubechain_common.kube.heap import Burst
 from kubechain_common.kube.informer import Change, Informer
 from kubechain_common.kube.lease import LeaderElector
 from kubechain_common.kube.secrets import SecretWatcher
 from kubechain_common.kube.status_writer import write_status
 from kubechain_common.kube.text_cache import TextCache
 from kubechain_common.kube.window_reader import WindowReader
+from kubechain_common.messages import LLMRequest
 from kubechain_common.messages.topology import ANY, llm_consumer, llm_listening_subject
+from kubechain_common.messaging.delivery import Delivery
 from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.runtime.consumer_cleanup import ConsumerCleanup
 from kubechain_common.runtime.consumer_set import ConsumerSet
@@ -73,6 +76,7 @@ class Gateway:
         meter = Meter(RateLimiter(ctx.bus.shared, epoch), self._find_llm, epoch, ctx.stopping)
         self._admission = Admission(self._board, meter, self._find_llm, ctx.stopping)
         self._prober = Prober(self._board, self._find_llm, self._access)
+        self._burst = Burst()
         self._deltas = DeltaFeed(ctx.bus.live)
         self._fallbacks = FallbackCalls(self._llms, self._admission)
         self._worker = RequestWorker(
@@ -89,7 +93,7 @@ class Gateway:
             ctx.bus,
             self._find_llm,
             self._registry,
-            self._worker.handle_request,
+            self._handle_request,
             grace=max(0.5, ctx.settings.drain_seconds - _DRAIN_MARGIN),
         )
         self._consumers = ConsumerSet(lambda: [llm.uid for llm in self._llms.list()], self._requests.consume)
@@ -125,6 +129,10 @@ class Gateway:
             for end in unregister:
                 end()
             await self._registry.aclose()
+
+    async def _handle_request(self, delivery: Delivery[LLMRequest]) -> None:
+        with self._burst.work():
+            await self._worker.handle_request(delivery)
 
     async def _probe(self) -> None:
         await self._llms.wait_synced()  # whose provider is unavailable may be known before the LLM is

@@ -8,18 +8,17 @@ left behind in the C library's heap is given back to the system.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from kubechain_common.kube.heap import BURST, give_back_memory
 from kubechain_common.kube.store import Key
 
 _BATCH = 32
 _NEXT_BATCH = 0.02
-_BURST = 200
 
 
 class Packable(Protocol):
@@ -79,18 +78,7 @@ class Packer:
             _, key, version = self._noted.popleft()
             self._store.pack(key, version)
             self._packed += 1
-        if not self._noted and self._packed >= _BURST:
+        if not self._noted and self._packed >= BURST:
             self._packed = 0
             give_back_memory()
         self._set_timer()
-
-
-def give_back_memory() -> None:
-    """Gives what is free on the heap back to the system, which takes some milliseconds; does nothing where the C
-    library is another one than glibc.
-
-    https://man7.org/linux/man-pages/man3/malloc_trim.3.html
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
