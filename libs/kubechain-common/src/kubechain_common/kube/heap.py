@@ -1,7 +1,7 @@
 """Gives memory back after a burst of work.
 
-What hundreds of pieces of work took while they were under way together stays on the heap of the C library when they
-have ended, and would be counted as the process's for ever.
+What many pieces of work took while they were under way together stays on the heap of the C library when they have
+ended, and would be the process's for ever. A few that go on, perhaps for days, do not keep a burst from being over.
 """
 
 from __future__ import annotations
@@ -11,36 +11,41 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-BURST = 200
-"""Pieces of work after which there is something to give back."""
-_QUIET = 1.0
-"""Seconds without work after which nobody is kept waiting."""
+CROWD = 50
+"""Pieces of work that take enough together for it to be worth giving back."""
+_OVER = 4
+"""A burst is over when at most a fourth of its pieces are under way."""
+_LATER = 1.0
+"""Seconds after which it is looked whether it still is."""
 
 
 class Burst:
-    """Counts work, and gives memory back once many pieces of it have ended and none is under way."""
+    """Counts the work under way, and gives memory back when the better part of a crowd has ended."""
 
     def __init__(self) -> None:
         self._under_way = 0
-        self._ended = 0
+        self._most = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
     def work(self) -> Iterator[None]:
         """One piece of work, from its begin to its end."""
         self._under_way += 1
+        self._most = max(self._most, self._under_way)
         try:
             yield
         finally:
             self._under_way -= 1
-            self._ended += 1
-            if not self._under_way and self._ended >= BURST and self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(_QUIET, self._end)
+            if self._timer is None and self._is_over():
+                self._timer = asyncio.get_running_loop().call_later(_LATER, self._end)
+
+    def _is_over(self) -> bool:
+        return self._most >= CROWD and self._under_way * _OVER <= self._most
 
     def _end(self) -> None:
         self._timer = None
-        if not self._under_way:
-            self._ended = 0
+        if self._is_over():
+            self._most = self._under_way
             give_back_memory()
 
 

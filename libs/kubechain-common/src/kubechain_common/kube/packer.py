@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from kubechain_common.kube.heap import BURST, give_back_memory
+from kubechain_common.kube.heap import give_back_memory
 from kubechain_common.kube.store import Key
 
 _BATCH = 32
 _NEXT_BATCH = 0.02
+_BURST = 200
 
 
 class Packable(Protocol):
@@ -78,7 +79,7 @@ class Packer:
             _, key, version = self._noted.popleft()
             self._store.pack(key, version)
             self._packed += 1
-        if not self._noted and self._packed >= BURST:
+        if not self._noted and self._packed >= _BURST:
             self._packed = 0
             give_back_memory()
         self._set_timer()
