@@ -14,7 +14,7 @@ from tests.chaos.exposure import Exposure, find_exposure
 from tests.chaos.history import find_illegal
 from tests.chaos.journal import FROZEN, KILLED, STORAGE_DELETED, Disruption
 from tests.chaos.orders import ASKED, HOOKED, Call, CallKey, Order, comment_of, draw_order, result_of
-from tests.chaos.verdict import PASSING_SECONDS, UNKNOWN, Verdict, judge
+from tests.chaos.verdict import BACKLOG_SECONDS, PASSING_SECONDS, UNKNOWN, Verdict, judge
 from tests.chaos.witness import Ask, LLMRequest, Witness
 
 from kubechain_common.api.names import tool_call_name
@@ -190,7 +190,8 @@ def test_what_the_llm_was_told_has_to_be_what_the_task_says(run: Run) -> None:
         ("llm-gateway", KILLED, 8.0, 9.9, False),
         ("task-controller", KILLED, 10.05, 12.0, False),
         ("llm-gateway", FROZEN, 2.0, 9.9, True),
-        ("llm-gateway", FROZEN, 2.0, 9.9 - PASSING_SECONDS, False),
+        ("llm-gateway", FROZEN, 2.0, 10.1 - BACKLOG_SECONDS, True),
+        ("llm-gateway", FROZEN, 2.0, 9.9 - BACKLOG_SECONDS, False),
         ("task-controller", FROZEN, 2.0, 9.9, False),
     ],
 )

@@ -15,7 +15,7 @@ import psutil
 from tests.chaos.load import IN_FLIGHT
 from tests.chaos.round import ROOT, STILL_SECONDS, Outcome
 from tests.chaos.scenario import BY_NAME, SCENARIOS
-from tests.chaos.verdict import PASSING_SECONDS
+from tests.chaos.verdict import BACKLOG_SECONDS, PASSING_SECONDS
 
 from kubechain_cli.localcluster.files import write_atomic
 
@@ -59,9 +59,10 @@ call order; a tool without a hint ran once, or at most once and the model was to
 repeatable one ran at least once; a person was asked once, and no rejected call ran. A repeated LLM request counts as
 *in flight* when llm-gateway or nats-server was killed, frozen or cut off before the LLM had answered the earlier one,
 or within {PASSING_SECONDS:g} s after: the time in which the gateway reads the answer and JetStream confirms its
-result. So does one within {PASSING_SECONDS:g} s of the end of a freeze, or of the restart of nats-server, which forgets
-what it gave just before and gives it again. A turn never goes back, a context window only grows, nothing changes after
-the end, and no call has two objects; whatever breaks one of these rules is an anomaly.
+result. So does one within {BACKLOG_SECONDS:g} s of the end of a freeze, in which a gateway does what it had been given
+before, or within {PASSING_SECONDS:g} s of the restart of nats-server, which forgets what it gave just before and gives
+it again. A turn never goes back, a context window only grows, nothing changes after the end, and no call has two
+objects; whatever breaks one of these rules is an anomaly.
 
 A kill counts as one with something in flight when, by the witnesses, the LLM was working at an answer or a tool was
 running in that moment. Unfinished Tasks there always are.
