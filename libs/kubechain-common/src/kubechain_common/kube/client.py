@@ -1,8 +1,8 @@
 """Requests to the API server: aiohttp for the wire, orjson for the body, pydantic for our own kinds.
 
-Ordinary requests and watches have a connection pool each, so that a hundred watches never keep a write waiting.
-Requests beyond the connections wait in the order they came: aiohttp's own pool gives a free connection to who asks
-next, and lets who has waited longest wait on while others ask without a pause.
+A few requests are under way at a time; watches do not count, so that a hundred of them never keep a write waiting. More
+requests wait in the order they came: aiohttp's own pool gives a free connection to who asks next, and lets who has
+waited longest wait on while others ask without a pause.
 Nothing is retried here: a caller knows best what a failed write means. A create that timed out and is repeated raises
 AlreadyExistsError, a guarded update or patch ConflictError; both mean "look again".
 """
