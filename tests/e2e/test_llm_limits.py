@@ -116,11 +116,11 @@ def test_max_concurrency_holds_over_all_replicas_and_can_be_changed(place: Place
 
 @pytest.mark.failure("llm-paused")
 def test_a_retry_after_is_honoured_by_all_replicas_at_once(place: Place) -> None:
-    """A storm of refusals: 120 Tasks at a provider that takes 30 calls and then asks for four seconds of peace.
+    """A storm of refusals: 120 Tasks at a provider that takes 30 calls and then asks for eight seconds of peace.
 
     Half of a pause is left to a busy machine, to hear of it and to end what is on its way.
     """
-    storm = Storm(quota=30, seconds=4.0)
+    storm = Storm(quota=30, seconds=8.0)
     llm = place.serve(delay=0.02, rule=storm)
     place.apply_llm("stormy", llm)
     with Witness(place.kubectl) as witness:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway.admission import admission as admission_module
 from kubechain_llm_gateway.admission import circuit as circuit_module
 from kubechain_llm_gateway.admission.admission import Admission
-from kubechain_llm_gateway.admission.circuit import TRIP_AFTER, Circuit, Obstacle, trip
+from kubechain_llm_gateway.admission.circuit import TRIP_AFTER, Circuit, Obstacle, pause, trip
 from kubechain_llm_gateway.admission.health_board import HealthBoard
 from kubechain_llm_gateway.admission.metering import Meter, Reservation
 from kubechain_llm_gateway.admission.probing import Prober
@@ -61,18 +61,26 @@ class Replica:
         async def tell(reason: str) -> None:
             self.told.append(reason)
 
-        async def call(waited: float) -> Answer:
-            self.world.calls += 1
-            self.world.open += 1
+        async def prepare(waited: float) -> Callable[[], Awaitable[Answer]]:
+            self.world.preparing += 1
             try:
-                await self.world.answering.wait()
-                if self.world.error is not None:
-                    raise self.world.error
+                await self.world.prepared.wait()
             finally:
-                self.world.open -= 1
-            return Answer(waited, TokenUsage(input_tokens=100, output_tokens=20))
+                self.world.preparing -= 1
+            return lambda: self._answer(waited)
 
-        return (await self.admission.run(llm or self.world.llm, lambda: 400, tell, call)).waited
+        return (await self.admission.run(llm or self.world.llm, lambda: 400, tell, prepare)).waited
+
+    async def _answer(self, waited: float) -> Answer:
+        self.world.calls += 1
+        self.world.open += 1
+        try:
+            await self.world.answering.wait()
+            if self.world.error is not None:
+                raise self.world.error
+        finally:
+            self.world.open -= 1
+        return Answer(waited, TokenUsage(input_tokens=100, output_tokens=20))
 
     async def fail(self) -> None:
         with pytest.raises(ProviderError):
@@ -90,6 +98,9 @@ class World:
         self.error: Exception | None = None
         self.answering = asyncio.Event()
         self.answering.set()
+        self.prepared = asyncio.Event()
+        self.prepared.set()
+        self.preparing = 0
         self.calls = 0
         self.open = 0
         self.probes = 0
@@ -274,6 +285,39 @@ async def test_a_retry_after_holds_all_replicas(world: World) -> None:
         assert asyncio.get_running_loop().time() - began >= 0.79
         assert all(waited)
         assert "asks to be left alone until" in world.replicas[1].told[0]
+
+
+async def test_a_pause_counts_here_before_it_is_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica, write, written = world.replicas[0], world.entries.write, asyncio.Event()
+
+    async def write_late(key: str, data: bytes, revision: int) -> int | None:
+        await written.wait()
+        return await write(key, data, revision)
+
+    monkeypatch.setattr(world.entries, "write", write_late)
+    async with asyncio.TaskGroup() as group:
+        change = group.create_task(
+            replica.board.change(world.llm.uid, lambda health: pause(health, 1, 60.0, "Rate limit reached.", epoch()))
+        )
+        await until(lambda: replica.admission.find_block(world.llm) is not None)
+        assert not world.entries.entries
+        written.set()
+    assert change.result()
+
+
+async def test_a_pause_that_begins_while_a_call_is_prepared_holds_it_too(world: World) -> None:
+    replica = world.replicas[0]
+    world.prepared.clear()
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(replica.call()) for _ in range(3)]
+        await until(lambda: world.preparing == 3)
+        at = epoch()
+        await replica.board.change(world.llm.uid, lambda health: pause(health, 1, 0.6, "Rate limit reached.", at))
+        world.prepared.set()
+        await until(lambda: world.calls >= 1)
+        assert epoch() - at >= 0.6
+    assert all(task.result() > 0 for task in calls)
+    assert world.calls == 3
 
 
 async def test_after_a_pause_calls_start_one_by_one(world: World) -> None:

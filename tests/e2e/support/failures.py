@@ -28,6 +28,9 @@ ANY = "…"
 TOLD_SECONDS = 20.0
 """Events come after the fact: two writers send them, and a Task with hundreds of tool calls queues hundreds."""
 
+SHOWN = 40
+"""Texts that a failed look shows at most; hundreds of Tasks have thousands."""
+
 _COLUMNS = 4
 _CELL_END = re.compile(r"(?<!\\)\|")
 _QUOTED = re.compile(r"(`+)(.+?)\1(?!`)")
@@ -87,7 +90,7 @@ def assert_told(row_id: str, witness: Told, *names: str) -> None:
     def nothing_missing() -> bool:
         told = witness.told(*names)
         missing = [phrase for phrase in phrases if not any(find(phrase, text) for text in told)]
-        assert not missing, f"{row_id}: not seen: {missing}; seen: {sorted(text[:300] for text in told)}"
+        assert not missing, f"{row_id}: not seen: {missing}; seen: {sorted({text[:300] for text in told})[:SHOWN]}"
         return True
 
     eventually(nothing_missing, TOLD_SECONDS, what=f"what the row {row_id} quotes")

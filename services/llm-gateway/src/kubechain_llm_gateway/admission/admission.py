@@ -39,7 +39,7 @@ from kubechain_llm_gateway.admission.fair_share import FairShare
 from kubechain_llm_gateway.admission.fallback import ProviderBlockedError
 from kubechain_llm_gateway.admission.gate import Gate, Waiter
 from kubechain_llm_gateway.admission.health_board import HealthBoard
-from kubechain_llm_gateway.admission.metering import PATIENCE, Meter, Reservation, Tell
+from kubechain_llm_gateway.admission.metering import PATIENCE, Meter, Tell
 from kubechain_llm_gateway.admission.metrics import PROVIDER, WAITING
 from kubechain_llm_gateway.providers.errors import ProviderError
 
@@ -60,6 +60,9 @@ Leave = Callable[[Block], bool]
 """Whether to go elsewhere instead of waiting for what blocks the call."""
 
 R = TypeVar("R", bound=Answer)
+Prepare = Callable[[float], Awaitable[Callable[[], Awaitable[R]]]]
+"""Does what is left to do before a call that waited for so many seconds; gives what makes the call."""
+
 NOTHING = TokenUsage()
 
 _TOO_MANY = frozenset({429, 529})
@@ -87,38 +90,56 @@ class Admission:
         llm: LLM,
         characters: Callable[[], int],
         tell: Tell,
-        call: Callable[[float], Awaitable[R]],
+        prepare: Prepare[R],
         leave: Leave | None = None,
     ) -> R:
-        """Make the call, which is told how many seconds it waited, once nothing stands in its way.
+        """Make the call once nothing stands in its way. ``prepare``, which is told how many seconds it waited and may
+        take time itself, gives what makes it; it is asked again when the provider was blocked meanwhile.
 
         ``characters`` counts what the model is to read; ``leave`` says whether to go elsewhere instead of waiting.
 
         Raises:
             ProviderBlockedError: as ``leave`` said; the call was not made.
             RetryLater: this process is to end, and the call was not made.
-            ProviderError, and whatever else the call raises.
+            ProviderError, and whatever else the call and its preparation raise.
         """
-        gate = self._gate_of(llm)
-        waited, reservation = await self._enter(llm, gate, characters, tell, leave)
-        began, usage = epoch(), NOTHING
-        try:
-            async with self._share.hold(llm.namespace):
-                began = epoch()
-                result = await call(waited)
-            usage = result.usage
-            await self._learn(llm, gate, None, began)
-        except ProviderError as error:
-            await self._learn(llm, gate, error, began)
-            raise
-        finally:
-            gate.leave()
-            await self._meter.book(llm, reservation, characters, usage)
-        return result
+        gate, waited = self._gate_of(llm), 0.0
+        while True:
+            waited += await self._pass_gate(llm, gate, tell, leave)
+            try:
+                reservation = await self._meter.wait(llm, characters, tell)
+            except BaseException:
+                gate.leave()
+                raise
+            waited += reservation.waited
+            usage = NOTHING
+            try:
+                call = await prepare(waited)
+                async with self._share.hold(llm.namespace):
+                    result = await self._call(llm, gate, call)
+                if result is not None:
+                    usage = result.usage
+                    return result
+            finally:
+                gate.leave()
+                await self._meter.book(llm, reservation, characters, usage)
 
     def find_block(self, llm: LLM) -> Block | None:
         """Why no call of the LLM may be made now."""
         return find_block(self._board.get(llm.uid), llm.metadata.generation, epoch())
+
+    async def _call(self, llm: LLM, gate: Gate, call: Callable[[], Awaitable[R]]) -> R | None:
+        """Makes the call and takes in what comes of it; None when something came in between, and it was not made."""
+        if self._find_block_of(llm) is not None:
+            return None
+        began = epoch()
+        try:
+            result = await call()
+        except ProviderError as error:
+            await self._learn(llm, gate, error, began)
+            raise
+        await self._learn(llm, gate, None, began)
+        return result
 
     async def _learn(self, llm: LLM, gate: Gate, error: ProviderError | None, began: float) -> None:
         """Takes in what a call's end says about the provider."""
@@ -155,26 +176,6 @@ class Admission:
     def handle_change(self, llm: LLM) -> None:
         """Looks again at what holds calls of an edited LLM back: it may have another provider."""
         self._look(llm.uid)
-
-    async def _enter(
-        self, llm: LLM, gate: Gate, characters: Callable[[], int], tell: Tell, leave: Leave | None
-    ) -> tuple[float, Reservation]:
-        """Waits until the call may go; the seconds that it took, and what is booked. Raises RetryLater and
-        ProviderBlockedError.
-        """
-        waited = 0.0
-        while True:
-            waited += await self._pass_gate(llm, gate, tell, leave)
-            try:
-                reservation = await self._meter.wait(llm, characters, tell)
-            except BaseException:
-                gate.leave()
-                raise
-            waited += reservation.waited
-            if not reservation.waited or self.find_block(llm) is None:
-                return waited, reservation
-            gate.leave()  # something came in between
-            await self._meter.book(llm, reservation, characters, NOTHING)
 
     async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell, leave: Leave | None) -> float:
         """Waits for a turn at the gate; the seconds that it took. Raises RetryLater and ProviderBlockedError."""

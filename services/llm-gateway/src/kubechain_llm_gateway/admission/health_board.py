@@ -1,8 +1,8 @@
 """What all replicas know about the providers' health, as this one knows it.
 
-Looking costs nothing. A change is written into the LLM's shared entry and told to the other replicas; it is decided
-again when another was faster. While the bus is away a replica goes by what it found out itself, and after a reconnect,
-or a loss of the bus's storage, by what the entries say.
+Looking costs nothing. A change counts here at once, is written into the LLM's shared entry and told to the other
+replicas; it is decided again when another was faster. While the bus is away a replica goes by what it found out itself,
+and after a reconnect, or a loss of the bus's storage, by what the entries say.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ class HealthBoard:
 
     async def _write(self, uid: str, health: Health, revision: int) -> bool:
         """Writes the entry. False when another replica wrote first, and then it is known what."""
+        self._set(uid, health, revision)
         try:
             written = await self._entries.write(llm_health_key(uid), encode(health), revision)
             if written is None:
@@ -133,7 +134,6 @@ class HealthBoard:
             await self._entries.tell(llm_health_key(uid))
         except MessagingError as error:
             log.warning("the health of an LLM is known to this replica only", uid=uid, error=str(error))
-            self._set(uid, health, revision)
         return True
 
     def _set(self, uid: str, health: Health, revision: int) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -74,6 +74,7 @@ _LONGEST_DELAY = 10.0
 _FRESH = timedelta(seconds=5)
 
 _Delivery = Delivery[LLMRequest]
+_Call = Callable[[], Awaitable[Completion]]
 
 
 class ResultBus(Protocol):
@@ -243,20 +244,25 @@ class RequestWorker:
             asked,
             lambda: count_characters(messages, delivery.message.tools),
             lambda reason: self._publish_waiting(delivery, asked, reason),
-            lambda waited: self._call(delivery, asked, messages, waited),
+            lambda waited: self._prepare(delivery, asked, messages, waited),
             leave,
         )
 
-    async def _call(self, delivery: _Delivery, asked: LLM, messages: Sequence[Message], waited: float) -> Completion:
-        """Makes the call. Raises what ``_ask_one`` does, and RetryLater when the answer is not wanted any more."""
+    async def _prepare(self, delivery: _Delivery, asked: LLM, messages: Sequence[Message], waited: float) -> _Call:
+        """What makes the call, of the LLM as it is now. Raises what ``_ask_one`` does, and RetryLater when the answer
+        is not wanted any more.
+        """
         request = delivery.message
         if waited > _FRESH.total_seconds() and not await self._is_wanted(request):
             raise RetryLater(0)
         if asked.uid == request.llm.uid:
-            llm, provider = await self._open(delivery)  # as they are now: the key may have changed meanwhile
+            llm, provider = await self._open(delivery)  # the key may have changed meanwhile
         else:
             llm, provider = asked, await self._access.open_provider(asked)
-        parameters = llm.spec.parameters or LLMParameters()
+        return lambda: self._call(delivery, llm, provider, messages)
+
+    async def _call(self, delivery: _Delivery, llm: LLM, provider: Provider, messages: Sequence[Message]) -> Completion:
+        request, parameters = delivery.message, llm.spec.parameters or LLMParameters()
         with self._drafts.open(request, delivery.attempt) as draft:
             return await observe_call(
                 llm,
