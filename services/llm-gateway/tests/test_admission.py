@@ -13,6 +13,7 @@ from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import Message, TokenUsage
 from kubechain_common.api.v1alpha1.llm import LLMParameters, LLMSpec
 from kubechain_common.messages import ResponseFormat, ToolDefinition
+from kubechain_common.messages.topology import llm_health_key
 from kubechain_common.messaging.errors import RetryLater
 from kubechain_common.runtime.clock import epoch
 from kubechain_common.testing.entries import InMemoryEntries
@@ -295,14 +296,18 @@ async def test_a_pause_counts_here_before_it_is_written(world: World, monkeypatc
         return await write(key, data, revision)
 
     monkeypatch.setattr(world.entries, "write", write_late)
-    async with asyncio.TaskGroup() as group:
+    async with world.running(), asyncio.TaskGroup() as group:
         change = group.create_task(
             replica.board.change(world.llm.uid, lambda health: pause(health, 1, 60.0, "Rate limit reached.", epoch()))
         )
         await until(lambda: replica.admission.find_block(world.llm) is not None)
+        await world.entries.tell(llm_health_key(world.llm.uid))
+        await until(lambda: world.entries.reads == 2)  # by the other two
         assert not world.entries.entries
+        assert replica.admission.find_block(world.llm) is not None, "what was read is older"
         written.set()
     assert change.result()
+    assert replica.admission.find_block(world.llm) is not None
 
 
 async def test_a_pause_that_begins_while_a_call_is_prepared_holds_it_too(world: World) -> None:

@@ -114,9 +114,7 @@ class Admission:
             waited += reservation.waited
             usage = NOTHING
             try:
-                call = await prepare(waited)
-                async with self._share.hold(llm.namespace):
-                    result = await self._call(llm, gate, call)
+                result = await self._call(llm, gate, await prepare(waited))
                 if result is not None:
                     usage = result.usage
                     return result
@@ -130,11 +128,13 @@ class Admission:
 
     async def _call(self, llm: LLM, gate: Gate, call: Callable[[], Awaitable[R]]) -> R | None:
         """Makes the call and takes in what comes of it; None when something came in between, and it was not made."""
-        if self._find_block_of(llm) is not None:
-            return None
         began = epoch()
         try:
-            result = await call()
+            async with self._share.hold(llm.namespace):
+                if self._find_block_of(llm) is not None:
+                    return None
+                began = epoch()
+                result = await call()
         except ProviderError as error:
             await self._learn(llm, gate, error, began)
             raise

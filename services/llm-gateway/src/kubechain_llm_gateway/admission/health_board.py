@@ -113,7 +113,8 @@ class HealthBoard:
         while self._told:
             uid = self._told.pop()
             try:
-                await self._read(uid)
+                async with self._writing[uid]:  # what was read meanwhile would be older than what is being written
+                    await self._read(uid)
             except MessagingError:
                 self._told.add(uid)
                 raise
