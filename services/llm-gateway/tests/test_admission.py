@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,8 +19,9 @@ from kubechain_common.runtime.clock import epoch
 from kubechain_common.testing.entries import InMemoryEntries
 from kubechain_llm_gateway.admission import admission as admission_module
 from kubechain_llm_gateway.admission import circuit as circuit_module
-from kubechain_llm_gateway.admission.admission import Admission
-from kubechain_llm_gateway.admission.circuit import TRIP_AFTER, Circuit, Obstacle, pause, trip
+from kubechain_llm_gateway.admission.admission import Admission, Prepared
+from kubechain_llm_gateway.admission.circuit import TRIP_AFTER, Block, Circuit, Obstacle, pause, recover, trip
+from kubechain_llm_gateway.admission.gate import Gate
 from kubechain_llm_gateway.admission.health_board import HealthBoard
 from kubechain_llm_gateway.admission.metering import Meter, Reservation
 from kubechain_llm_gateway.admission.probing import Prober
@@ -62,15 +63,17 @@ class Replica:
         async def tell(reason: str) -> None:
             self.told.append(reason)
 
-        async def prepare(waited: float) -> Callable[[], Awaitable[Answer]]:
+        llm = llm or self.world.llm
+
+        async def prepare(waited: float) -> Prepared[Answer]:
             self.world.preparing += 1
             try:
                 await self.world.prepared.wait()
             finally:
                 self.world.preparing -= 1
-            return lambda: self._answer(waited)
+            return Prepared(self.world.llm, lambda: self._answer(waited))
 
-        return (await self.admission.run(llm or self.world.llm, lambda: 400, tell, prepare)).waited
+        return (await self.admission.run(llm, lambda: 400, tell, prepare)).waited
 
     async def _answer(self, waited: float) -> Answer:
         self.world.calls += 1
@@ -102,13 +105,14 @@ class World:
         self.prepared = asyncio.Event()
         self.prepared.set()
         self.preparing = 0
+        self.gone = False
         self.calls = 0
         self.open = 0
         self.probes = 0
         self.replicas = [Replica(self) for _ in range(3)]
 
     def find(self, uid: str) -> LLM | None:
-        return self.llm if self.llm.uid == uid else None
+        return self.llm if self.llm.uid == uid and not self.gone else None
 
     def get(self, namespace: str, name: str) -> LLM:
         return self.llm
@@ -348,7 +352,7 @@ async def test_too_many_calls_become_fewer_where_nobody_says_for_how_long(world:
         await until(lambda: world.open == 9)
         refused = TransientProviderError("Rate limit reached.", status_code=429)
         gate = replica.admission._gate_of(world.llm)
-        await replica.admission._learn(world.llm, gate, refused, epoch())  # one more that was refused
+        await replica.admission._pace(world.llm, gate, refused)  # one more that was refused
         second = [group.create_task(_outcome(replica.call())) for _ in range(9)]
         await until(lambda: not any(task.done() for task in second))
         assert world.open == 9, "more than four are under way already"
@@ -397,6 +401,109 @@ async def test_an_edited_llm_is_called_at_once(world: World, build_llm: BuildLLM
         world.llm = build_llm(metadata={"generation": 2})
         replica.admission.handle_change(world.llm)
     assert world.calls == 1
+
+
+async def test_a_call_that_waits_goes_by_the_llm_as_it_was_edited(world: World, build_llm: BuildLLM) -> None:
+    replica, at = world.replicas[0], epoch()
+    await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(_outcome(replica.call()))
+        await until(lambda: bool(replica.told))
+        world.llm = build_llm(metadata={"generation": 2})
+        await replica.board.change(world.llm.uid, lambda health: pause(health, 2, 60.0, "busy", at))
+        await until(lambda: "asks to be left alone" in replica.told[-1])
+        replica.stopping.set()
+    assert isinstance(waiting.result(), RetryLater)
+    assert world.calls == 0
+
+
+@pytest.mark.parametrize("late", [DEAD, TransientProviderError("busy", status_code=429, retry_after=1.0), None])
+async def test_what_became_of_an_older_call_says_nothing_about_an_edited_llm(
+    world: World, build_llm: BuildLLM, late: ProviderError | None
+) -> None:
+    replica, at = world.replicas[0], epoch()
+    world.answering.clear()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(TRIP_AFTER):
+            group.create_task(_outcome(replica.call()))
+        await until(lambda: world.open == TRIP_AFTER)
+        world.llm = build_llm(metadata={"generation": 2})
+        await replica.board.change(world.llm.uid, lambda health: trip(health, 2, "no", at, at))
+        known = replica.board.get(world.llm.uid)
+        world.error = late
+        world.answering.set()
+    assert replica.board.get(world.llm.uid) == known
+
+
+async def test_an_edited_llm_begins_without_failures(world: World, build_llm: BuildLLM) -> None:
+    replica = world.replicas[0]
+    world.error = DEAD
+    for _ in range(TRIP_AFTER - 1):
+        await replica.fail()
+    world.llm = build_llm(metadata={"generation": 2})
+    await replica.fail()
+    assert replica.circuit is Circuit.CLOSED
+
+
+async def test_a_call_of_an_llm_that_is_gone_is_held_by_nothing(world: World, build_llm: BuildLLM) -> None:
+    """Who prepares it finds out that it is gone. The gate was made by an earlier generation."""
+    replica, at = world.replicas[0], epoch()
+    await replica.call()
+    world.llm = build_llm(metadata={"generation": 2})
+    await replica.board.change(world.llm.uid, lambda health: pause(health, 2, 60.0, "busy", at))
+    world.gone = True
+    async with asyncio.timeout(10):
+        await replica.call()
+    assert replica.admission._gates == {}
+
+
+async def test_who_waits_for_an_llm_that_is_there_again_is_let_go(world: World) -> None:
+    """After etcd was restored, all LLMs are gone and there again in one moment, and nobody lost their place."""
+    replica, at = world.replicas[0], epoch()
+    await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "no", at, at))
+    world.answering.clear()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(replica.call())
+        await until(lambda: len(replica.told) == 2)
+        world.gone = True
+        replica.admission.forget(world.llm)
+        world.gone = False
+        await until(lambda: world.open == 1)
+        await replica.board.change(world.llm.uid, lambda health: trip(health, 1, "again", at, at))
+        world.answering.set()
+        await until(lambda: world.open == 0)
+        await replica.board.change(world.llm.uid, lambda health: recover(health, epoch()))
+        await until(lambda: world.calls == 2)
+
+
+async def test_a_change_that_was_given_up_while_it_was_written_is_looked_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica, writing = world.replicas[0], asyncio.Event()
+
+    async def write(key: str, data: bytes, revision: int) -> int | None:
+        writing.set()
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr(world.entries, "write", write)
+    async with world.running(), asyncio.TaskGroup() as group:
+        change = group.create_task(
+            replica.board.change(world.llm.uid, lambda health: pause(health, 1, 60.0, "busy", epoch()))
+        )
+        await writing.wait()
+        change.cancel()
+        await until(lambda: replica.admission.find_block(world.llm) is None)
+
+
+async def test_a_call_that_has_had_its_turn_comes_first() -> None:
+    blocked = True
+    gate = Gate(lambda: Block(Obstacle.UNAVAILABLE, "") if blocked else None, epoch)
+    other, again = gate.queue(), gate.queue(first=True)
+    blocked = False
+    gate.look()
+    assert (again.going.is_set(), other.going.is_set()) == (True, False), "one by one"
 
 
 async def test_without_the_bus_a_replica_goes_by_what_it_found_out(world: World) -> None:

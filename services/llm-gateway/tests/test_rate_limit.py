@@ -247,6 +247,27 @@ async def test_a_call_that_is_given_up_leaves_nothing_behind(build_llm: BuildLLM
     assert await reserve_one(clock.sleep) == NOW + 120 - BURST
 
 
+async def test_a_call_that_is_given_up_when_another_has_reserved_for_it_gives_its_tokens_back() -> None:
+    clock, limit = Clock(), limit_of(tokens=600)
+    limiter = RateLimiter(InMemoryEntries(), clock.now)
+
+    async def reserve_one(sleep: Callable[[float], Awaitable[None]]) -> float:
+        return await limiter.reserve("uid", lambda: limit, 600, sleep)
+
+    async def give_up(seconds: float) -> None:
+        raise RetryLater(0)
+
+    async def give_up_late(seconds: float) -> None:
+        clock.time += 60
+        await _outcome(reserve_one(give_up))
+        raise RetryLater(0)
+
+    assert [await reserve_one(clock.sleep) for _ in range(2)] == [NOW, NOW + 60 - BURST]
+    assert isinstance(await _outcome(reserve_one(give_up_late)), RetryLater)
+    clock.time += 60
+    assert await reserve_one(clock.sleep) == NOW + 120
+
+
 async def test_a_loss_of_the_entry_begins_anew_and_hangs_nobody(build_llm: BuildLLM) -> None:
     llm, clock, entries = build_llm(rateLimit={"requestsPerMinute": 1}), Clock(), InMemoryEntries()
     limit = llm.spec.rate_limit

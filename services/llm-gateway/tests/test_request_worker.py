@@ -624,6 +624,26 @@ async def test_a_fallback_takes_no_more_at_a_time_than_it_may(backed: World, bui
     assert backed.models == ["first", "second"]
 
 
+@pytest.mark.parametrize("change", ["deleted", "edited"])
+async def test_a_fallback_is_called_as_it_is_once_it_is_its_turn(
+    backed: World, build_delivery: BuildDelivery, build_llm: BuildLLM, change: str
+) -> None:
+    backed.others["second"].spec.max_concurrency = 1
+    slots = backed.worker._fallbacks.slots_of(backed.others["second"])
+    backed.outcomes["first"] = KeyRefusedError("no", status_code=401)
+    async with asyncio.TaskGroup() as group:
+        async with slots:
+            handling = group.create_task(backed.worker.handle_request(build_delivery()))
+            await until(lambda: backed.models == ["first"])
+            if change == "deleted":
+                del backed.others["second"]
+            else:
+                metadata = {"name": "second", "uid": "uid-second", "generation": 2}
+                backed.others["second"] = build_llm(metadata=metadata, parameters={"model": "better"})
+        await handling
+    assert backed.models == ["first", "third" if change == "deleted" else "better"]
+
+
 async def test_what_a_provider_said_for_itself_reaches_no_other(backed: World, build_delivery: BuildDelivery) -> None:
     own = Message(role="assistant", content="a", provider_data={"provider": "anthropic", "content": [1]})
     theirs = Message(role="assistant", content="b", provider_data={"provider": "anthropic", "llm": "uid-second"})

@@ -180,6 +180,8 @@ class Gateway:
             self._requests.handle_change(llm)
             self._admission.handle_change(llm)
             show_health(llm, self._board.get(llm.uid))
+        if change.kind == "added" and self._llms.has_synced.is_set():
+            self._board.look_at(llm.uid)
         if change.kind != "modified":
             self._consumers.notify_changed()
         self._reconcile(llm)

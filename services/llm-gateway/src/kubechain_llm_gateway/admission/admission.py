@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from kubechain_common.api.v1alpha1 import LLM
 from kubechain_common.api.v1alpha1.conversation import TokenUsage
@@ -39,7 +39,7 @@ from kubechain_llm_gateway.admission.fair_share import FairShare
 from kubechain_llm_gateway.admission.fallback import ProviderBlockedError
 from kubechain_llm_gateway.admission.gate import Gate, Waiter
 from kubechain_llm_gateway.admission.health_board import HealthBoard
-from kubechain_llm_gateway.admission.metering import PATIENCE, Meter, Tell
+from kubechain_llm_gateway.admission.metering import FREE, PATIENCE, Meter, Tell
 from kubechain_llm_gateway.admission.metrics import PROVIDER, WAITING
 from kubechain_llm_gateway.providers.errors import ProviderError
 
@@ -60,10 +60,30 @@ Leave = Callable[[Block], bool]
 """Whether to go elsewhere instead of waiting for what blocks the call."""
 
 R = TypeVar("R", bound=Answer)
-Prepare = Callable[[float], Awaitable[Callable[[], Awaitable[R]]]]
-"""Does what is left to do before a call that waited for so many seconds; gives what makes the call."""
-
 NOTHING = TokenUsage()
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[R]):
+    """A call that can be made: of which LLM, as it was then, and what makes it."""
+
+    llm: LLM
+    make: Callable[[], Awaitable[R]]
+
+
+@dataclass(frozen=True)
+class _Outcome(Generic[R]):
+    """What came of a call that began at ``began``: a result or an error."""
+
+    llm: LLM
+    began: float
+    result: R | None = None
+    error: ProviderError | None = None
+
+    @property
+    def usage(self) -> TokenUsage:
+        return self.result.usage if self.result is not None else NOTHING
+
 
 _TOO_MANY = frozenset({429, 529})
 _RECONSIDER = 5.0
@@ -82,7 +102,7 @@ class Admission:
         self._stopping = stopping
         self._gates: dict[str, Gate] = {}
         self._share = FairShare()
-        self._failures: defaultdict[str, int] = defaultdict(int)
+        self._failures: dict[str, tuple[int, int]] = {}
         board.add_handler(self._look)
 
     async def run(
@@ -90,11 +110,11 @@ class Admission:
         llm: LLM,
         characters: Callable[[], int],
         tell: Tell,
-        prepare: Prepare[R],
+        prepare: Callable[[float], Awaitable[Prepared[R]]],
         leave: Leave | None = None,
     ) -> R:
         """Make the call once nothing stands in its way. ``prepare``, which is told how many seconds it waited and may
-        take time itself, gives what makes it; it is asked again when the provider was blocked meanwhile.
+        take time itself, gives the call; it is asked again when the provider was blocked meanwhile.
 
         ``characters`` counts what the model is to read; ``leave`` says whether to go elsewhere instead of waiting.
 
@@ -103,46 +123,65 @@ class Admission:
             RetryLater: this process is to end, and the call was not made.
             ProviderError, and whatever else the call and its preparation raise.
         """
-        gate, waited = self._gate_of(llm), 0.0
+        gate, waited, came_back = self._gate_of(llm), 0.0, False
         while True:
-            waited += await self._pass_gate(llm, gate, tell, leave)
+            waited += await self._pass_gate(llm, gate, tell, leave, first=came_back)
+            latest = self._find(llm.uid) or llm
+            outcome, reservation = None, FREE
             try:
-                reservation = await self._meter.wait(llm, characters, tell)
-            except BaseException:
-                gate.leave()
-                raise
-            waited += reservation.waited
-            usage = NOTHING
-            try:
-                result = await self._call(llm, gate, await prepare(waited))
-                if result is not None:
-                    usage = result.usage
-                    return result
+                reservation = await self._meter.wait(latest, characters, tell)
+                waited += reservation.waited
+                outcome = await self._call(latest, prepare, waited)
+                if outcome is not None:
+                    return await self._learn(gate, outcome)
             finally:
                 gate.leave()
-                await self._meter.book(llm, reservation, characters, usage)
+                self._tidy(llm)
+                if reservation is not FREE:
+                    usage = outcome.usage if outcome is not None else NOTHING
+                    await self._meter.book(latest, reservation, characters, usage)
+            came_back = True
 
     def find_block(self, llm: LLM) -> Block | None:
-        """Why no call of the LLM may be made now."""
-        return find_block(self._board.get(llm.uid), llm.metadata.generation, epoch())
+        """Why no call of the LLM, as it is now, may be made. None for one that is gone: who prepares a call finds that
+        out.
+        """
+        latest = self._find(llm.uid)
+        if latest is None:
+            return None
+        return find_block(self._board.get(llm.uid), latest.metadata.generation, epoch())
 
-    async def _call(self, llm: LLM, gate: Gate, call: Callable[[], Awaitable[R]]) -> R | None:
-        """Makes the call and takes in what comes of it; None when something came in between, and it was not made."""
-        began = epoch()
-        try:
-            async with self._share.hold(llm.namespace):
-                if self._find_block_of(llm) is not None:
-                    return None
-                began = epoch()
-                result = await call()
-        except ProviderError as error:
-            await self._learn(llm, gate, error, began)
-            raise
-        await self._learn(llm, gate, None, began)
-        return result
+    async def _call(
+        self, llm: LLM, prepare: Callable[[float], Awaitable[Prepared[R]]], waited: float
+    ) -> _Outcome[R] | None:
+        """Makes the call; None when something came in between, and it was not made."""
+        async with self._share.hold(llm.namespace):
+            prepared = await prepare(waited)
+            if self.find_block(llm) is not None:
+                return None
+            began = epoch()
+            try:
+                return _Outcome(prepared.llm, began, result=await prepared.make())
+            except ProviderError as error:
+                return _Outcome(prepared.llm, began, error=error)
 
-    async def _learn(self, llm: LLM, gate: Gate, error: ProviderError | None, began: float) -> None:
-        """Takes in what a call's end says about the provider."""
+    async def _learn(self, gate: Gate, outcome: _Outcome[R]) -> R:
+        """Takes in what a call's end says about the provider; the result of the call. Raises its error.
+
+        What became of a call says nothing about an LLM that has been edited meanwhile: it may have another provider.
+        """
+        llm, error = outcome.llm, outcome.error
+        latest = self._find(llm.uid)
+        if latest is not None and latest.metadata.generation == llm.metadata.generation:
+            await self._judge(llm, error, outcome.began)
+            await self._pace(llm, gate, error)
+        if error is not None:
+            raise error
+        assert outcome.result is not None
+        return outcome.result
+
+    async def _judge(self, llm: LLM, error: ProviderError | None, began: float) -> None:
+        """Whether the provider is alive."""
         uid, generation = llm.uid, llm.metadata.generation
         match read_sign(error):
             case Sign.ALIVE:
@@ -150,46 +189,68 @@ class Admission:
                 if self._board.get(uid).circuit is not Circuit.CLOSED:
                     await self._board.change(uid, lambda health: recover(health, epoch()))
             case Sign.DEAD:
-                self._failures[uid] += 1
+                failures = self._count_failure(llm)
                 on_trial = circuit_of(self._board.get(uid), generation) is Circuit.TRIAL
-                if on_trial or self._failures[uid] >= TRIP_AFTER:
+                if on_trial or failures >= TRIP_AFTER:
                     reason = error.message if error is not None else ""
                     await self._board.change(uid, lambda health: trip(health, generation, reason, began, epoch()))
+
+    async def _pace(self, llm: LLM, gate: Gate, error: ProviderError | None) -> None:
+        """How many calls it takes."""
         seconds = read_pause(error)
         if error is None:
             gate.widen()
         elif seconds is not None:
-            words = error.message
-            await self._board.change(uid, lambda health: pause(health, generation, seconds, words, epoch()))
+            generation, words = llm.metadata.generation, error.message
+            await self._board.change(llm.uid, lambda health: pause(health, generation, seconds, words, epoch()))
         elif error.retryable and error.status_code in _TOO_MANY:
             gate.narrow(gate.under_way // 2)  # it does not say for how long, so find out how many it takes
 
+    def _count_failure(self, llm: LLM) -> int:
+        """The failures in a row, of this generation."""
+        generation, failures = self._failures.get(llm.uid, (0, 0))
+        failures = failures + 1 if generation == llm.metadata.generation else 1
+        self._failures[llm.uid] = llm.metadata.generation, failures
+        return failures
+
     def forget(self, llm: LLM) -> None:
         """Forgets the LLM, which is gone; calls that still wait for it are looked at once more."""
-        gate = self._gates.pop(llm.uid, None)
         self._failures.pop(llm.uid, None)
         self._board.forget(llm.uid)
         self._meter.forget(llm.uid)
+        self._tidy(llm)
+        gate = self._gates.get(llm.uid)
         if gate is not None:
             gate.look()
+
+    def _tidy(self, llm: LLM) -> None:
+        """Drops the gate of an LLM that is gone, once nobody is at it: it may be there again (etcd restored), and who
+        waits at a gate that is not looked at waits for ever.
+        """
+        gate = self._gates.get(llm.uid)
+        if gate is not None and gate.is_empty and self._find(llm.uid) is None:
+            del self._gates[llm.uid]
 
     def handle_change(self, llm: LLM) -> None:
         """Looks again at what holds calls of an edited LLM back: it may have another provider."""
         self._look(llm.uid)
 
-    async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell, leave: Leave | None) -> float:
-        """Waits for a turn at the gate; the seconds that it took. Raises RetryLater and ProviderBlockedError."""
+    async def _pass_gate(self, llm: LLM, gate: Gate, tell: Tell, leave: Leave | None, *, first: bool) -> float:
+        """Waits for a turn at the gate, before all others if ``first``; the seconds that it took. Raises RetryLater and
+        ProviderBlockedError.
+        """
         if gate.try_enter():
             return 0.0
         self._check_leave(llm, leave)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        waiter = gate.queue()
+        waiter = gate.queue(first=first)
         try:
             with WAITING.labels(llm.namespace, llm.name, PROVIDER).track_inprogress():
                 await self._wait(llm, gate, waiter, tell, leave)
         except BaseException:
             gate.give_up(waiter)
+            self._tidy(llm)
             raise
         return loop.time() - began
 
@@ -221,21 +282,19 @@ class Admission:
         block = self.find_block(llm)
         if block is not None:
             return block.sentence
-        return (
-            _RESTARTING if circuit_of(self._board.get(llm.uid), llm.metadata.generation) is Circuit.TRIAL else _ORDERLY
-        )
+        return _RESTARTING if self._is_on_trial(llm) else _ORDERLY
+
+    def _is_on_trial(self, llm: LLM) -> bool:
+        latest = self._find(llm.uid) or llm
+        return circuit_of(self._board.get(llm.uid), latest.metadata.generation) is Circuit.TRIAL
 
     def _gate_of(self, llm: LLM) -> Gate:
         gate = self._gates.get(llm.uid)
         if gate is None:
-            gate = self._gates[llm.uid] = Gate(lambda: self._find_block_of(llm), epoch)
-            if circuit_of(self._board.get(llm.uid), llm.metadata.generation) is Circuit.TRIAL:
+            gate = self._gates[llm.uid] = Gate(lambda: self.find_block(llm), epoch)
+            if self._is_on_trial(llm):
                 gate.narrow()
         return gate
-
-    def _find_block_of(self, llm: LLM) -> Block | None:
-        """What blocks the LLM as it is now, not as it was when its gate was made."""
-        return self.find_block(self._find(llm.uid) or llm)
 
     def _look(self, uid: str) -> None:
         gate, llm = self._gates.get(uid), self._find(uid)

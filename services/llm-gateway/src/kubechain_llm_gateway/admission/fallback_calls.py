@@ -28,7 +28,7 @@ class FallbackCalls:
 
     def find(self, llm: LLM) -> list[LLM]:
         """The fallbacks that may be asked now, in the order of the spec."""
-        found = (self._llms.get(llm.namespace, name) for name in names_of_fallbacks(llm))
+        found = (self._llms.get(llm.namespace, name) for name in names_of_fallbacks(self._latest(llm)))
         return [other for other in found if other is not None and self._may_be_asked(other)]
 
     def leave_of(self, llm: LLM) -> Callable[[Block], bool]:
@@ -37,15 +37,21 @@ class FallbackCalls:
 
     def slots_of(self, other: LLM) -> asyncio.Semaphore:
         """The semaphore to hold during a call of the fallback."""
+        wanted = concurrency_of(self._latest(other))
         size, slots = self._slots.get(other.uid, (0, asyncio.Semaphore(0)))
-        if size != concurrency_of(other):
-            size, slots = concurrency_of(other), asyncio.Semaphore(concurrency_of(other))
-            self._slots[other.uid] = size, slots
+        if size != wanted:
+            slots = asyncio.Semaphore(wanted)
+            self._slots[other.uid] = wanted, slots
         return slots
 
     def forget(self, uid: str) -> None:
         """Forgets the LLM, which is gone."""
         self._slots.pop(uid, None)
+
+    def _latest(self, llm: LLM) -> LLM:
+        """The LLM as it is now; a request may have waited for long."""
+        latest = self._llms.get(llm.namespace, llm.name)
+        return latest if latest is not None and latest.uid == llm.uid else llm
 
     def _may_be_asked(self, other: LLM) -> bool:
         block = self._admission.find_block(other)

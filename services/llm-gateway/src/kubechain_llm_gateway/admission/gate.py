@@ -45,6 +45,10 @@ class Gate:
         """Set when what stands in the way may have changed."""
         return self._changes.next
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._waiting and not self.under_way
+
     def try_enter(self) -> bool:
         """Lets a call go at once if none waits and nothing stands in the way; whether it went."""
         if self._waiting or not self._is_free():
@@ -52,10 +56,15 @@ class Gate:
         self.under_way += 1
         return True
 
-    def queue(self) -> Waiter:
-        """Puts a call in line; ``give_up``, or ``leave`` once it went, ends its part."""
+    def queue(self, *, first: bool = False) -> Waiter:
+        """Puts a call in line, before all others if it is one that has had its turn already; ``give_up``, or ``leave``
+        once it went, ends its part.
+        """
         waiter = Waiter()
-        self._waiting.append(waiter)
+        if first:
+            self._waiting.appendleft(waiter)
+        else:
+            self._waiting.append(waiter)
         self.look()
         return waiter
 

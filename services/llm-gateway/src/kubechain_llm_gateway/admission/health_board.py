@@ -63,6 +63,11 @@ class HealthBoard:
         self._known.pop(uid, None)
         self._writing.pop(uid, None)
 
+    def look_at(self, uid: str) -> None:
+        """Reads the entry of an LLM that is new here, or here again."""
+        self._told.add(uid)
+        self._wake.set()
+
     async def change(self, uid: str, decide: Callable[[Health], Health]) -> bool:
         """Changes what is known as ``decide`` says, which is pure and may be called again; whether this very call
         changed it.
@@ -102,8 +107,7 @@ class HealthBoard:
         self._wake.set()
 
     def _handle_word(self, key: str) -> None:
-        self._told.add(key.removeprefix(llm_health_key("")))
-        self._wake.set()
+        self.look_at(key.removeprefix(llm_health_key("")))
 
     async def _look(self) -> None:
         if self._look_at_all:
@@ -135,11 +139,17 @@ class HealthBoard:
             await self._entries.tell(llm_health_key(uid))
         except MessagingError as error:
             log.warning("the health of an LLM is known to this replica only", uid=uid, error=str(error))
+        except BaseException:
+            self.look_at(uid)  # nobody knows whether it was written, and nobody else is going to write it
+            raise
         return True
 
     def _set(self, uid: str, health: Health, revision: int) -> None:
         before = self.get(uid)
-        self._known[uid] = health, revision
+        if health == HEALTHY and not revision:
+            self._known.pop(uid, None)
+        else:
+            self._known[uid] = health, revision
         if health != before:
             log.info("llm health", uid=uid, circuit=health.circuit, reason=health.reason, until=health.paused_until)
             for handler in self._handlers:

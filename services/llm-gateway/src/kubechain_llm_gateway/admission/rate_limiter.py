@@ -102,6 +102,10 @@ class RateLimiter:
                 if wish.start is not None:
                     return wish.start
                 await sleep(min(max(_SHORTEST_WAIT, again), _LONGEST_WAIT))
+        except BaseException:
+            if wish.start is not None and ledger.limit is not None:  # somebody else's write reserved for it meanwhile
+                await self.correct(uid, ledger.limit, -tokens)
+            raise
         finally:
             if wish.start is None:
                 ledger.wishes.remove(wish)

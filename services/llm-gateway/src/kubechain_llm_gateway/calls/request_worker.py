@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -38,7 +38,7 @@ from kubechain_common.messaging.errors import MessagingError, RetryLater
 from kubechain_common.runtime.clock import epoch, now
 from kubechain_common.runtime.waiting import wait_any
 from kubechain_common.telemetry.logging import bound, get_logger
-from kubechain_llm_gateway.admission.admission import Admission, Leave
+from kubechain_llm_gateway.admission.admission import Admission, Leave, Prepared
 from kubechain_llm_gateway.admission.fallback import (
     ProviderBlockedError,
     choose_error,
@@ -74,7 +74,6 @@ _LONGEST_DELAY = 10.0
 _FRESH = timedelta(seconds=5)
 
 _Delivery = Delivery[LLMRequest]
-_Call = Callable[[], Awaitable[Completion]]
 
 
 class ResultBus(Protocol):
@@ -248,9 +247,12 @@ class RequestWorker:
             leave,
         )
 
-    async def _prepare(self, delivery: _Delivery, asked: LLM, messages: Sequence[Message], waited: float) -> _Call:
-        """What makes the call, of the LLM as it is now. Raises what ``_ask_one`` does, and RetryLater when the answer
-        is not wanted any more.
+    async def _prepare(
+        self, delivery: _Delivery, asked: LLM, messages: Sequence[Message], waited: float
+    ) -> Prepared[Completion]:
+        """The call, of the LLM as it is now.
+
+        Raises what ``_ask_one`` does, and RetryLater when the answer is not wanted any more.
         """
         request = delivery.message
         if waited > _FRESH.total_seconds() and not await self._is_wanted(request):
@@ -258,8 +260,15 @@ class RequestWorker:
         if asked.uid == request.llm.uid:
             llm, provider = await self._open(delivery)  # the key may have changed meanwhile
         else:
-            llm, provider = asked, await self._access.open_provider(asked)
-        return lambda: self._call(delivery, llm, provider, messages)
+            llm, provider = await self._open_fallback(asked)
+        return Prepared(llm, lambda: self._call(delivery, llm, provider, messages))
+
+    async def _open_fallback(self, other: LLM) -> tuple[LLM, Provider]:
+        """Raises LLMNotUsableError, and KubeError when its Secret cannot be read."""
+        latest = self._access.find(ObjectRef.of(other))
+        if latest is None:
+            raise LLMNotUsableError(f'LLM "{other.name}" not found: it was deleted')
+        return latest, await self._access.open_provider(latest)
 
     async def _call(self, delivery: _Delivery, llm: LLM, provider: Provider, messages: Sequence[Message]) -> Completion:
         request, parameters = delivery.message, llm.spec.parameters or LLMParameters()
