@@ -43,14 +43,17 @@ class World:
         self.written: list[ReadinessStatus] = []
         self.board = HealthBoard(InMemoryEntries())
         stopping = asyncio.Event()
-        meter = Meter(RateLimiter(InMemoryEntries(), epoch), lambda uid: None, epoch, stopping)
-        self.fallbacks = FallbackCalls(self, Admission(self.board, meter, lambda uid: None, stopping))
+        meter = Meter(RateLimiter(InMemoryEntries(), epoch), self.find, epoch, stopping)
+        self.fallbacks = FallbackCalls(self, Admission(self.board, meter, self.find, stopping))
         self.llms: dict[str, LLM] = {}
         self.validation = LLMValidation(LLMAccess(self, self, self), self.board, self.fallbacks, self.write)
 
     async def validate_llm(self, llm: LLM) -> str | Trouble | Verdict:
         credentials = await self.validation.prepare(llm)
         return credentials if isinstance(credentials, Verdict) else await self.validation.ask(llm, credentials)
+
+    def find(self, uid: str) -> LLM | None:
+        return next((llm for llm in self.llms.values() if llm.uid == uid), None)
 
     def get(self, namespace: str, name: str) -> LLM | None:
         return self.llms.get(name)
