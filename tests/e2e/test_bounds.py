@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.support import manifests
 from tests.e2e.support.scripts import calls, in_turns
 from tests.e2e.support.tables import read_events
-from tests.e2e.support.workspace import Workspace, reason_of, tool_messages
+from tests.e2e.support.workspace import UNTIL_OPEN, Workspace, reason_of, tool_messages
 
 from kubechain_cli.scripted_llm import Reply
 from kubechain_common.testing.eventually import eventually
@@ -139,11 +139,12 @@ def test_no_more_calls_run_at_once_than_a_server_allows(workspace: Workspace, tm
 
 def test_editing_the_limit_cuts_no_call_and_holds_for_the_next(workspace: Workspace, tmp_path: Path) -> None:
     log = workspace.apply_counting_agent(tmp_path, maxConcurrency=1)
-    workspace.kubectl.apply(manifests.task("edited", order("edited", parallel=3, ms=4000)))
+    workspace.kubectl.apply(manifests.task("edited", order("edited", parallel=3, ms=UNTIL_OPEN)))
     eventually(lambda: len(log.of("start")) == 1, SOON, what="the first call")
     workspace.kubectl("patch", "mcpserver", "counting", "--type=merge", "-p", '{"spec": {"maxConcurrency": 3}}')
     eventually(lambda: len(log.of("start")) == 3, SOON, what="the others beside it")
     assert log.of("end") == []
+    log.open()
     workspace.kubectl.finish("edited")
     assert len(log.of("end")) == 3
     assert log.of("interrupted") == []

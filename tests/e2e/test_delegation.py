@@ -33,7 +33,7 @@ from tests.e2e.support.humanlayer import HumanLayer
 from tests.e2e.support.obedient import write_order
 from tests.e2e.support.otlp import SpanSeen, SpanStore
 from tests.e2e.support.tables import read_events
-from tests.e2e.support.workspace import ToolLog, Workspace, reason_of, tool_messages
+from tests.e2e.support.workspace import UNTIL_OPEN, ToolLog, Workspace, reason_of, tool_messages
 
 from kubechain_cli.scripted_llm import ScriptedServer
 from kubechain_common.testing.eventually import eventually
@@ -169,11 +169,14 @@ def test_agents_that_delegate_to_each_other_end_at_the_limit(workspace: Workspac
 
 def test_a_call_says_what_its_sub_agent_waits_for(workspace: Workspace, tmp_path: Path) -> None:
     """The child's Agent goes unready after the call was made: its Task waits, and the call says for what."""
-    apply_family(workspace, tmp_path)
-    workspace.kubectl.apply(manifests.task("busy", write_order([delegate("child", [count("slow", 1500)])]), "parent"))
+    _, log = apply_family(workspace, tmp_path)
+    order = write_order([delegate("child", [count("slow", UNTIL_OPEN)])])
+    workspace.kubectl.apply(manifests.task("busy", order, "parent"))
+    eventually(lambda: labels(log, "start")["slow"] == 1, SOON, what="the tool of the child")
     child = wait_for_task(workspace, "child")
     spec = workspace.kubectl.get("agent", "child")["spec"]
     workspace.kubectl("delete", "agent", "child")
+    log.open()
     (call,) = delegations_of(workspace, "busy")
     name = call["metadata"]["name"]
 

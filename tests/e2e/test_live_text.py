@@ -22,7 +22,11 @@ pytestmark = pytest.mark.e2e
 
 ANSWER = "The answer to that is well known to everybody here: it is 42, naturally."
 CALL = calls(("tenant__whoami", {}), text="Let me see.")
-SLOWLY = Reply(ANSWER, pause=0.3)
+
+
+def hurry(reply: Reply) -> None:
+    """Let the rest be written at once: before each piece the server looks how long to pause."""
+    object.__setattr__(reply, "pause", 0.0)
 
 
 class Follower:
@@ -78,7 +82,8 @@ def test_text_is_shown_before_the_answer_is_complete(workspace: Workspace, provi
             "tenant", "tenant_server.py", env=[manifests.from_secret("TENANT_TOKEN", "tenant", "token")]
         ),
     )
-    llm = workspace.serve_llm(in_turns(replace(CALL, pause=0.3), SLOWLY))
+    slowly = Reply(ANSWER, pause=0.5)
+    llm = workspace.serve_llm(in_turns(replace(CALL, pause=0.3), slowly))
     llm_object = manifests.llm(llm.url if provider == "openai" else llm.anthropic_url)
     llm_object["spec"]["provider"] = provider
     workspace.kubectl.apply(
@@ -86,10 +91,11 @@ def test_text_is_shown_before_the_answer_is_complete(workspace: Workspace, provi
     )
     workspace.kubectl.wait("agent/my-assistant", timeout=60)
     with follow(workspace, "what is the answer?") as run:
-        run.read_until("The answer to that")
+        run.read_until("The answer")
         assert run.running
         eventually(lambda: is_asking(workspace), 10, what="the phase in which the model is asked")
         assert "naturally" not in run.seen
+        hurry(slowly)
         assert run.finish() == f"{ANSWER}\n"
     assert run.seen.index("Let me see.") < run.seen.index("tenant__whoami {}") < run.seen.index(ANSWER)
     (task,) = workspace.kubectl.list("task")
@@ -117,8 +123,11 @@ def break_off_once(answer: str) -> Script:
 
 
 def test_without_nats_the_run_goes_on_and_says_so_once(workspace: Workspace) -> None:
-    workspace.apply_agent(workspace.serve_llm(in_turns(Reply(ANSWER, delay=4))))
+    slowly = Reply(ANSWER, pause=0.5)
+    workspace.apply_agent(workspace.serve_llm(in_turns(slowly)))
     with follow(workspace, "what is the answer?", KUBECHAIN_NATS_URL="nats://127.0.0.1:1") as run:
+        run.read_until("NATS cannot be reached")
+        hurry(slowly)
         assert run.finish() == f"{ANSWER}\n"
     assert run.seen.count("the text is shown once it is complete: NATS cannot be reached") == 1
     assert "final answer after 1 turn" in run.seen

@@ -7,7 +7,10 @@ together; each test then looks at its own Task.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -299,11 +302,13 @@ def test_a_host_that_does_not_exist_is_told_at_the_llm_and_heals(ward: Ward) -> 
 def test_a_slow_provider_holds_up_nobody_else(ward: Ward) -> None:
     ward.apply_agent("slow")
     ward.apply_agent("quick")
-    ward.begin("slow", Answer(DONE.body, delay=3.0))
+    seen = threading.Event()
+    ward.begin("slow", replace(DONE, until=seen))
     ward.wait_asked("slow")
     ward.begin("quick", DONE)
     ward.finish("quick")
     assert ward.finish("slow", "SendContextWindowToLLM")["status"]["turn"] == 1
+    seen.set()
     assert ward.finish("slow")["status"]["output"] == "done"
     assert_told("llm-slow", ward.witness, "slow")
 
@@ -320,17 +325,22 @@ def test_a_missing_secret_is_told_and_waited_for(ward: Ward) -> None:
     assert ward.finish("keyless")["status"]["output"] == "done"
 
 
-def begin_and_fail_once(ward: Ward, name: str) -> None:
-    """A Task whose first request has failed, and whose second is two seconds away."""
+@contextmanager
+def failing_once(ward: Ward, name: str) -> Iterator[None]:
+    """A Task whose first request fails after what is done inside; its second comes two seconds later."""
     ward.apply_agent(name)
-    ward.begin(name, refuse(503, "The engine is overloaded.", {"Retry-After": "2"}), DONE)
+    changed = threading.Event()
+    busy = refuse(503, "The engine is overloaded.", {"Retry-After": "2"})
+    ward.begin(name, replace(busy, until=changed), DONE)
     ward.wait_asked(name)
+    yield
+    changed.set()
 
 
 @pytest.mark.failure("secret-removed")
 def test_a_secret_that_goes_in_mid_run_is_waited_for(ward: Ward) -> None:
-    begin_and_fail_once(ward, "bereft")
-    ward.kubectl("delete", "secret", "bereft")
+    with failing_once(ward, "bereft"):
+        ward.kubectl("delete", "secret", "bereft")
     ward.wait_told("Waiting for the LLM", "bereft")
     new = ward.workspace.new_secret("sk-new")
     ward.kubectl.apply(ward.secret("bereft", new))
@@ -341,9 +351,9 @@ def test_a_secret_that_goes_in_mid_run_is_waited_for(ward: Ward) -> None:
 
 @pytest.mark.failure("key-rotated")
 def test_a_rotated_key_counts_from_the_next_request_on(ward: Ward) -> None:
-    begin_and_fail_once(ward, "rotated")
     new = ward.workspace.new_secret("sk-new")
-    ward.kubectl.apply(ward.secret("rotated", new))
+    with failing_once(ward, "rotated"):
+        ward.kubectl.apply(ward.secret("rotated", new))
     assert ward.finish("rotated")["status"]["output"] == "done"
     assert_told("key-rotated", ward.witness, "rotated")
     assert [asked.key for asked in ward.llm.asked("rotated")] == [ward.workspace.key, new]
@@ -351,8 +361,8 @@ def test_a_rotated_key_counts_from_the_next_request_on(ward: Ward) -> None:
 
 @pytest.mark.failure("llm-deleted")
 def test_an_llm_that_goes_in_mid_run_is_waited_for(ward: Ward) -> None:
-    begin_and_fail_once(ward, "deleted")
-    ward.kubectl("delete", "llm", "deleted")
+    with failing_once(ward, "deleted"):
+        ward.kubectl("delete", "llm", "deleted")
     ward.wait_told("to become ready", "deleted")
     ward.kubectl.apply(ward.build_llm("deleted"))
     assert ward.finish("deleted")["status"]["output"] == "done"
@@ -361,9 +371,9 @@ def test_an_llm_that_goes_in_mid_run_is_waited_for(ward: Ward) -> None:
 
 @pytest.mark.failure("llm-edited")
 def test_an_edited_llm_counts_from_the_next_request_on(ward: Ward) -> None:
-    begin_and_fail_once(ward, "edited")
     parameters = {"model": "gpt-5", "baseUrl": ward.llm.url}
-    ward.kubectl.apply(ward.build_llm("edited", parameters=parameters))
+    with failing_once(ward, "edited"):
+        ward.kubectl.apply(ward.build_llm("edited", parameters=parameters))
     assert ward.finish("edited")["status"]["output"] == "done"
     assert_told("llm-edited", ward.witness, "edited")
     assert [asked.body["model"] for asked in ward.llm.asked("edited")] == ["gpt-4o", "gpt-5"]

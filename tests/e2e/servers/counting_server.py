@@ -24,12 +24,18 @@ def note(event: str, **fields: object) -> None:
         log.write(line.encode())
 
 
+def is_open() -> bool:
+    return os.path.exists(sys.argv[1] + ".open")
+
+
 async def count(meta: Mapping[str, Any], task: str, turn: int, index: int, ms: int) -> str:
-    """Takes ``ms`` milliseconds, and says which call it was."""
+    """Takes ``ms`` milliseconds, or below 0 until there is a file ``<FILE>.open``, and says which call it was."""
     call = {"key": meta.get(IDEMPOTENCY_KEY), "task": task, "turn": turn, "index": index}
     note("start", **call)
     try:
-        await asyncio.sleep(ms / 1000)
+        while ms < 0 and not is_open():  # noqa: ASYNC110 - another process opens it
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(max(0, ms) / 1000)
     except asyncio.CancelledError:
         note("interrupted", **call)
         raise

@@ -28,13 +28,13 @@ Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 @dataclass(frozen=True)
 class Answer:
     """One answer. ``how`` says what becomes of it: sent whole, cut off, not sent at all with the connection closed, or
-    with the connection open. ``headers`` may depend on the time of the request."""
+    with the connection open. ``headers`` may depend on the time of the request. ``until``: not before this is set."""
 
     body: Body = ""
     status: int = 200
     headers: Headers = field(default_factory=dict)
     how: Literal["whole", "cut", "hang up", "silence"] = "whole"
-    delay: float = 0.0
+    until: threading.Event | None = None
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class FaultyLLM:
         body = await request.json()
         key = read_key(request.headers)
         answer = self._next_answer(wire, body, key)
-        if answer.delay:
-            await asyncio.sleep(answer.delay)
+        while answer.until is not None and not answer.until.is_set():  # noqa: ASYNC110 - another thread sets it
+            await asyncio.sleep(0.02)
         return await self._send(request, answer, _render(answer.body, wire, key))
 
     def _next_answer(self, wire: Wire, body: dict[str, Any], key: str) -> Answer:

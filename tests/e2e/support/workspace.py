@@ -84,6 +84,10 @@ class Workspace:
         return sorted(self.kubectl.list("taskruntoolcall", "-l", label), key=lambda c: str(c["metadata"]["name"]))
 
 
+UNTIL_OPEN = -1
+"""The ``ms`` of a call that ends once its ``ToolLog`` is told to ``open``."""
+
+
 @dataclass(frozen=True)
 class ToolLog:
     """What the counting server noted about its executions."""
@@ -94,6 +98,10 @@ class ToolLog:
         """(task, index) of each execution with this event, in order."""
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         return [(e["task"], e["index"]) for e in map(json.loads, lines) if e["event"] == event]
+
+    def open(self) -> None:
+        """Let go of the calls that take ``UNTIL_OPEN``."""
+        Path(f"{self.path}.open").touch()
 
     def highest(self) -> int:
         """How many ran at once at most."""
