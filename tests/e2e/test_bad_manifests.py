@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.support import manifests
+from tests.e2e.support.failures import TOLD_SECONDS
 from tests.e2e.support.scripts import in_turns
 from tests.e2e.support.tables import read_events
 from tests.e2e.support.workspace import Workspace
@@ -79,7 +80,7 @@ def test_a_tool_call_without_an_answer_is_told_before_anybody_is_asked(workspace
     assert len(list(llm.requests)) == 0
     eventually(
         lambda: "ValidationFailed" in {e.reason for e in read_events(workspace.kubectl("describe", "task/unanswered"))},
-        5.0,
+        TOLD_SECONDS,
         what="an event that tells it",
     )
 

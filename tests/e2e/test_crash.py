@@ -38,7 +38,7 @@ LONG_MS = 400
 FINISH_SECONDS = 60.0
 IN_FLIGHT_SECONDS = 4.0
 """An answer that the gateway was about to pass on when it died is asked for again; nothing older may be."""
-READ_SECONDS = 0.2
+READ_SECONDS = 1.0
 """The LLM notes a request when it reads it, which may be a moment after its sender's death."""
 
 UNKNOWN = "The outcome of the call is unknown"

@@ -215,8 +215,8 @@ def test_the_rate_limit_is_kept_by_all_replicas_together(place: Place) -> None:
 def test_tokens_are_limited_by_what_the_provider_counts(place: Place) -> None:
     llm = place.serve(tokens=100)
     place.apply_llm("counted", llm, rateLimit={"tokensPerMinute": 30_000})  # five calls of this size a second
-    place.begin("counted", 60)
-    place.wait_finished("counted", 60)
+    place.begin("counted", 80)
+    place.wait_finished("counted", 80)
     times = sorted(call.at for call in llm.calls)
     settled = times[20:]  # the first guesses are too high, so nothing is over the limit meanwhile
     assert most_within(times, 5.0) <= 5 * (5 + BURST) * 1.1 + 1
@@ -250,7 +250,10 @@ def test_a_fallback_answers_while_the_provider_is_down(place: Place, servers: Ba
 def test_a_namespace_with_many_tasks_does_not_starve_one_with_one(
     new_workspace: Callable[[], Workspace], servers: BackgroundLoop
 ) -> None:
-    """Both are served by the same replica, which makes as many calls at a time for the busy one as it may."""
+    """Both are served by the same replica, which makes as many calls at a time for the busy one as it may.
+
+    It is not let go of these before the quiet one has its answer: who is starved never has it.
+    """
     busy, quiet = Place(new_workspace(), servers), Place(new_workspace(), servers)
     slow, quick = busy.serve(), quiet.serve()
     busy.apply_llm("busy", slow)
@@ -258,13 +261,9 @@ def test_a_namespace_with_many_tasks_does_not_starve_one_with_one(
     slow.held = True
     busy.begin("busy", MANY_TASKS)
     until(lambda: slow.open == LLM_MAX_IN_FLIGHT, "a crowd of calls")
-    began = time.monotonic()
     quiet.begin("quiet", 1)
     quiet.wait_finished("quiet", 1)
-    took = time.monotonic() - began
     assert slow.open == LLM_MAX_IN_FLIGHT, "the crowd is still there"
     slow.held = False
-    assert quick.calls[0].at - began < 3.0, "the call of the quiet namespace was made at once"
-    assert took < 10.0
     busy.wait_finished("busy", MANY_TASKS)
     assert len(slow.calls) == MANY_TASKS

@@ -69,7 +69,7 @@ def test_four_replicas_do_almost_four_times_the_work_of_one(cluster: Cluster, lo
     print(f"calls per second: one replica {one:.2f}, four {four:.2f}, ratio {four / one:.2f}")
     assert one <= CALLS + 0.01
     assert four >= RATIO * one
-    assert load.highest("stdio") == 4 * CALLS
+    assert 3 * CALLS < load.highest("stdio") <= 4 * CALLS
 
 
 def test_replicas_join_and_leave_under_load_and_a_limit_holds_over_all_of_them(

@@ -125,12 +125,13 @@ def test_a_hanging_tool(plant: Plant) -> None:
     plant.apply_server_with_agent("impatient", requestTimeoutSeconds=1)
     cancelled = plant.count("cancelled")
     sleep, after = ("impatient__sleep", '{"seconds": 60}'), ("impatient__empty", "{}")
-    start(plant.workspace, "hanging", [sleep], [after], agent="impatient")
-    read, again = finish(plant.workspace, plant.llm, "hanging", [sleep], [after])
+    turns = [[sleep], [after], [after]]  # twice: a machine that stands still for a second takes the time of one
+    start(plant.workspace, "hanging", *turns, agent="impatient")
+    read, *again = finish(plant.workspace, plant.llm, "hanging", *turns)
     assert "did not answer within 1 seconds (spec.requestTimeoutSeconds)" in read
-    assert again == "[no content]"
-    reasons = [call["status"]["reason"] for call in plant.workspace.calls_of("hanging")]
-    assert sorted(reasons) == ["Succeeded", "Timeout"]
+    assert "[no content]" in again
+    reasons = {call["status"]["reason"] for call in plant.workspace.calls_of("hanging")}
+    assert reasons == {"Succeeded", "Timeout"}
     eventually(lambda: plant.count("cancelled") == cancelled + 1, 15.0, what="the server is told to give up")
     plant.told("tool-timeout", "hanging")
 
