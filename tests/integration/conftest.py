@@ -37,6 +37,14 @@ Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first brings the control plane up, which is not to be taken from its own time."""
+    for item in items:
+        needs_it = isinstance(item, pytest.Function) and "control_plane" in item.fixturenames
+        if needs_it and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(func_only=True))
+
+
 @dataclass(frozen=True)
 class ControlPlane:
     """The API server and NATS of a ``kubechain up``."""
@@ -154,7 +162,8 @@ def place(roles: Kubectl) -> Iterator[Place]:
 async def kube(control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KubeClient]:
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
     async with KubeClient.connect("kubechain-tests") as client:
-        await client.wait_until_ready()
+        async with asyncio.timeout(60):  # it waits without an end, and the time limit of the tests is not for fixtures
+            await client.wait_until_ready()
         yield client
 
 
