@@ -79,7 +79,7 @@ class World:
             else:
                 running.cancel()
                 await asyncio.wait([running])
-            await recorder.flush(2.0)
+            assert await recorder.flush(20.0)
             recording.cancel()
 
     async def create_secret(self, name: str = "humanlayer", **data: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kubechain_common.kube import lease
 from kubechain_common.kube.client import MERGE_PATCH, KubeClient
 from kubechain_common.kube.errors import NotFoundError
 from kubechain_common.kube.lease import LeaderElector
@@ -19,13 +20,17 @@ pytestmark = pytest.mark.integration
 Eventually = Callable[..., Awaitable[None]]
 
 
+@pytest.fixture(autouse=True)
+def a_release_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up after two seconds, and then the next has to wait until the lease runs out."""
+    monkeypatch.setattr(lease, "_RELEASE_TIMEOUT", 20.0)
+
+
 class Replica:
-    """One process that wants to lead."""
+    """One process that wants to lead, and keeps its lease when the machine stands still for some seconds."""
 
     def __init__(self, kube: KubeClient, namespace: str, identity: str, *, drain: float = 0.0) -> None:
-        self.elector = LeaderElector(
-            kube, namespace=namespace, name="l", identity=identity, lease_duration=3, renew_deadline=2, retry_period=0.3
-        )
+        self.elector = LeaderElector(kube, namespace=namespace, name="l", identity=identity, retry_period=0.3)
         self.stopping = asyncio.Event()
         self.leading = False
         self.terms = 0
@@ -45,8 +50,8 @@ class Replica:
 
 
 async def spec_of(kube: KubeClient, namespace: str) -> dict[str, Any]:
-    lease = await kube.request("GET", lease_path(namespace, "l"))
-    spec: dict[str, Any] = lease["spec"]
+    found = await kube.request("GET", lease_path(namespace, "l"))
+    spec: dict[str, Any] = found["spec"]
     return spec
 
 
@@ -89,7 +94,7 @@ async def test_a_stopped_leader_hands_over_at_once_and_after_it_has_drained(
         assert second.elector.is_certain()
         second.stopping.set()
     print(f"\nhanded over in {took * 1000:.0f} ms")
-    assert took < 0.3
+    assert took < 5, "released: it would run out only after some 15 s"
     spec = await spec_of(kube, namespace)
     assert spec["holderIdentity"] == ""
     assert spec["leaseTransitions"] >= 1
@@ -98,17 +103,17 @@ async def test_a_stopped_leader_hands_over_at_once_and_after_it_has_drained(
 async def test_a_crashed_leader_is_replaced_when_its_lease_runs_out(
     kube: KubeClient, namespace: str, eventually: Eventually
 ) -> None:
-    claim = {"holderIdentity": "crashed", "leaseDurationSeconds": 3, "renewTime": "2020-01-01T00:00:00.000000Z"}
+    claim = {"holderIdentity": "crashed", "leaseDurationSeconds": 10, "renewTime": "2020-01-01T00:00:00.000000Z"}
     await kube.request("POST", lease_path(namespace), body={"metadata": {"name": "l"}, "spec": claim})
     standby = Replica(kube, namespace, "standby")
     async with asyncio.TaskGroup() as group:
         started = time.monotonic()
         group.create_task(standby.run())
-        await eventually(lambda: standby.leading)
+        await eventually(lambda: standby.leading, within=20)
         took = time.monotonic() - started
         standby.stopping.set()
     # The holder's clock is of no account: it counts from when we saw the lease first.
-    assert 2.9 < took < 3.6
+    assert 9.9 < took < 19, "one lease long, not two"
 
 
 async def test_the_same_identity_gets_its_lease_back_at_once(
@@ -119,7 +124,7 @@ async def test_the_same_identity_gets_its_lease_back_at_once(
     replica = Replica(kube, namespace, "pod-0")
     async with asyncio.TaskGroup() as group:
         group.create_task(replica.run())
-        await eventually(lambda: replica.leading, within=1)
+        await eventually(lambda: replica.leading)
         replica.stopping.set()
 
 
@@ -132,8 +137,8 @@ async def test_a_leader_that_loses_its_lease_stops_leading_and_stands_by_again(
         await eventually(lambda: replica.leading)
         theft = {"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 1}}
         await kube.request("PATCH", lease_path(namespace, "l"), body=theft, content_type=MERGE_PATCH)
-        await eventually(lambda: not replica.leading, within=2)
-        await eventually(lambda: replica.leading, within=5)
+        await eventually(lambda: not replica.leading, within=5)  # sees it when it renews, long before its deadline
+        await eventually(lambda: replica.leading)
         assert replica.terms == 2
         replica.stopping.set()
 

@@ -115,11 +115,11 @@ async def test_after_a_cut_line_the_watch_goes_on_where_it_was(
         assert names(informer) == ["a"]
         await line.mend()
         mended = time.monotonic()
-        await eventually(lambda: names(informer) == ["b"], within=2)
+        await eventually(lambda: names(informer) == ["b"])
         took = time.monotonic() - mended
         run.cancel()
     print(f"\ncaught up {took * 1000:.0f} ms after the line was mended")
-    assert took < 1.0
+    assert took < 5
     assert relists() == lists
 
 
@@ -163,12 +163,13 @@ async def test_a_restarted_api_server_is_followed_again_without_delay(
         await _answering(kube)
         back = time.monotonic()
         await kube.create(build_task(namespace, "b"))
-        await eventually(lambda: names(informer) == ["a", "b"], within=10)
+        await eventually(lambda: names(informer) == ["a", "b"], within=15)
         took = time.monotonic() - back
         run.cancel()
     print(f"\nthe watch saw a new object {took * 1000:.0f} ms after the API server took writes again")
-    # Our part is well under a second; a new API server may also ask for one more while it fills its watch cache.
-    assert took < 3
+    # Our part is well under a second; a new API server may also ask for one more while it fills its watch cache, and a
+    # busy machine takes some. A watch that was lost unnoticed says so only after 75 s.
+    assert took < 10
     await eventually(control_plane.is_ready, within=30)
 
 
@@ -193,8 +194,8 @@ async def test_a_leader_cut_off_stops_before_the_standby_begins(
             namespace=namespace,
             name="l",
             identity=identity,
-            lease_duration=3,
-            renew_deadline=2,
+            lease_duration=8,
+            renew_deadline=5,
             retry_period=0.3,
         )
 
@@ -204,7 +205,7 @@ async def test_a_leader_cut_off_stops_before_the_standby_begins(
         await eventually(lambda: diary == ["far leads"])
         group.create_task(build_elector(kube, "near").run(build_lead("near"), stopping))
         line.cut()
-        await eventually(lambda: diary == ["far leads", "far stops", "near leads"])
+        await eventually(lambda: diary == ["far leads", "far stops", "near leads"], within=20)
         await line.mend()
         stopping.set()
 

@@ -126,7 +126,8 @@ async def test_a_message_that_waits_alone_is_delivered_at_once_whatever_the_conc
             await publish(bus, f"c{index}")
             await eventually(lambda index=index: len(arrived) == index + 2)
             delays.append(arrived[-1] - sent)
-    assert sorted(delays)[10] < 0.02
+    # Some milliseconds on an idle machine; to wait until 64 are there, or to look now and then, takes far longer.
+    assert sorted(delays)[10] < 0.3
 
 
 async def test_no_more_handlers_run_than_the_concurrency_allows(bus: Bus, eventually: Eventually) -> None:
@@ -240,14 +241,14 @@ async def test_poison_is_reported_again_until_the_report_succeeds(bus: Bus, even
 async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(
     bus: Bus, monkeypatch: pytest.MonkeyPatch, eventually: Eventually
 ) -> None:
-    spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=1.0)
+    spec = ConsumerSpec(SPEC.stream, SPEC.durable, SPEC.filter_subject, 8, ack_wait=6.0)
     release = asyncio.Event()
     send, sent = Settling.send_heartbeats, 0
 
     async def counted(settling: Settling, in_flight: InFlight) -> None:
         nonlocal sent
         await send(settling, in_flight)
-        sent += 1
+        sent += len(in_flight)
 
     async def work(_: Delivery[ToolRequest]) -> None:
         await release.wait()
@@ -256,7 +257,7 @@ async def test_heartbeats_keep_a_message_that_takes_longer_than_ack_wait(
     handler = Handler(work)
     async with consuming(bus, handler, spec):
         await publish(bus, "c1")
-        await eventually(lambda: sent >= 7)  # three a second
+        await eventually(lambda: sent >= 5, within=20)  # one in two seconds: it was delivered 8 s ago
         release.set()
         await eventually(gone(bus, "c1"))
         info = await bus.connection.js.consumer_info(spec.stream, spec.durable)
@@ -276,7 +277,7 @@ async def test_a_redelivery_joins_the_handler_that_still_runs(
 
     async def delivered_twice() -> bool:
         info = await bus.connection.js.consumer_info(spec.stream, spec.durable)
-        return bool(info.delivered.consumer_seq == 2)
+        return bool(info.delivered.consumer_seq >= 2)
 
     handler = Handler(work)
     async with consuming(bus, handler, spec):

@@ -60,12 +60,12 @@ async def test_a_script_can_fail_the_way_a_provider_does() -> None:
 
 async def test_a_delayed_reply_holds_up_nobody_else() -> None:
     def script(messages: Sequence[ChatMessage], tools: Sequence[ToolSpec]) -> Reply:
-        return Reply("slow", delay=0.2)
+        return Reply("slow", delay=1)
 
     async with ScriptedServer(script) as server:
         began = asyncio.get_running_loop().time()
         await asyncio.gather(*(post(server) for _ in range(10)))
-        assert 0.2 <= asyncio.get_running_loop().time() - began < 1.5
+        assert 1 <= asyncio.get_running_loop().time() - began < 8, "one after the other takes 10"
 
 
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open() -> None:

@@ -22,7 +22,7 @@ from kubechain_common.testing.nats_server import NatsServer, run_nats_server
 pytestmark = pytest.mark.integration
 
 SERVICE = """
-import asyncio, sys
+import asyncio, signal, sys
 from kubechain_common.runtime import ServiceContext, run_service
 
 async def start(ctx: ServiceContext) -> None:
@@ -192,7 +192,10 @@ async def test_a_service_that_loses_nats_is_not_ready_until_it_is_back(
 
 
 async def test_work_in_hand_is_finished_after_sigterm(tmp_path: Path, api_server: str, nats: NatsServer) -> None:
-    body = 'await ctx.stopping.wait(); await asyncio.sleep(0.3); print("DRAINED", file=sys.stderr)'
+    body = (
+        "done = asyncio.Event(); asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, done.set); "
+        'await ctx.stopping.wait(); await done.wait(); print("DRAINED", file=sys.stderr)'
+    )
     async with running(tmp_path, api_server, nats.url, body) as service:
         await service.logged("started")
         service.process.send_signal(signal.SIGTERM)
@@ -200,6 +203,7 @@ async def test_work_in_hand_is_finished_after_sigterm(tmp_path: Path, api_server
         status, text = await service.get("/readyz")
         assert status == 503
         assert "[-] not draining" in text
+        service.process.send_signal(signal.SIGUSR1)
         assert await service.ended() == 0
     assert {"event": "DRAINED\n"} in service.log
 
