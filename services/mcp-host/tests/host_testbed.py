@@ -90,6 +90,10 @@ class Host:
         self.requests.append(delivery.message)
 
 
+GRACE = 30.0
+"""Seconds. No test waits so long: what runs when a replica stops has to end by itself."""
+
+
 @asynccontextmanager
 async def run_replica(
     url: str, pod: str = "mcp-host-0", *, timing: Timing = FAST, places: int = 100, idle: float = 60.0
@@ -98,9 +102,9 @@ async def run_replica(
     async with Bus.connect(url, pod) as bus:
         pool = ConnectionPool(cast("SecretWatcher", NoSecrets()), StdioLauncher(os.environ), timing)
         stopping, closing, told, room = asyncio.Event(), asyncio.Event(), Told(), Room(places)
-        sessions = Sessions(bus, pool, cast("EventRecorder", told), stopping, pod=pod, idle_seconds=idle, grace=2.0)
+        sessions = Sessions(bus, pool, cast("EventRecorder", told), stopping, pod=pod, idle_seconds=idle, grace=GRACE)
         handler = CallHandler(bus, pool, sessions, room, stopping)
-        workers = CallWorkers(bus, handler, pool.wait_known, grace=2.0, room=room)
+        workers = CallWorkers(bus, handler, pool.wait_known, grace=GRACE, room=room)
         async with asyncio.TaskGroup() as group:
             group.create_task(pool.run(closing))
             working = group.create_task(workers.run(stopping))

@@ -206,7 +206,7 @@ async def test_a_server_that_hangs_can_not_hold_up_the_end_of_its_connection(
 ) -> None:
     """It is asked to end its session, and does not answer that either."""
     server, url = session_server
-    async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=0.2)) as harness:
+    async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=2.0)) as harness:
         await leave_unanswered(harness, server)
         assert (await harness.failed()).error == "the server did not answer 3 calls in a row in time."
         assert server.asked_to_end == 1
@@ -221,6 +221,7 @@ async def test_a_list_without_an_answer_is_the_reason_after_a_slow_end_too(
     timing = Timing(first_retry=0.05, refresh=0.1, listing=0.1, closing=0.2)
     async with connect(http_server(url), timing=timing) as harness:
         await harness.connected()
+        harness.states.clear()
         server.answers.clear()
         assert (await harness.failed()).error == "the server no longer answers."
         assert harness.state.lost
@@ -242,7 +243,7 @@ async def test_an_edit_is_followed_while_a_connection_is_closed(session_server: 
 
 async def test_an_edit_of_a_server_that_hangs_is_followed(session_server: tuple[SessionServer, str]) -> None:
     server, url = session_server
-    async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=0.2)) as harness:
+    async with connect(http_server(url), timing=Timing(first_retry=0.05, closing=2.0)) as harness:
         await harness.connected()
         server.answers.clear()
         edited = http_server(url + "?edited")

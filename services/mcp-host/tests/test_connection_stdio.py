@@ -7,8 +7,6 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,11 +111,11 @@ async def test_a_missing_command_is_named() -> None:
 
 
 async def test_a_mute_server_is_given_up() -> None:
-    timing = type(FAST)(stdio_connect=0.5, first_retry=30.0)
+    timing = Timing(stdio_connect=1.0, last_retry=0.2)
     async with connect(plain_server("--mute", "--say", "thinking"), timing=timing) as harness:
-        failure = await harness.failed()
-        assert failure.error == "the server did not answer within 0.5 seconds."
-        assert failure.last_output == "thinking"
+        assert (await harness.failed()).error == "the server did not answer within 1 seconds."
+        await eventually(lambda: harness.state.last_output)  # a busy machine may not have it started by the first time
+        assert harness.state.last_output == "thinking"
         with pytest.raises(ServerUnavailableError, match="did not answer within"):
             await harness.connection.wait_session(0.1)
 
@@ -215,30 +213,11 @@ async def test_an_environment_may_be_large_and_odd(tmp_path: Path) -> None:
 
 async def test_a_result_is_not_checked_by_its_servers_expressions() -> None:
     """This one takes half a minute to find out that the text does not fit it, and nothing else runs meanwhile."""
-    async with connect(plain_server("--pattern", "^(a+)+$")) as harness, longest_gap() as gap:
+    before = time.process_time()
+    async with connect(plain_server("--pattern", "^(a+)+$")) as harness:
         text = "a" * 28 + "!"
         assert await harness.call("echo", text=text) == text
-    assert gap() < 2.0
-
-
-@asynccontextmanager
-async def longest_gap() -> AsyncIterator[Callable[[], float]]:
-    """How long everything else had to wait at most, in seconds."""
-    gaps = [0.0]
-
-    async def beat() -> None:
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(0.01)
-            gaps.append(time.monotonic() - before)
-
-    async with asyncio.TaskGroup() as group:
-        beating = group.create_task(beat())
-        try:
-            yield lambda: max(gaps)
-            await asyncio.sleep(0)  # a beat that is late is still counted
-        finally:
-            beating.cancel()
+    assert time.process_time() - before < 3.0
 
 
 async def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:
@@ -248,7 +227,7 @@ async def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:
         await eventually(pids.exists)
         family = [int(pid) for pid in pids.read_text().split()]
         assert all(is_alive(pid) for pid in family)
-    await eventually(lambda: not any(is_alive(pid) for pid in family), 2.0)
+    await eventually(lambda: not any(is_alive(pid) for pid in family))
 
 
 async def test_a_message_without_an_end_is_cut_off_and_the_server_restarted() -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mcp_testbed import SERVERS, eventually, is_alive
+from mcp_testbed import PATIENCE, SERVERS, eventually, is_alive
 
 from kubechain_mcp_host import stdio_guard
 
@@ -58,7 +58,7 @@ def family_of(path: Path) -> list[int]:
 
 async def test_passes_output_and_status_on(start: Start) -> None:
     guard = start(sys.executable, "-c", "print('out'); import sys; sys.exit(5)")
-    out, err = guard.communicate(timeout=5)
+    out, err = guard.communicate(timeout=PATIENCE)
     assert out == b"out\n"
     assert err == b"the process exited with status 5\n"
     assert guard.returncode == 5
@@ -66,14 +66,17 @@ async def test_passes_output_and_status_on(start: Start) -> None:
 
 async def test_names_the_signal_that_ended_the_server(start: Start) -> None:
     guard = start(sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
-    _, err = guard.communicate(timeout=5)
+    _, err = guard.communicate(timeout=PATIENCE)
     assert err == b"the process was ended by SIGKILL\n"
     assert guard.returncode == 128 + 9
 
 
 async def test_a_server_that_leaves_by_itself_is_not_hurried(start: Start) -> None:
-    guard = start(sys.executable, "-c", "import sys; sys.stdin.read(); print('bye')")
-    out, err = guard.communicate(b"", timeout=5)
+    slow = "import sys, time; print('hello', flush=True); sys.stdin.read(); time.sleep(0.1); print('bye')"
+    guard = start(sys.executable, "-c", slow)
+    assert guard.stdout is not None
+    assert guard.stdout.readline() == b"hello\n"
+    out, err = guard.communicate(b"", timeout=PATIENCE)
     assert (out, err) == (b"bye\n", b"")
     assert guard.returncode == 0
 
@@ -82,7 +85,7 @@ async def test_says_what_can_not_be_started(start: Start, tmp_path: Path) -> Non
     script = tmp_path / "not-a-program"
     script.write_text("hello")
     guard = start(str(script))
-    _, err = guard.communicate(timeout=5)
+    _, err = guard.communicate(timeout=PATIENCE)
     assert err.decode() == f"cannot start {script}: Permission denied\n"
 
 
@@ -115,7 +118,7 @@ async def test_a_report_goes_to_its_own_pipe_which_the_server_does_not_have(star
     glutton = f"import os\ntry:\n    os.write({writer}, b'forged')\nexcept OSError:\n    x = b'x' * (99 << 20)\ninput()"
     orders = [f"--report={writer}", f"--memory={40 << 20}"]
     guard = start(sys.executable, "-c", glutton, orders=orders, pass_fds=[writer])
-    assert guard.wait(20) == 128 + 9
+    assert guard.wait(PATIENCE) == 128 + 9
     os.close(writer)
     with os.fdopen(reader) as report:
         assert report.read().startswith("the server used ")
@@ -123,7 +126,7 @@ async def test_a_report_goes_to_its_own_pipe_which_the_server_does_not_have(star
 
 async def test_the_servers_signals_are_at_their_defaults(start: Start) -> None:
     guard = start("/bin/sh", "-c", "grep SigIgn /proc/self/status")
-    out, _ = guard.communicate(timeout=5)
+    out, _ = guard.communicate(timeout=PATIENCE)
     ignored = int(out.split()[1], 16)
     assert not ignored & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))
 
@@ -137,4 +140,4 @@ async def test_nothing_outlives_a_killed_host(pids: Path) -> None:
         family = family_of(pids)
         assert all(is_alive(pid) for pid in family)
         host.kill()
-    await eventually(lambda: not any(is_alive(pid) for pid in family), 5.0)
+    await eventually(lambda: not any(is_alive(pid) for pid in family))

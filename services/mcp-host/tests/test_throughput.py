@@ -20,13 +20,13 @@ from mcp_testbed import eventually, plain_server
 from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.testing.nats_server import run_nats_server
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 PLACES = 10
 ROUNDS = 3
 SECONDS = 2
 RATIO = 3.6
-ATTEMPTS = 3
+ATTEMPTS = 6
 
 
 async def measure(nats_url: str, replicas: int, attempt: int) -> float:
@@ -41,14 +41,14 @@ async def measure(nats_url: str, replicas: int, attempt: int) -> float:
         await stack.enter_async_context(collecting(hosts[0]))
         for host in hosts:
             host.change("added", server)
-        await eventually(lambda: all(is_connected(host, server) for host in hosts), 20.0)
+        await eventually(lambda: all(is_connected(host, server) for host in hosts))
         calls = PLACES * ROUNDS * replicas
         began = time.monotonic()
         for n in range(calls):
             await hosts[0].request(
                 server, "slow", json.dumps({"seconds": SECONDS}), uid=f"call-{replicas}-{attempt}-{n}"
             )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(hosts[0].results) < calls:  # noqa: ASYNC110 - a result every few milliseconds
                 await asyncio.sleep(0.01)
         taken = time.monotonic() - began
@@ -63,12 +63,12 @@ def is_connected(host: Host, server: MCPServer) -> bool:
 
 async def test_four_replicas_do_four_times_the_work_of_one(tmp_path: Path) -> None:
     async with run_nats_server(tmp_path) as nats:
-        ratios = []
+        one = four = 0.0  # the best of each: what disturbs can only slow down
         for attempt in range(ATTEMPTS):
-            one, four = await measure(nats.url, 1, attempt), await measure(nats.url, 4, attempt)
+            one = max(one, await measure(nats.url, 1, attempt))
+            four = max(four, await measure(nats.url, 4, attempt))
             print(f"calls per second: one replica {one:.2f}, four {four:.2f}, ratio {four / one:.2f}")
             assert one <= PLACES / SECONDS
-            ratios.append(four / one)
-            if ratios[-1] >= RATIO:
+            if four / one >= RATIO:
                 break
-    assert max(ratios) >= RATIO
+    assert four / one >= RATIO

@@ -119,7 +119,9 @@ async def test_timeout() -> None:
             'The tool "slow" of MCPServer "plain" did not answer within 1 seconds (spec.requestTimeoutSeconds). '
             "It may or may not have taken effect."
         )
-        assert (await it.run("echo", '{"text": "still fine"}')).content == "still fine"
+        patient = Bench(it.harness, plain_server())
+        assert (await patient.run("echo", '{"text": "still fine"}')).content == "still fine"
+        assert it.harness.connection.lives == 1
 
 
 async def test_a_server_that_answers_nothing_in_time_is_restarted() -> None:
@@ -240,6 +242,7 @@ async def test_a_server_that_is_not_there() -> None:
     server = plain_server("--exit", "1", requestTimeoutSeconds=1)
     async with connect(server) as harness:
         it = Bench(harness, server)
+        await harness.failed()
         result = await it.run("echo")
         assert result.reason == "ServerUnavailable"
         assert result.error.startswith('MCPServer "plain" was not connected within 1 seconds: the server process ended')
