@@ -10,6 +10,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import anyio
+import psutil
 import pytest
 from mcp_testbed import FAST, PATIENCE, connect, eventually, is_alive, plain_server, sdk_server
 
@@ -218,6 +220,20 @@ async def test_a_result_is_not_checked_by_its_servers_expressions() -> None:
         text = "a" * 28 + "!"
         assert await harness.call("echo", text=text) == text
     assert time.process_time() - before < 3.0
+
+
+async def test_a_server_whose_start_is_given_up_has_ended_with_its_connection() -> None:
+    before = children()
+    for moment in range(0, 12_000, 250):
+        async with connect(plain_server()) as harness:
+            with anyio.move_on_after(moment / 1_000_000):
+                await harness.connected()
+        assert children() == before, f"stopped {moment} µs after its start began"
+
+
+def children() -> set[int]:
+    """The processes that this one has started and has not seen the end of."""
+    return {child.pid for child in psutil.Process().children()}
 
 
 async def test_stop_ends_the_whole_tree(tmp_path: Path) -> None:

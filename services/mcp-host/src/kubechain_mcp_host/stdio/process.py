@@ -42,16 +42,17 @@ async def run_stdio_server(
     sentence when the server's output has broken all bounds; its stream ends then.
     """
     packed = environment.pack({**get_default_environment(), **launch.environment})
-    process = await anyio.open_process(
-        # -I and -S: neither PYTHON* variables nor our packages concern the guard, and it starts in 15 ms.
-        [sys.executable, "-I", "-S", stdio_guard.__file__, *launch.orders.to_arguments(report, len(packed))],
-        env=environment.OF_GUARD,
-        cwd=launch.cwd,
-        stderr=stderr,
-        pass_fds=[fd for fd in (report, launch.orders.ports) if fd >= 0],
-        start_new_session=True,
-    )
-    # Nothing is awaited before the task group is entered: a cancellation in between would leave the process behind.
+    # A cancellation while it is started, or before the task group is entered, would leave the process behind.
+    with anyio.CancelScope(shield=True):
+        process = await anyio.open_process(
+            # -I and -S: neither PYTHON* variables nor our packages concern the guard, and it starts in 15 ms.
+            [sys.executable, "-I", "-S", stdio_guard.__file__, *launch.orders.to_arguments(report, len(packed))],
+            env=environment.OF_GUARD,
+            cwd=launch.cwd,
+            stderr=stderr,
+            pass_fds=[fd for fd in (report, launch.orders.ports) if fd >= 0],
+            start_new_session=True,
+        )
     assert process.stdin is not None
     assert process.stdout is not None
     to_session, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
