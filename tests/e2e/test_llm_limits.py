@@ -163,6 +163,7 @@ def test_a_provider_that_is_down_loses_nothing_and_is_not_hammered(place: Place,
         servers.run(llm.stop())
         place.begin("fallen", 40)
         place.kubectl.wait("llm/fallen", "condition=Ready=False", timeout=SECONDS)
+        place.kubectl.wait("agent/fallen", "condition=Ready=False", timeout=SECONDS)
         place.kubectl.apply(manifests.task("fallen-late", "fallen-late", "fallen"))
         llm.down = Refusal(503, "Out of order.")
         servers.run(llm.start())
