@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -193,11 +195,16 @@ def collect(workspace: Workspace, spans: SpanStore) -> dict[str, bytes]:
             with urlopen(f"http://127.0.0.1:{process['port']}/metrics", timeout=10) as answer:
                 written[f"metrics of {process['name']}"] = answer.read()
     for folder in (workspace.cluster.logs, layout.data / "nats"):
-        written |= {str(file): file.read_bytes() for file in files_in(folder)}
+        written |= read_files(folder)
     return written
 
 
-def files_in(folder: Path) -> list[Path]:
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    assert files, f"nothing in {folder}"
-    return files
+def read_files(folder: Path) -> dict[str, bytes]:
+    """What is in the files of a folder, from which NATS takes some away at any time."""
+    contents = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                contents[f"{parent}/{name}"] = Path(parent, name).read_bytes()
+    assert contents, f"nothing in {folder}"
+    return contents
