@@ -126,7 +126,7 @@ class Admission:
         gate, waited, came_back = self._gate_of(llm), 0.0, False
         while True:
             waited += await self._pass_gate(llm, gate, tell, leave, first=came_back)
-            latest = self._find(llm.uid) or llm
+            latest = self._latest(llm)
             outcome, reservation = None, FREE
             try:
                 reservation = await self._meter.wait(latest, characters, tell)
@@ -284,9 +284,12 @@ class Admission:
             return block.sentence
         return _RESTARTING if self._is_on_trial(llm) else _ORDERLY
 
+    def _latest(self, llm: LLM) -> LLM:
+        """The LLM as it is now, or as it was when the call came if it is gone."""
+        return self._find(llm.uid) or llm
+
     def _is_on_trial(self, llm: LLM) -> bool:
-        latest = self._find(llm.uid) or llm
-        return circuit_of(self._board.get(llm.uid), latest.metadata.generation) is Circuit.TRIAL
+        return circuit_of(self._board.get(llm.uid), self._latest(llm).metadata.generation) is Circuit.TRIAL
 
     def _gate_of(self, llm: LLM) -> Gate:
         gate = self._gates.get(llm.uid)
