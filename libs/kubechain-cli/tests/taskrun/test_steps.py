@@ -45,7 +45,7 @@ ASKED: dict[str, Any] = {
         (
             task(phase="Pending", statusDetail="x"),
             task(phase="SendContextWindowToLLM", turn=1),
-            [Step("progress", "turn 1: asking the LLM")],
+            [Step("asking", "turn 1: asking the LLM")],
         ),
         (
             task(phase="SendContextWindowToLLM", turn=1, statusDetail="Sending"),

@@ -43,6 +43,18 @@ def test_another_attempt_begins_anew_and_the_old_one_is_over() -> None:
     assert transcript.text == "next"
 
 
+def test_a_message_completes_the_text_that_became_it() -> None:
+    transcript = Transcript()
+    assert transcript.complete(1, "hello") == ""  # nobody has begun to read it
+    transcript.take(delta("hel"))
+    assert transcript.complete(2, "hello") == ""
+    assert transcript.complete(1, "Hello") == ""
+    assert transcript.complete(1, "hello") == "lo"
+    assert transcript.complete(1, "hello") == ""
+    assert transcript.take(delta("lo", 3)) is None
+    assert transcript.text == "hello"
+
+
 @fuzz
 @given(st.text(min_size=1, max_size=30), st.data())
 def test_whatever_is_repeated_the_text_is_the_text(text: str, data: st.DataObject) -> None:

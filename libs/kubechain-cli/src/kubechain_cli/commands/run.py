@@ -23,7 +23,7 @@ from kubechain_cli.taskrun.cluster import find_nats_url, use_local_cluster
 from kubechain_cli.taskrun.errors import RunError, TaskTimeoutError, UnwrittenAnswerError, UsageError
 from kubechain_cli.taskrun.following import LiveText, follow_task
 from kubechain_cli.taskrun.naming import build_task, build_task_name, new_suffix
-from kubechain_cli.taskrun.steps import Step, failure_of
+from kubechain_cli.taskrun.steps import Step, describe_asking, failure_of
 from kubechain_cli.taskrun.terminal import Screen, abandon, new_literal_console, printable, render_step, write_answer
 from kubechain_cli.taskrun.transcript import Transcript
 from kubechain_common.api.v1alpha1 import Agent, Task
@@ -98,6 +98,7 @@ class Session:
         self._screen = Screen(console)
         self._nats_url = nats_url
         self._transcript = Transcript()
+        self._asking: Step | None = None
         self._task: Task | None = None
         self._began = time.monotonic()
 
@@ -108,7 +109,7 @@ class Session:
             self._began = time.monotonic()
             if self._options.follow:
                 self._screen.show(f"task {self._task.name} created in namespace {self._task.namespace}")
-            live = LiveText(self._nats_url, self._take) if self._options.follow else None
+            live = LiveText(self._nats_url, self._take, self._complete) if self._options.follow else None
             try:
                 async with asyncio.timeout(self._options.timeout):
                     finished = await follow_task(kube, self._task, self._show, live)
@@ -151,6 +152,10 @@ class Session:
             await kube.delete(Task, finished.namespace, finished.name, uid=finished.uid)
 
     def _show(self, step: Step) -> None:
+        if step.kind == "asking":
+            if step == self._asking:
+                return
+            self._asking = step
         # What waits for somebody is shown in any case: silence would look like a hang.
         if self._options.follow or step.kind == "waiting":
             self._screen.show(render_step(step, time.monotonic() - self._began))
@@ -162,8 +167,14 @@ class Session:
         if growth.retry:
             self._show(Step("progress", f"the text begins anew (attempt {growth.attempt})"))
         elif growth.begins:
+            # The Task may say later that the model is asked, which would come in the midst of its text.
+            self._show(describe_asking(delta.turn))
             self._screen.end_line()
         self._screen.write(growth.text)
+
+    def _complete(self, turn: int, content: str) -> None:
+        if rest := self._transcript.complete(turn, content):
+            self._screen.write(rest)
 
 
 async def create_task(kube: KubeClient, options: RunOptions) -> Task:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kubechain_cli.taskrun.errors import LiveTextError, TaskDeletedError
 from kubechain_cli.taskrun.live_text import hear_text
-from kubechain_cli.taskrun.steps import Step, describe_call, describe_task
+from kubechain_cli.taskrun.steps import Step, describe_call, describe_task, said_last
 from kubechain_cli.taskrun.watching import Deleted, Outage, watch_objects
 from kubechain_common.api.names import LABEL_TASK_UID
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
@@ -24,10 +24,13 @@ NO_TEXT = "the text is shown once it is complete"
 
 @dataclass(frozen=True)
 class LiveText:
-    """Where to hear what the model writes, None where that is unknown, and what to do with it."""
+    """Where to hear what the model writes, None where that is unknown, and what to do with it: with each piece, and
+    with the turn and the content of the message that it becomes.
+    """
 
     url: str | None
     take: Callable[[LLMDelta], None]
+    complete: Callable[[int, str], None]
 
 
 Sight = Task | TaskRunToolCall | Deleted | LLMDelta | Step
@@ -46,6 +49,8 @@ async def follow_task(kube: KubeClient, task: Task, show: Callable[[Step], None]
             if isinstance(sight, Task):
                 if latest is not None and latest.metadata.resource_version == sight.metadata.resource_version:
                     continue
+                if live is not None and (content := said_last(sight)):
+                    live.complete(sight.status.turn, content)
                 _show_all(show, describe_task(latest, sight))
                 latest = sight
                 if sight.finished:

@@ -14,7 +14,7 @@ from kubechain_common.api.v1alpha1.status import shorten
 from kubechain_common.api.v1alpha1.task import ANSWER_INCOMPLETE, TaskPhase
 from kubechain_common.api.v1alpha1.taskruntoolcall import ToolCallPhase
 
-StepKind = Literal["progress", "call", "result", "waiting", "answer", "error"]
+StepKind = Literal["asking", "progress", "call", "result", "waiting", "answer", "error"]
 
 PREVIEW = 200
 """Characters of arguments and results that a step shows."""
@@ -42,17 +42,29 @@ def describe_task(old: Task | None, new: Task) -> list[Step]:
     return [_describe_phase(new)]
 
 
+def describe_asking(turn: int) -> Step:
+    """The step that begins a turn."""
+    return Step("asking", f"turn {turn}: asking the LLM")
+
+
 def _describe_phase(task: Task) -> Step:
     status = task.status
     match status.phase:
         case TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM:
-            return Step("progress", f"turn {status.turn}: asking the LLM")
+            return describe_asking(status.turn)
         case TaskPhase.TOOL_CALLS_PENDING:
             return Step("progress", f"turn {status.turn}: the LLM asks for {_count_calls(task)}")
         case TaskPhase.FINAL_ANSWER:
             return Step("answer", f"final answer{_describe_cost(task)}{_describe_shortfall(task)}")
         case _:
             return Step("error", f"failed: {failure_of(task)}")
+
+
+def said_last(task: Task) -> str:
+    """What the model said in this turn; empty as long as it is asked."""
+    if task.status.phase not in (TaskPhase.TOOL_CALLS_PENDING, TaskPhase.FINAL_ANSWER):
+        return ""
+    return next((m.content for m in reversed(task.status.context_window) if m.role == "assistant"), "")
 
 
 def _count_calls(task: Task) -> str:

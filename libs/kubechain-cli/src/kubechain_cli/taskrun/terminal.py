@@ -18,6 +18,7 @@ from kubechain_cli.console import PipeConsole
 from kubechain_cli.taskrun.steps import Step, StepKind
 
 _LOOKS: dict[StepKind, tuple[str, str]] = {
+    "asking": ("·", "dim"),
     "progress": ("·", "dim"),
     "call": ("→", "cyan"),
     "result": ("←", "green"),
@@ -39,7 +40,7 @@ def render_step(step: Step, seconds: float) -> Text:
     sign, style = _LOOKS[step.kind]
     line = Text(f"{seconds:7.2f}s ", style="dim")
     line.append(f"{sign} ", style=style)
-    line.append(printable(step.text), style="" if step.kind in ("progress", "call", "result") else style)
+    line.append(printable(step.text), style="" if step.kind in ("asking", "progress", "call", "result") else style)
     return line
 
 

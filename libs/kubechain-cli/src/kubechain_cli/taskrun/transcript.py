@@ -51,3 +51,15 @@ class Transcript:
         shown = GAP + new if known < 0 else new
         self._pieces.append(shown)
         return Growth(shown, begins, delta.attempt, retry)
+
+    def complete(self, turn: int, content: str) -> str:
+        """The rest of a text that was begun and, as its message shows, is complete: its last words may come later than
+        the message, or never.
+        """
+        shown = self.text
+        if turn != self._key[0] or not shown or not content.startswith(shown):
+            return ""
+        rest = content[len(shown) :]
+        self._pieces.append(rest)
+        self._heard = len(content)
+        return rest
