@@ -30,7 +30,9 @@ class Replica:
     """One process that wants to lead, and keeps its lease when the machine stands still for some seconds."""
 
     def __init__(self, kube: KubeClient, namespace: str, identity: str, *, drain: float = 0.0) -> None:
-        self.elector = LeaderElector(kube, namespace=namespace, name="l", identity=identity, retry_period=0.3)
+        self.elector = LeaderElector(
+            kube, namespace=namespace, name="l", identity=identity, renew_period=0.3, retry_period=0.3
+        )
         self.stopping = asyncio.Event()
         self.leading = False
         self.terms = 0

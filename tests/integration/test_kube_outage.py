@@ -196,6 +196,7 @@ async def test_a_leader_cut_off_stops_before_the_standby_begins(
             identity=identity,
             lease_duration=8,
             renew_deadline=5,
+            renew_period=0.3,
             retry_period=0.3,
         )
 

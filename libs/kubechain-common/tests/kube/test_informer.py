@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
+
 from kubechain_common.api.v1alpha1 import Task
 from kubechain_common.kube.client import KubeClient, ListPage
 from kubechain_common.kube.deep_json import load
@@ -24,10 +26,10 @@ def raw(name: str, version: int) -> dict[str, Any]:
 
 
 class ScriptedApi:
-    """Answers lists from a script; each watch plays its events, then closes or raises."""
+    """Answers lists from a script; each watch plays its events, or pauses for seconds, then closes or raises."""
 
     def __init__(
-        self, lists: Sequence[ListPage | Exception], watches: Sequence[Sequence[WatchEvent | Exception]]
+        self, lists: Sequence[ListPage | Exception], watches: Sequence[Sequence[WatchEvent | Exception | float]]
     ) -> None:
         self.lists = list(lists)
         self.watches = list(watches)
@@ -51,10 +53,13 @@ class ScriptedApi:
         self._note(" ".join(word for word in ("watch", params["resourceVersion"], *selectors) if word))
         yield self._play(self.watches.pop(0) if self.watches else None)
 
-    async def _play(self, events: Sequence[WatchEvent | Exception] | None) -> AsyncIterator[WatchEvent]:
+    async def _play(self, events: Sequence[WatchEvent | Exception | float] | None) -> AsyncIterator[WatchEvent]:
         if events is None:
             await asyncio.Event().wait()
         for event in events or ():
+            if isinstance(event, float):
+                await asyncio.sleep(event)
+                continue
             if isinstance(event, Exception):
                 raise event
             yield event
@@ -152,6 +157,16 @@ def test_the_watch_goes_on_from_the_last_bookmark(run_virtual: RunVirtual) -> No
     api = ScriptedApi([ListPage([], "1", "")], [[bookmark, UnavailableError("cut")]])
     follow(run_virtual, api)
     assert [what for what, _ in api.asked] == ["list", "watch 1", "watch 50"]
+
+
+def test_a_watch_of_a_kind_without_objects_may_be_silent_to_its_end(
+    run_virtual: RunVirtual, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[str] = []
+    monkeypatch.setattr(Informer, "_report", lambda self, error: reported.append(str(error)))
+    api = ScriptedApi([ListPage([], "1", "")], [[30.0, UnavailableError("silent")], [UnavailableError("cut")]])
+    follow(run_virtual, api)
+    assert reported == ["cut"]
 
 
 def test_an_error_in_the_first_list_is_waited_out(run_virtual: RunVirtual) -> None:

@@ -19,7 +19,7 @@ from kubechain_cli.localcluster.probes import is_ready
 from kubechain_cli.localcluster.processes import ProcessSpec
 
 STARTING_PROBE_INTERVAL = 0.05
-READY_PROBE_INTERVAL = 2.0
+READY_PROBE_INTERVAL = 5.0
 
 
 class Child:

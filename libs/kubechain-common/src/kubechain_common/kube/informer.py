@@ -158,6 +158,7 @@ class Informer(Generic[R]):
             try:
                 if listing:
                     await self._list()
+                    started = loop.time()
                 await self._watch()
             except GoneError:
                 self._log.info("informer lost the history, listing again")
@@ -166,7 +167,7 @@ class Informer(Generic[R]):
                     backoff.reset()
             except KubeError as error:
                 # A watch that was silent for its whole time only ends so when its kind has no objects.
-                if loop.time() - started < _HEALTHY_SECONDS or listing:
+                if loop.time() - started < _HEALTHY_SECONDS or self._needs_list:
                     self._report(error)
                 delay = error.retry_after or 0.0
             if loop.time() - started > _HEALTHY_SECONDS:

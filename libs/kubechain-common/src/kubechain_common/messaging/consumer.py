@@ -32,6 +32,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from kubechain_common.messages.envelope import Envelope
 from kubechain_common.messages.topology import ConsumerSpec
 from kubechain_common.messaging import codec, errors
+from kubechain_common.messaging.beat import Beat
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.messaging.delivery import Delivery, Poison
 from kubechain_common.messaging.errors import BusUnavailableError, PoisonMessage, RetryLater
@@ -99,12 +100,12 @@ class Consumer(Generic[M]):
         self._grace = grace
         self._exclusive = exclusive
         self._taken_over = False
-        self._heartbeat_interval = spec.ack_wait / 3
         self._in_flight = InFlight()
         self._settling = Settling(bus, spec, remembered=_REMEMBERED_PER_SLOT * concurrency)
         self._withdrawals = Withdrawals(bus.connection, spec, self._in_flight)
         self._pull: Pull | None = None
         self._wake = asyncio.Event()
+        self._beat = Beat(spec.ack_wait, self._in_flight, self._wake.set)
         self._seat = room.seat(self._wake.set) if room is not None else None
         self._recall = False
         self._stopping = False
@@ -154,11 +155,11 @@ class Consumer(Generic[M]):
 
     async def _consume(self, stopping: asyncio.Event) -> None:
         back_off = _MIN_BACK_OFF
-        next_heartbeat = time.monotonic() + self._heartbeat_interval
+        self._beat.plan()
         while not stopping.is_set():
             try:
                 await self._keep_pulling()
-                wait = next_heartbeat - time.monotonic()
+                wait = self._beat.due_in
             except errors.FAILURES as error:
                 _log.warning("cannot consume; trying again", consumer=self._spec.durable, error=str(error))
                 await self._close_pull()
@@ -166,8 +167,8 @@ class Consumer(Generic[M]):
             await self._sleep(wait)
             if self._pull is not None and self._pull.proven:
                 back_off = _MIN_BACK_OFF
-            if time.monotonic() >= next_heartbeat:
-                next_heartbeat = time.monotonic() + self._heartbeat_interval
+            if self._beat.due_in <= 0:
+                self._beat.plan()
                 await self._settling.send_heartbeats(self._in_flight)
                 if self._pull is not None:
                     self._pull.check_silence()
@@ -300,6 +301,7 @@ class Consumer(Generic[M]):
             return
         if entry is not None:
             entry.task = self._handlers.create_task(self._run_handler(entry, raw))
+            self._beat.hasten()
             if self._seat is not None:
                 entry.task.add_done_callback(self._leave_place)
         await self._ask_again()
@@ -390,7 +392,7 @@ class Consumer(Generic[M]):
         """Wait for the handlers, at most ``grace`` seconds, keeping their messages alive; then cancel the rest."""
         deadline = time.monotonic() + self._grace
         while (tasks := self._in_flight.tasks()) and (left := deadline - time.monotonic()) > 0:
-            await asyncio.wait(tasks, timeout=min(left, self._heartbeat_interval))
+            await asyncio.wait(tasks, timeout=min(left, self._beat.interval))
             await self._settling.send_heartbeats(self._in_flight)
         for task in self._in_flight.tasks():
             task.cancel()
