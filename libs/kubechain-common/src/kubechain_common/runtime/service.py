@@ -28,11 +28,13 @@ from kubechain_common.messages.topology import StreamSpec
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.runtime.backlog import BacklogFigures
 from kubechain_common.runtime.health import Health
+from kubechain_common.runtime.huge_pages import use_huge_pages
 from kubechain_common.runtime.settings import ServiceSettings
 from kubechain_common.telemetry.logging import configure_logging, get_logger
 from kubechain_common.telemetry.tracing import configure_tracing, shutdown_tracing
 
 _FLUSH_SECONDS = 2.0
+_SETTLED_SECONDS = 5.0
 _KUBE_CHECK_EVERY = 5.0
 _KUBE_CHECK_TIMEOUT = 2.0
 
@@ -139,6 +141,7 @@ class _Service:
             background = [
                 group.create_task(context.recorder.run()),
                 group.create_task(self._enforce_drain_deadline()),
+                group.create_task(_settle()),
             ]
             self._started = True
             _log.info("started", identity=context.identity)
@@ -176,6 +179,11 @@ class _KubeCheck:
         except (KubeError, TimeoutError):
             return False
         return True
+
+
+async def _settle() -> None:
+    await asyncio.sleep(_SETTLED_SECONDS)
+    await asyncio.to_thread(use_huge_pages)
 
 
 def _load_settings() -> ServiceSettings:
