@@ -129,7 +129,7 @@ def resident_mb(pids: Sequence[int]) -> float:
     return sum(psutil.Process(pid).memory_info().rss for pid in pids) / 2**20
 
 
-async def idle_cpu_percent(pids: Sequence[int], seconds: float = 10.0) -> float:
+async def idle_cpu_percent(pids: Sequence[int], seconds: float = 30.0) -> float:
     """CPU of all services together while nothing happens, in percent of one core."""
     processes = [psutil.Process(pid) for pid in pids]
     before = sum(sum(p.cpu_times()[:2]) for p in processes)

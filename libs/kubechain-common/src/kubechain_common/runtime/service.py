@@ -34,7 +34,7 @@ from kubechain_common.telemetry.logging import configure_logging, get_logger
 from kubechain_common.telemetry.tracing import configure_tracing, shutdown_tracing
 
 _FLUSH_SECONDS = 2.0
-_SETTLED_SECONDS = 5.0
+_SETTLED_SECONDS = 2.0
 _KUBE_CHECK_EVERY = 5.0
 _KUBE_CHECK_TIMEOUT = 2.0
 
