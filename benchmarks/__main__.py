@@ -30,8 +30,8 @@ async def measure(product: Product) -> dict[str, float]:
     """All figures, the idle ones first."""
     pids = list(product.pids().values())
     await w.run_tasks(product, "warm", 5, w.THREE_TURNS)
-    figures = {"rss_mb": w.resident_mb(pids)}
     await w.settle(product)
+    figures = {"rss_mb": w.resident_mb(pids)}
     figures["idle_cpu"] = await w.idle_cpu_percent(pids)
     figures["plain_ms"] = await w.latency_ms(product, "plain", 50, w.PLAIN)
     figures["three_turns_ms"] = await w.latency_ms(product, "turns", 20, w.THREE_TURNS)
