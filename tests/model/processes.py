@@ -26,6 +26,7 @@ from kubechain_common.api.v1alpha1 import MCPServer
 from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import KubeError
 from kubechain_common.kube.informer import Change
+from kubechain_common.messaging import beat as beat_module
 from kubechain_common.messaging import connection as connection_module
 from kubechain_common.messaging import consumer as consumer_module
 from kubechain_common.messaging.bus import Bus
@@ -161,6 +162,7 @@ def installed(world: Any) -> Iterator[None]:
         put(connection_module, "datetime", SimpleNamespace(now=lambda zone: world.now()))
         put(connection_module, "time", SimpleNamespace(monotonic=world.loop.time))
         put(consumer_module, "time", SimpleNamespace(monotonic=world.loop.time))
+        put(beat_module, "time", SimpleNamespace(monotonic=world.loop.time))
         put(consumer_module, "Pull", world.new_pull)
         put(leadership_module, "LeaderElector", ModelElector)
         put(gateway_module, "LeaderElector", ModelElector)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -57,21 +58,44 @@ def modified(status: dict[str, Any], version: str) -> bytes:
     return json.dumps({"type": "MODIFIED", "object": task.to_wire()}).encode() + b"\n"
 
 
-async def test_a_text_is_neither_interrupted_by_its_turn_nor_left_without_its_end(
-    serve_api: Callable[[Any], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def follow(
+    serve_api: Callable[[Any], Awaitable[None]], monkeypatch: pytest.MonkeyPatch, shown: io.StringIO
 ) -> None:
-    api_server, shown = ApiServer(), io.StringIO()
+    """A run that hears of the beginning of its text only."""
+    api_server = ApiServer()
 
     async def hear_text(url: str, task: Task, take: Callable[[LLMDelta], None]) -> None:
         take(LLMDelta(turn=1, attempt=1, call=1, offset=0, text="It is"))
         api_server.tells_of_asking.set()
         take(LLMDelta(turn=1, attempt=1, call=1, offset=5, text=" 42,"))
-        api_server.tells_of_the_answer.set()  # the last words are lost
+        api_server.tells_of_the_answer.set()
 
     monkeypatch.setattr(following, "hear_text", hear_text)
     await serve_api(api_server.answer)
     options = RunOptions("my-assistant", "hi", follow=True, timeout=20)
     await Session(options, new_literal_console(shown), "nats://localhost").run()
+
+
+async def test_a_terminal_that_shows_the_text_shows_the_answer_once(
+    serve_api: Callable[[Any], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    await follow(serve_api, monkeypatch, terminal)
+    assert ANSWER in terminal.getvalue()
+    assert terminal.getvalue().count("It is 42,") == 1
+
+
+async def test_a_text_is_neither_interrupted_by_its_turn_nor_left_without_its_end(
+    serve_api: Callable[[Any], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.StringIO()
+    await follow(serve_api, monkeypatch, shown)
     asking, text, end = shown.getvalue().splitlines()[1:]
     assert asking.endswith("· turn 1: asking the LLM")
     assert text == ANSWER

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubechain_cli.taskrun.steps import Step, describe_call, describe_task
+from kubechain_cli.taskrun.steps import Step, describe_call, describe_task, said_last
 from kubechain_common.api.v1alpha1 import Task, TaskRunToolCall
 
 
@@ -45,7 +45,7 @@ ASKED: dict[str, Any] = {
         (
             task(phase="Pending", statusDetail="x"),
             task(phase="SendContextWindowToLLM", turn=1),
-            [Step("asking", "turn 1: asking the LLM")],
+            [Step("asking", "turn 1: asking the LLM", 1)],
         ),
         (
             task(phase="SendContextWindowToLLM", turn=1, statusDetail="Sending"),
@@ -55,7 +55,7 @@ ASKED: dict[str, Any] = {
         (
             task(phase="SendContextWindowToLLM", turn=1),
             task(phase="ToolCallsPending", turn=1, contextWindow=[ASKED]),
-            [Step("progress", "turn 1: the LLM asks for 2 tool calls")],
+            [Step("progress", "turn 1: the LLM asks for 2 tool calls", 1)],
         ),
         (
             task(phase="SendContextWindowToLLM", turn=2),
@@ -74,6 +74,16 @@ ASKED: dict[str, Any] = {
 )
 def test_task(old: Task | None, new: Task, steps: list[Step]) -> None:
     assert describe_task(old, new) == steps
+
+
+def test_what_was_said_is_told_where_all_of_it_is_known() -> None:
+    said = {**ASKED, "content": "Let me see."}
+    beginning = {**said, "contentFrom": {"configMapKeyRef": {"name": "t-1", "key": "2"}}}
+    assert said_last(task(phase="SendContextWindowToLLM", turn=2, contextWindow=[said])) == ""
+    assert said_last(task(phase="ToolCallsPending", turn=1, contextWindow=[said])) == "Let me see."
+    assert said_last(task(phase="ToolCallsPending", turn=1, contextWindow=[beginning])) == ""
+    assert said_last(task(phase="FinalAnswer", turn=1, output="42", contextWindow=[beginning])) == "42"
+    assert said_last(task(phase="Failed", turn=1, output="4", error="no JSON")) == "4"
 
 
 ASKS = Step("call", 'fetch__fetch {"url":"https://x"}')

@@ -52,7 +52,9 @@ def test_a_message_completes_the_text_that_became_it() -> None:
     assert transcript.complete(1, "hello") == "lo"
     assert transcript.complete(1, "hello") == ""
     assert transcript.take(delta("lo", 3)) is None
+    assert transcript.take(delta("hello", attempt=2)) is None  # of a call whose result was there before
     assert transcript.text == "hello"
+    assert transcript.take(delta("next", turn=2)) == Growth("next", begins=True)
 
 
 @fuzz

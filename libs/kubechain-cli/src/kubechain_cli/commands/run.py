@@ -98,7 +98,7 @@ class Session:
         self._screen = Screen(console)
         self._nats_url = nats_url
         self._transcript = Transcript()
-        self._asking: Step | None = None
+        self._turn_shown = 0
         self._task: Task | None = None
         self._began = time.monotonic()
 
@@ -152,10 +152,9 @@ class Session:
             await kube.delete(Task, finished.namespace, finished.name, uid=finished.uid)
 
     def _show(self, step: Step) -> None:
-        if step.kind == "asking":
-            if step == self._asking:
-                return
-            self._asking = step
+        if step.kind == "asking" and step.turn <= self._turn_shown:
+            return
+        self._turn_shown = max(self._turn_shown, step.turn)
         # What waits for somebody is shown in any case: silence would look like a hang.
         if self._options.follow or step.kind == "waiting":
             self._screen.show(render_step(step, time.monotonic() - self._began))

@@ -22,10 +22,14 @@ PREVIEW = 200
 
 @dataclass(frozen=True)
 class Step:
-    """One line of progress. ``waiting`` means that somebody has to do something before the Task goes on."""
+    """One line of progress. ``waiting`` means that somebody has to do something before the Task goes on.
+
+    ``turn`` is the turn that a step belongs to.
+    """
 
     kind: StepKind
     text: str
+    turn: int = 0
 
 
 def describe_task(old: Task | None, new: Task) -> list[Step]:
@@ -44,7 +48,7 @@ def describe_task(old: Task | None, new: Task) -> list[Step]:
 
 def describe_asking(turn: int) -> Step:
     """The step that begins a turn."""
-    return Step("asking", f"turn {turn}: asking the LLM")
+    return Step("asking", f"turn {turn}: asking the LLM", turn)
 
 
 def _describe_phase(task: Task) -> Step:
@@ -53,7 +57,7 @@ def _describe_phase(task: Task) -> Step:
         case TaskPhase.SEND_CONTEXT_WINDOW_TO_LLM:
             return describe_asking(status.turn)
         case TaskPhase.TOOL_CALLS_PENDING:
-            return Step("progress", f"turn {status.turn}: the LLM asks for {_count_calls(task)}")
+            return Step("progress", f"turn {status.turn}: the LLM asks for {_count_calls(task)}", status.turn)
         case TaskPhase.FINAL_ANSWER:
             return Step("answer", f"final answer{_describe_cost(task)}{_describe_shortfall(task)}")
         case _:
@@ -61,10 +65,13 @@ def _describe_phase(task: Task) -> Step:
 
 
 def said_last(task: Task) -> str:
-    """What the model said in this turn; empty as long as it is asked."""
-    if task.status.phase not in (TaskPhase.TOOL_CALLS_PENDING, TaskPhase.FINAL_ANSWER):
+    """What the model said in this turn; empty as long as it is asked, or where the Task has the beginning only."""
+    if task.finished:
+        return task.status.output
+    if task.status.phase != TaskPhase.TOOL_CALLS_PENDING:
         return ""
-    return next((m.content for m in reversed(task.status.context_window) if m.role == "assistant"), "")
+    said = next((m for m in reversed(task.status.context_window) if m.role == "assistant"), None)
+    return said.content if said is not None and said.content_from is None else ""
 
 
 def _count_calls(task: Task) -> str:

@@ -29,6 +29,7 @@ class Transcript:
         self._key = (0, 0, 0)
         self._pieces: list[str] = []
         self._heard = 0
+        self._completed = 0
 
     @property
     def text(self) -> str:
@@ -37,7 +38,7 @@ class Transcript:
     def take(self, delta: LLMDelta) -> Growth | None:
         """What the delta adds; None if it adds nothing, because it is known or of a call that is over."""
         key = (delta.turn, delta.attempt, delta.call)
-        if key < self._key:
+        if key < self._key or delta.turn == self._completed:
             return None
         begins = key > self._key
         retry = begins and bool(self._pieces) and delta.turn == self._key[0]
@@ -59,7 +60,7 @@ class Transcript:
         shown = self.text
         if turn != self._key[0] or not shown or not content.startswith(shown):
             return ""
+        self._completed = turn
         rest = content[len(shown) :]
         self._pieces.append(rest)
-        self._heard = len(content)
         return rest

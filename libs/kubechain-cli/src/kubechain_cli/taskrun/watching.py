@@ -94,6 +94,7 @@ async def watch_objects(
                         yield Deleted(meta["namespace"], meta["name"])
                     elif event.type != "BOOKMARK" and (sight := _parse(kind, event.object, skip_unreadable)):
                         yield sight
+            await asyncio.sleep(backoff.next())  # one that is closed at once again and again is not hammered
         except GoneError:
             version = ""
         except KubeError as error:

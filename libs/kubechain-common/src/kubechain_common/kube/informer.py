@@ -12,6 +12,7 @@ carries a version that is already known and is dropped before it is even parsed.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
@@ -83,6 +84,7 @@ class Informer(Generic[R]):
         self._handlers: list[Handler[R]] = []
         self._version = 0
         self._needs_list = True
+        self._watching_since = math.inf
         self._last_error = ""
         self._unreadable: set[Key] = set()
         self._unreadable_count = INFORMER_UNREADABLE.labels(kind.crd.kind)  # of all informers of the kind
@@ -153,12 +155,11 @@ class Informer(Generic[R]):
         backoff = Backoff(*_BACKOFF)
         loop = asyncio.get_running_loop()
         while True:
-            started = loop.time()
+            started, self._watching_since = loop.time(), math.inf
             delay, listing = 0.0, self._needs_list
             try:
                 if listing:
                     await self._list()
-                    started = loop.time()
                 await self._watch()
             except GoneError:
                 self._log.info("informer lost the history, listing again")
@@ -167,7 +168,7 @@ class Informer(Generic[R]):
                     backoff.reset()
             except KubeError as error:
                 # A watch that was silent for its whole time only ends so when its kind has no objects.
-                if loop.time() - started < _HEALTHY_SECONDS or self._needs_list:
+                if loop.time() - self._watching_since < _HEALTHY_SECONDS:
                     self._report(error)
                 delay = error.retry_after or 0.0
             if loop.time() - started > _HEALTHY_SECONDS:
@@ -217,6 +218,7 @@ class Informer(Generic[R]):
             params["fieldSelector"] = self._field_selector
         async with self._client.watch(self._path, params) as stream:
             self._last_error = ""
+            self._watching_since = asyncio.get_running_loop().time()
             async for event in stream:
                 self._handle_event(event)
 

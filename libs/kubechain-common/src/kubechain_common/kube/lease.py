@@ -7,7 +7,7 @@
 A standby follows the Lease by a watch, so a release is noticed in milliseconds and a crash when the lease runs out. A
 leader that cannot renew gives up ``lease_duration - renew_deadline`` seconds before anyone may take over. The
 identity survives a restart of its process, which therefore gets its own lease back immediately. Renewals are most of
-what an idle service writes, so they are twice as far apart as the attempts after one that failed.
+what an idle service writes, so they are further apart than the attempts after one that failed.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class LeaderElector:
         identity: str,
         lease_duration: float = 15,
         renew_deadline: float = 10,
-        renew_period: float = 4,
-        retry_period: float = 2,
+        renew_period: float = 3,
+        retry_period: float = 1,
     ) -> None:
         if not retry_period <= renew_period < renew_deadline < lease_duration:
             raise ValueError("a lease needs retry_period <= renew_period < renew_deadline < lease_duration")
@@ -108,20 +108,22 @@ class LeaderElector:
 
     async def _renew_until_lost(self) -> None:
         """Renews it in time; returns when another has the lease or ``renew_deadline`` passed in vain."""
-        pause = self._renew_period
+        due = self._renewed_at + self._renew_period
         while True:
-            await asyncio.sleep(pause)
-            pause = self._retry_period
             deadline = self._renewed_at + self._renew_deadline
+            await asyncio.sleep(min(due, deadline) - self._now())
+            started = self._now()
+            if started >= deadline:
+                break
             try:
-                async with asyncio.timeout_at(min(deadline, self._now() + self._renew_deadline / 2)):
+                # Not all that is left, for an answer that got lost: there has to be time for another attempt.
+                async with asyncio.timeout((deadline - started) / 2):
                     if not await self._try_claim():
                         break
-                pause = self._renew_period
+                due = self._renewed_at + self._renew_period
             except (KubeError, TimeoutError) as error:
                 self._log.warning("cannot renew the lease", error=str(error) or "timed out")
-            if self._now() >= deadline:
-                break
+                due = started + self._retry_period
         self._set_leading(False)
 
     # --- standing by ---

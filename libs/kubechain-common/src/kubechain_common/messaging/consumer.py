@@ -163,7 +163,7 @@ class Consumer(Generic[M]):
             except errors.FAILURES as error:
                 _log.warning("cannot consume; trying again", consumer=self._spec.durable, error=str(error))
                 await self._close_pull()
-                wait, back_off = back_off, min(_MAX_BACK_OFF, back_off * 2)
+                wait, back_off = min(back_off, self._beat.due_in), min(_MAX_BACK_OFF, back_off * 2)
             await self._sleep(wait)
             if self._pull is not None and self._pull.proven:
                 back_off = _MIN_BACK_OFF

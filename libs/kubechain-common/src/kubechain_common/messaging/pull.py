@@ -19,7 +19,7 @@ from kubechain_common.messaging import errors
 EXPIRES = 30.0
 IDLE_HEARTBEAT = 10.0
 SILENCE = 2.5 * IDLE_HEARTBEAT
-"""Seconds without a word from the server after which a pull counts as lost."""
+"""Seconds without a word from the server after which a pull counts as lost, once its owner looks."""
 
 CONSUMER_DELETED = "Consumer Deleted"
 

@@ -183,7 +183,7 @@ class _KubeCheck:
 
 async def _settle() -> None:
     await asyncio.sleep(_SETTLED_SECONDS)
-    await asyncio.to_thread(use_huge_pages)
+    await use_huge_pages()
 
 
 def _load_settings() -> ServiceSettings:
