@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kubechain_common.api.turn_calls import child_names
-from kubechain_common.api.v1alpha1 import Task
+from kubechain_common.api.v1alpha1 import MCPServer, Task
 from kubechain_common.api.v1alpha1.conversation import (
     Message,
     MessageToolCall,
@@ -585,6 +585,23 @@ def test_a_tool_that_an_unready_agent_does_not_offer_is_waited_for() -> None:
     assert waiting.status.phase == TaskPhase.TOOL_CALLS_PENDING
     assert waiting.status.status_detail == 'Waiting for agent "my-assistant" to become ready'
     assert len(decide_task(snapshot(pending)).children) == 1
+
+
+@pytest.mark.parametrize("servers", [{}, {"fetch": build_mcp_server(connected=False, tools=())}])
+def test_an_agent_whose_server_has_gone_is_not_taken_at_its_word(servers: dict[str, MCPServer]) -> None:
+    """The Task hears of the server before the Agent has said that it waits for one, or when it will not say so at all."""
+    task = started()
+    bereft = snapshot(task, catalog=build_catalog(AGENT, servers, {}, {}), result=answer("fetch__fetch"))
+    answered = decide_task(bereft)
+    assert (answered.children, answered.consumed) == ((), True)
+    pending = carried_out(task, answered)
+    waiting = decide_task(replace(bereft, task=pending, result=None))
+    assert waiting.status is not None
+    assert waiting.status.status_detail == 'Waiting for agent "my-assistant" to become ready'
+    assert (waiting.children, waiting.requeue_after) == ((), 0.5)
+    assert len(decide_task(snapshot(pending)).children) == 1
+    assert not decide_task(replace(bereft, result=None)).send
+    assert decide_task(replace(bereft, result=None)).requeue_after == 0.5
 
 
 def test_calls_without_ids_or_with_equal_ids_get_their_own() -> None:

@@ -84,6 +84,16 @@ class TaskSnapshot:
 
     @property
     def agent_ready(self) -> bool:
+        """Whether the Agent says so, and nothing that it names has gone since: its next word will tell of that."""
+        return self._says_ready and self.catalog.complete
+
+    @property
+    def agent_unsettled(self) -> bool:
+        """Whether the Agent's word is out of date. What has gone may be back before it says anything else."""
+        return self._says_ready and not self.catalog.complete
+
+    @property
+    def _says_ready(self) -> bool:
         """The Agent's word counts only if it was given about its present spec."""
         agent = self.agent
         return (

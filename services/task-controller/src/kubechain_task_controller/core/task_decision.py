@@ -47,6 +47,9 @@ from kubechain_task_controller.core.steps import (
 )
 from kubechain_task_controller.core.tool_calls import calls_to_forbid
 
+_LOOK_AGAIN_SECONDS = 0.5
+"""After which a Task looks at its Agent again, whose word may never change."""
+
 
 def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
     """What is to be done about the Task now."""
@@ -69,6 +72,8 @@ def decide_task(snapshot: TaskSnapshot) -> TaskPlan:
         detail = f"The Task was active longer than its deadline of {limit} s"
         return keep_results(snapshot, end_early(snapshot, "DeadlineExceeded", detail, event="DeadlineExceeded"))
     plan = _decide_phase(snapshot)
+    if snapshot.agent_unsettled:
+        plan = _with_requeue(plan, _LOOK_AGAIN_SECONDS)
     return plan if left is None else _with_requeue(plan, left)
 
 
