@@ -589,7 +589,7 @@ def test_a_tool_that_an_unready_agent_does_not_offer_is_waited_for() -> None:
 
 @pytest.mark.parametrize("servers", [{}, {"fetch": build_mcp_server(connected=False, tools=())}])
 def test_an_agent_whose_server_has_gone_is_not_taken_at_its_word(servers: dict[str, MCPServer]) -> None:
-    """The Task hears of the server before the Agent has said that it waits for one, or when it will not say so at all."""
+    """The Task hears of the server before the Agent has said that it waits for one; it may never say so."""
     task = started()
     bereft = snapshot(task, catalog=build_catalog(AGENT, servers, {}, {}), result=answer("fetch__fetch"))
     answered = decide_task(bereft)
