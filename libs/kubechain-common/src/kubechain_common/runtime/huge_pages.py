@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -44,7 +45,7 @@ async def use_huge_pages() -> None:
 
 
 def _find_heap() -> list[int]:
-    if b"[never]" in _SETTING.read_bytes():
+    if mmap.PAGESIZE != _PAGE or b"[never]" in _SETTING.read_bytes():
         return []
     with (_SELF / "pagemap").open("rb", buffering=0) as pagemap:
         return list(find_dense_blocks((_SELF / "maps").read_bytes().splitlines(), pagemap))
