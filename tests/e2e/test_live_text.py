@@ -47,11 +47,6 @@ class Follower:
             self.seen += piece.decode()
 
     @property
-    def written(self) -> str:
-        """What was seen of texts: a step may come in their midst, on a line of its own."""
-        return re.sub(r"\n? *\d+\.\d\ds [^\n]*\n", "", self.seen)
-
-    @property
     def running(self) -> bool:
         return self._process.poll() is None
 
@@ -61,6 +56,11 @@ class Follower:
         self.seen += rest.decode()
         assert self._process.returncode == 0, self.seen
         return out.decode()
+
+
+def without_steps(seen: str) -> str:
+    """What was seen of texts: a step may come in their midst, on a line of its own."""
+    return re.sub(r"\n? *\d+\.\d\ds [^\n]*\n", "", seen)
 
 
 def is_asking(workspace: Workspace) -> bool:
@@ -104,7 +104,7 @@ def test_text_is_shown_before_the_answer_is_complete(workspace: Workspace, provi
         hurry(slowly)
         assert run.finish() == f"{ANSWER}\n"
     assert run.seen.index("Let me") < run.seen.index("tenant__whoami {}") < run.seen.index("The answer")
-    assert f"Let me see.{ANSWER}" in run.written
+    assert f"Let me see.{ANSWER}" in without_steps(run.seen)
     (task,) = workspace.kubectl.list("task")
     assert task["status"]["output"] == ANSWER
 
@@ -114,8 +114,9 @@ def test_text_that_broke_off_begins_anew(workspace: Workspace) -> None:
     with follow(workspace, "what is the answer?") as run:
         run.read_until("the text begins anew (attempt 2)")
         assert run.finish() == f"{ANSWER}\n"
-    assert "The answer to" in run.seen.partition("the text begins anew (attempt 2)")[0]
-    assert ANSWER in run.written
+    before, after = run.seen.split("the text begins anew (attempt 2)")
+    assert "The answer to" in before
+    assert ANSWER in without_steps(after)
 
 
 def break_off_once(answer: str) -> Script:
