@@ -40,6 +40,16 @@ def build_task(namespace: str, name: str = "a", message: str | None = "hello") -
     return Task.model_validate({"metadata": {"namespace": namespace, "name": name}, "spec": spec})
 
 
+async def test_it_knows_how_long_ago_an_answer_was_good(kube: KubeClient, namespace: str) -> None:
+    before = asyncio.get_running_loop().time()
+    await kube.create(build_task(namespace))
+    answered = kube.seconds_since_answer()
+    assert answered <= asyncio.get_running_loop().time() - before
+    with pytest.raises(NotFoundError):
+        await kube.get(Task, namespace, "none")
+    assert kube.seconds_since_answer() >= answered
+
+
 async def test_create_get_patch_delete(kube: KubeClient, namespace: str) -> None:
     created = await kube.create(build_task(namespace))
     assert created.uid

@@ -144,6 +144,20 @@ def test_a_killed_process_comes_back_at_its_port(cluster: Cluster, name: str) ->
     assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
 
 
+def test_status_asks_the_processes_themselves(cluster: Cluster) -> None:
+    """The supervisor looks after etcd only now and then; it need not have noticed."""
+    eventually(lambda: cluster.run("status").returncode == 0, 60)
+    etcd = cluster.process("etcd")["pid"]
+    os.kill(etcd, signal.SIGSTOP)
+    try:
+        assert cluster.run("status").returncode == 1
+        assert not cluster.process("etcd")["ready"]
+        assert "not ready: etcd" in cluster.run("doctor").stdout
+    finally:
+        os.kill(etcd, signal.SIGCONT)
+    eventually(lambda: cluster.run("status").returncode == 0, 60)
+
+
 def test_up_on_a_context_of_the_user_starts_nats_only(cluster: Cluster, tmp_path: Path) -> None:
     env = {"KUBECONFIG": str(cluster.state_dir / "kubeconfig")}
     with started(tmp_path / "state", "--context", "kubechain", env=env) as beside:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import typer
 
 from kubechain_cli.localcluster.layout import Layout
+from kubechain_cli.localcluster.readiness import ask_processes
 from kubechain_cli.localcluster.state import read_running_state
 from kubechain_cli.options import Output, OutputOption, StateDir
 
@@ -20,6 +22,7 @@ def status(state_dir: StateDir = None, output: OutputOption = Output.TEXT) -> No
     if state is None:
         typer.echo(f"Nothing runs in {layout.root}. Start it with `kubechain up`.", err=True)
         raise typer.Exit(NOT_RUNNING)
+    state = asyncio.run(ask_processes(layout, state))
     if output is Output.JSON:
         typer.echo(json.dumps(state.to_status(), indent=2))
     else:

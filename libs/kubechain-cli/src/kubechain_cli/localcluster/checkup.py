@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from kubechain_cli.localcluster.binaries import control_plane_cache, find_contro
 from kubechain_cli.localcluster.errors import BinaryUnavailableError, LocalClusterError
 from kubechain_cli.localcluster.layout import Layout, cache_root
 from kubechain_cli.localcluster.ports import choose_port
+from kubechain_cli.localcluster.readiness import ask_processes
 from kubechain_cli.localcluster.services import SERVICES, scripts_dir, service_script
 from kubechain_cli.localcluster.sources.go_toolchain import find_go_on_path
 from kubechain_cli.localcluster.sources.pinned import load_pins
@@ -188,6 +190,7 @@ def check_cluster(layout: Layout) -> Finding:
             advice = "Its supervisor was killed. `kubechain up` or `kubechain down` cleans up."
             return Finding("Cluster", Verdict.HINT, f"a dead one in {layout.root}", advice)
         return Finding("Cluster", Verdict.OK, f"none runs in {layout.root}")
+    state = asyncio.run(ask_processes(layout, state))
     late = [process.name for process in state.processes if not process.ready]
     if not late:
         return Finding("Cluster", Verdict.OK, f"{len(state.processes)} processes ready in {layout.root}")

@@ -19,7 +19,8 @@ from kubechain_cli.localcluster.probes import is_ready
 from kubechain_cli.localcluster.processes import ProcessSpec
 
 STARTING_PROBE_INTERVAL = 0.05
-READY_PROBE_INTERVAL = 5.0
+READY_PROBE_INTERVAL = 15.0
+"""Each look wakes a process that sleeps. A death is seen at once, and who wants to know asks (``readiness``)."""
 
 
 class Child:

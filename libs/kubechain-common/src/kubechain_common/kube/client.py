@@ -13,6 +13,7 @@ import asyncio
 import base64
 import io
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class KubeClient:
         self._session: aiohttp.ClientSession
         self._watch_session: aiohttp.ClientSession
         self._turns = asyncio.Semaphore(_CONNECTIONS)
+        self._answered_at = -math.inf
         self.activity = WriteActivity()
 
     @classmethod
@@ -195,7 +197,12 @@ class KubeClient:
                     answer = load(await response.read())
                 except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
                     raise _unavailable(method, path, error) from error
+        self._answered_at = asyncio.get_running_loop().time()
         return answer if isinstance(answer, dict) else {}
+
+    def seconds_since_answer(self) -> float:
+        """Since the last request that went well; infinite before the first one."""
+        return asyncio.get_running_loop().time() - self._answered_at
 
     async def list_page(
         self,

@@ -13,7 +13,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -22,21 +21,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.kube.errors import KubeError
 from kubechain_common.kube.event_recorder import EventRecorder
 from kubechain_common.messages.topology import StreamSpec
 from kubechain_common.messaging.bus import Bus
 from kubechain_common.runtime.backlog import BacklogFigures
 from kubechain_common.runtime.health import Health
 from kubechain_common.runtime.huge_pages import use_huge_pages
+from kubechain_common.runtime.kube_check import KubeCheck
 from kubechain_common.runtime.settings import ServiceSettings
 from kubechain_common.telemetry.logging import configure_logging, get_logger
 from kubechain_common.telemetry.tracing import configure_tracing, shutdown_tracing
 
 _FLUSH_SECONDS = 2.0
 _SETTLED_SECONDS = 2.0
-_KUBE_CHECK_EVERY = 5.0
-_KUBE_CHECK_TIMEOUT = 2.0
 
 _log = get_logger(__name__)
 
@@ -126,7 +123,7 @@ class _Service:
             await stack.enter_async_context(health.serve(settings.http_host, settings.http_port))
             kube = await stack.enter_async_context(KubeClient.connect(f"kubechain-{self._name}"))
             await kube.wait_until_ready()
-            health.add_check("kube", _KubeCheck(kube))
+            health.add_check("kube", KubeCheck(kube))
             bus = await stack.enter_async_context(
                 Bus.connect(settings.nats_url, f"kubechain-{self._name}", settings.bus_access())
             )
@@ -156,29 +153,6 @@ class _Service:
         _log.warning("not drained in time: cancelling what is left", seconds=self._settings.drain_seconds)
         if self._main is not None:
             self._main.cancel()
-
-
-class _KubeCheck:
-    """Asks the API server when a probe asks us, and not more often than every few seconds."""
-
-    def __init__(self, kube: KubeClient) -> None:
-        self._kube = kube
-        self._asked_at = 0.0
-        self._reachable = True
-
-    async def __call__(self) -> bool:
-        if time.monotonic() - self._asked_at >= _KUBE_CHECK_EVERY:
-            self._asked_at = time.monotonic()
-            self._reachable = await self._ask()
-        return self._reachable
-
-    async def _ask(self) -> bool:
-        try:
-            async with asyncio.timeout(_KUBE_CHECK_TIMEOUT):
-                await self._kube.request("GET", "/version")
-        except (KubeError, TimeoutError):
-            return False
-        return True
 
 
 async def _settle() -> None:
