@@ -59,6 +59,7 @@ class Snapshots:
             task=task,
             now=now(),
             agent=agent,
+            agent_complete=agent is not None and self._watched.has_all_of(agent),
             llm=ObjectRef.of(llm) if llm else None,
             prices=llm.spec.prices if llm else None,
             answer_prices=self.find_prices(llm, result) if result is not None else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kubechain_common.api.v1alpha1.agent import Agent
@@ -24,28 +24,31 @@ class AgentNeeds:
 
 def find_missing(needs: AgentNeeds) -> list[str]:
     """What the Agent waits for, a sentence each."""
-    spec = needs.agent.spec
     problem = find_spec_problem(needs.agent)
-    missing = [problem] if problem else []
+    return [*([problem] if problem else []), *find_absent(needs)]
+
+
+def find_absent(needs: AgentNeeds) -> Iterator[str]:
+    """What the spec names that is not there, or not ready, a sentence each."""
+    spec = needs.agent.spec
     if needs.llm is None:
-        missing.append(f'Waiting for LLM "{spec.llm_ref.name}" to exist')
+        yield f'Waiting for LLM "{spec.llm_ref.name}" to exist'
     elif not needs.llm.status.ready:
-        missing.append(f'Waiting for LLM "{spec.llm_ref.name}" to become ready')
+        yield f'Waiting for LLM "{spec.llm_ref.name}" to become ready'
     for reference in spec.mcp_servers:
         server = needs.servers.get(reference.name)
         if server is None:
-            missing.append(f'Waiting for MCPServer "{reference.name}" to exist')
+            yield f'Waiting for MCPServer "{reference.name}" to exist'
         elif not server.status.connected:
-            missing.append(f'Waiting for MCPServer "{reference.name}" to become ready')
+            yield f'Waiting for MCPServer "{reference.name}" to become ready'
         else:
-            missing += _missing_tools(server, reference.tools)
+            yield from _missing_tools(server, reference.tools)
     for named in spec.human_contact_channels:
         channel = needs.channels.get(named.name)
         if channel is None:
-            missing.append(f'Waiting for ContactChannel "{named.name}" to exist')
+            yield f'Waiting for ContactChannel "{named.name}" to exist'
         elif not channel.status.ready:
-            missing.append(f'Waiting for ContactChannel "{named.name}" to become ready')
-    return missing
+            yield f'Waiting for ContactChannel "{named.name}" to become ready'
 
 
 def find_spec_problem(agent: Agent) -> str:

@@ -50,11 +50,9 @@ class ToolCatalog:
     """The tools of one agent by wire name, in the order in which the agent names what offers them.
 
     ``build`` makes them, of what there was with the snapshot, once they are asked for: few steps of a Task do.
-    ``complete`` says that all that offers them was there and connected.
     """
 
     build: Callable[[], Mapping[str, CatalogEntry]] = dict
-    complete: bool = True
 
     @cached_property
     def entries(self) -> Mapping[str, CatalogEntry]:
@@ -90,13 +88,7 @@ def build_catalog(
     sub_agents: Mapping[str, Agent],
 ) -> ToolCatalog:
     """The agent's tools, of what its spec names and exists; those of an MCPServer are from its last list."""
-    spec = agent.spec
-    complete = (
-        all(ref.name in servers and servers[ref.name].status.connected for ref in spec.mcp_servers)
-        and all(ref.name in channels for ref in spec.human_contact_channels)
-        and all(ref.name in sub_agents for ref in spec.sub_agents)
-    )
-    return ToolCatalog(lambda: _build_entries(agent, servers, channels, sub_agents), complete)
+    return ToolCatalog(lambda: _build_entries(agent, servers, channels, sub_agents))
 
 
 def _build_entries(
