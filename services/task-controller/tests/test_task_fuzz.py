@@ -70,6 +70,7 @@ def snapshots(draw: st.DrawFn) -> TaskSnapshot:
         task=task,
         now=NOW,
         agent=agent,
+        agent_complete=draw(st.booleans()),
         llm=draw(st.none() | REF.map(ObjectRef.model_validate)),
         catalog=draw(catalogs(agent)) if agent else ToolCatalog(),
         children=children,

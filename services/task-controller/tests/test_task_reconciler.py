@@ -25,7 +25,7 @@ from kubechain_common.kube.write_activity import WriteActivity
 from kubechain_common.messages import LLMResult, ObjectRef
 from kubechain_common.messaging.errors import BusUnavailableError
 from kubechain_common.runtime.inbox import Inbox
-from kubechain_common.testing.builders import build_agent, build_call, build_llm, build_task
+from kubechain_common.testing.builders import build_agent, build_call, build_llm, build_mcp_server, build_task
 from kubechain_task_controller.core.offload import WINDOW_MESSAGES
 from kubechain_task_controller.drafts import Drafts
 from kubechain_task_controller.task_reconciler import TaskReconciler
@@ -189,6 +189,20 @@ def begin_task(dispatcher: Dispatcher, api: ApiServer) -> tuple[Task, TaskReconc
     task = build_task()
     reconciler._watched.tasks.observe(task)
     return task, reconciler, inbox
+
+
+async def test_an_agent_that_says_more_than_there_is_is_looked_at_again_soon() -> None:
+    task, dispatcher = build_task(), Dispatcher()
+    reconciler = build_reconciler(dispatcher, ApiServer(task))
+    watched = reconciler._watched
+    watched.tasks.observe(task)
+    watched.agents.observe(build_agent(mcpServers=[{"name": "fetch"}]))
+    watched.llms.observe(build_llm())
+    assert await reconciler.reconcile(task.key) == Result(requeue_after=0.5)
+    assert dispatcher.published == {}
+    watched.servers.observe(build_mcp_server())
+    await reconciler.reconcile(task.key)
+    assert list(dispatcher.published) == [turn_key(task.uid, 1)]
 
 
 @asynccontextmanager

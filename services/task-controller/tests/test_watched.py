@@ -6,25 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from kubechain_common.api.v1alpha1 import Agent, Resource, Task, TaskRunToolCall
+from kubechain_common.api.v1alpha1 import Agent, Task, TaskRunToolCall
 from kubechain_common.api.v1alpha1.conversation import TokenUsage
 from kubechain_common.kube.client import KubeClient
-from kubechain_common.testing.builders import build_agent, build_contact_channel, build_llm, build_mcp_server
 from kubechain_task_controller.core.spent import Spent
 from kubechain_task_controller.watched import Watched, strip_finished, strip_raw
 
 CALL = ("ns", "task-1")
-NAMED: dict[str, Any] = {
-    "mcpServers": [{"name": "fetch", "tools": ["fetch"]}],
-    "humanContactChannels": [{"name": "boss"}],
-    "subAgents": [{"name": "helper"}, {"name": "my-assistant"}],
-}
-ALL_OF_IT: dict[str, Resource] = {
-    "llms": build_llm(),
-    "servers": build_mcp_server(),
-    "channels": build_contact_channel("boss"),
-    "agents": build_agent("helper"),
-}
 
 
 def build_task(phase: str, *, version: int = 1, uid: str = "task-uid") -> Task:
@@ -58,27 +46,6 @@ def kept_result(watched: Watched) -> str:
     assert call is not None
     assert call.finished
     return call.status.result
-
-
-@pytest.mark.parametrize(
-    ("differs", "complete"),
-    [
-        ({}, True),
-        *(({informer: None}, False) for informer in ALL_OF_IT),
-        ({"llms": build_llm(ready=False)}, False),
-        ({"servers": build_mcp_server(connected=False)}, False),
-        ({"servers": build_mcp_server(tools=("another",))}, False),
-        ({"channels": build_contact_channel("boss", ready=False)}, False),
-        ({"agents": build_agent("helper", ready=False)}, True),  # one that waits for this one need not be ready
-    ],
-)
-def test_an_agent_has_what_is_there_and_ready(differs: dict[str, Resource | None], complete: bool) -> None:
-    watched, agent = build_watched(), build_agent(**NAMED)
-    watched.agents.observe(agent)
-    for informer, obj in {**ALL_OF_IT, **differs}.items():
-        if obj is not None:
-            getattr(watched, informer).observe(obj)
-    assert watched.has_all_of(agent) is complete
 
 
 def test_a_result_is_kept_until_its_task_has_finished() -> None:

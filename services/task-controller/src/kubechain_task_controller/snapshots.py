@@ -20,6 +20,7 @@ from kubechain_common.messaging.dispatcher import Dispatcher
 from kubechain_common.runtime.clock import now
 from kubechain_common.telemetry.tracing import span_context_of
 from kubechain_task_controller.budget_book import BudgetBook
+from kubechain_task_controller.core.agent_needs import is_complete
 from kubechain_task_controller.core.overflow import build_request_window
 from kubechain_task_controller.core.plan import TaskSnapshot
 from kubechain_task_controller.core.source import Source
@@ -46,6 +47,10 @@ class Snapshots:
 
         Raises KubeError.
         """
+        budget = self._watched.budget_of(task.namespace) if not task.finished else None
+        spent_in_namespace = await self._book.find_spent(budget) if budget else Spent()
+        source = await self._find_source(task)
+        # Nothing is waited for from here on: what the Agent has and what its tools are is of one moment.
         agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
         llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
         unit = turn_key(task.uid, task.status.turn)
@@ -54,26 +59,26 @@ class Snapshots:
         subject = (
             llm_request_subject(llm.uid, task.namespace, task.uid, task.status.turn, conversation) if llm else None
         )
-        budget = self._watched.budget_of(task.namespace) if not task.finished else None
+        agent_complete, catalog = self._look_at_needs(agent) if agent else (False, ToolCatalog())
         return TaskSnapshot(
             task=task,
             now=now(),
             agent=agent,
-            agent_complete=agent is not None and self._watched.has_all_of(agent),
+            agent_complete=agent_complete,
             llm=ObjectRef.of(llm) if llm else None,
             prices=llm.spec.prices if llm else None,
             answer_prices=self.find_prices(llm, result) if result is not None else None,
             spent_below=self._tree.spent_below(task) if task.spec.budget else Spent(),
             above=self._tree.find_budgets_above(task),
             namespace_budget=budget,
-            spent_in_namespace=await self._book.find_spent(budget) if budget else Spent(),
-            catalog=self._build_catalog(agent) if agent else ToolCatalog(),
+            spent_in_namespace=spent_in_namespace,
+            catalog=catalog,
             children=self._watched.calls_of(task),
             refused=refused,
             result=result,
             conversation=conversation,
             request_on_its_way=subject is not None and self._dispatcher.subject_of(unit) == subject,
-            source=await self._find_source(task),
+            source=source,
             new_span=task.status.span_context or span_context_of(task.uid, span_of_delegation(task)),
         )
 
@@ -91,9 +96,10 @@ class Snapshots:
     def _find_llm(self, ref: ObjectRef | None) -> LLM | None:
         return self._watched.llms.get(*ref.key) if ref is not None else None
 
-    def _build_catalog(self, agent: Agent) -> ToolCatalog:
-        needs = self._watched.needs_of(agent)
-        return build_catalog(agent, needs.servers, needs.channels, self._watched.sub_agents_of(agent))
+    def _look_at_needs(self, agent: Agent) -> tuple[bool, ToolCatalog]:
+        """Whether the Agent has all that its spec names, and its tools."""
+        needs, sub_agents = self._watched.needs_of(agent), self._watched.sub_agents_of(agent)
+        return is_complete(needs, sub_agents), build_catalog(agent, needs.servers, needs.channels, sub_agents)
 
     async def _find_source(self, task: Task) -> Source | None:
         """The Task whose conversation goes on here; whole, because the informer keeps finished Tasks without theirs."""

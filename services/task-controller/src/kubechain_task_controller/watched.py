@@ -17,7 +17,7 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.informer import Change, Informer, Key
 from kubechain_common.kube.namespace import Namespace, watch_namespaces
 from kubechain_common.messages import ObjectRef
-from kubechain_task_controller.core.agent_needs import AgentNeeds, find_absent
+from kubechain_task_controller.core.agent_needs import AgentNeeds
 from kubechain_task_controller.core.agent_usage import AgentKey, count_for_agent
 from kubechain_task_controller.core.namespace_budget import NamespaceBudget, read_budget
 from kubechain_task_controller.core.periods import PeriodKey, count_for_periods
@@ -112,11 +112,6 @@ class Watched:
             servers={name: server for name, server in servers if server is not None},
             channels={name: channel for name, channel in channels if channel is not None},
         )
-
-    def has_all_of(self, agent: Agent) -> bool:
-        """Whether all that the Agent's spec names is there and ready; of its sub-agents, that they are there."""
-        absent = next(find_absent(self.needs_of(agent)), None)
-        return absent is None and len(self.sub_agents_of(agent)) == len(set(names_of_sub_agents(agent)))
 
     def budget_of(self, namespace: str) -> NamespaceBudget | None:
         """What all Tasks of the namespace may use together, if that is bounded."""

@@ -51,6 +51,11 @@ def find_absent(needs: AgentNeeds) -> Iterator[str]:
             yield f'Waiting for ContactChannel "{named.name}" to become ready'
 
 
+def is_complete(needs: AgentNeeds, sub_agents: Mapping[str, Agent]) -> bool:
+    """Whether all that the spec names is there and ready; of its sub-agents, that they are there."""
+    return next(find_absent(needs), None) is None and all(ref.name in sub_agents for ref in needs.agent.spec.sub_agents)
+
+
 def find_spec_problem(agent: Agent) -> str:
     """What is wrong with the spec itself, which only another spec heals; empty if nothing is."""
     wanted = agent.spec.response_format
@@ -59,7 +64,7 @@ def find_spec_problem(agent: Agent) -> str:
 
 
 def _missing_tools(server: MCPServer, allowed: list[str] | None) -> list[str]:
+    if not allowed:
+        return []
     offered = {tool.name for tool in server.status.tools}
-    return [
-        f'Waiting for MCPServer "{server.name}" to offer tool "{name}"' for name in allowed or [] if name not in offered
-    ]
+    return [f'Waiting for MCPServer "{server.name}" to offer tool "{name}"' for name in allowed if name not in offered]

@@ -49,7 +49,8 @@ class Above:
 class TaskSnapshot:
     """Everything that the next step of a Task depends on.
 
-    ``agent_complete`` says that all that the Agent names is there and ready, whatever the Agent says of it.
+    ``agent_complete`` says that all that the Agent names is there and ready, whatever the Agent says of it; its
+    sub-agents need only be there.
     ``refused`` holds the children that the API server would not take, with its reason. ``source`` is the Task that
     ``spec.contextWindowFrom`` names. ``new_span`` is used if the Task starts now. ``prices`` are those of the LLM,
     ``answer_prices`` those of whoever gave the result; ``spent_below`` is what the Tasks of sub-agents used that work
@@ -86,12 +87,12 @@ class TaskSnapshot:
 
     @property
     def agent_ready(self) -> bool:
-        """Whether the Agent says so, and nothing that it names has gone since: its next word will tell of that."""
+        """Whether the Agent says so, and nothing that it names is missing or unready since: its next word will tell."""
         return self._says_ready and self.agent_complete
 
     @property
     def agent_unsettled(self) -> bool:
-        """Whether the Agent's word is out of date. What has gone may be back before it says anything else."""
+        """Whether the Agent's word is out of date. What is missing may be back before it says anything else."""
         return self._says_ready and not self.agent_complete
 
     @property
