@@ -10,7 +10,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.fleet import API, NATS, Fleet, Member
@@ -43,6 +43,8 @@ class Stage:
     journal: Journal
     rng: random.Random
     group: asyncio.TaskGroup
+    frozen: set[int] = field(default_factory=set)
+    """Processes that are stopped just now, which may still count as ready."""
 
     async def find_leader(self, service: str) -> Member | None:
         try:
@@ -73,7 +75,8 @@ async def kill_nats(stage: Stage) -> bool:
 async def kill_the_control_plane(stage: Stage) -> bool:
     """etcd or kube-apiserver; each comes back with what it had written."""
     name = stage.rng.choice(CONTROL_PLANE)
-    return stage.cluster.process(name).ready and _kill_process(stage, name)
+    process = stage.cluster.process(name)
+    return process.ready and process.pid not in stage.frozen and _kill_process(stage, name)
 
 
 async def kill_all(stage: Stage) -> bool:
@@ -112,12 +115,7 @@ async def stop_the_api_server(stage: Stage) -> bool:
     process = stage.cluster.process(API)
     if process.pid is None or not process.ready:
         return False
-    pid = process.pid
-    _signal(pid, signal.SIGSTOP)
-    stage.group.create_task(
-        _after(STOPPED_API, lambda: _signal(pid, signal.SIGCONT), stage.journal.note_outage(API, "stopped"))
-    )
-    return True
+    return _stop(stage, process.pid, STOPPED_API, lambda: stage.journal.note_outage(API, "stopped"))
 
 
 async def freeze_a_leader(stage: Stage) -> bool:
@@ -188,11 +186,22 @@ def _kill_process(stage: Stage, name: str) -> bool:
 
 def _freeze(stage: Stage, member: Member, seconds: float) -> bool:
     pid = member.pid
-    if pid is None or not member.child.ready or not _signal(pid, signal.SIGSTOP):
+    if pid is None or not member.child.ready:
         return False
-    stage.group.create_task(
-        _after(seconds, lambda: _signal(pid, signal.SIGCONT), stage.journal.note_outage(member.service, FROZEN))
-    )
+    return _stop(stage, pid, seconds, lambda: stage.journal.note_outage(member.service, FROZEN))
+
+
+def _stop(stage: Stage, pid: int, seconds: float, note: Callable[[], Disruption]) -> bool:
+    """SIGSTOP, and SIGCONT after so many seconds; not of what is stopped already, which that would wake too early."""
+    if pid in stage.frozen or not _signal(pid, signal.SIGSTOP):
+        return False
+    stage.frozen.add(pid)
+
+    def go_on() -> None:
+        stage.frozen.discard(pid)
+        _signal(pid, signal.SIGCONT)
+
+    stage.group.create_task(_after(seconds, go_on, note()))
     return True
 
 

@@ -27,6 +27,9 @@ API, NATS = "kube-apiserver", "nats"
 AT_ONCE = RestartBackoff(first=0.1, cap=0.1)
 """A kubelet would make a process wait that dies as often as these do; here the next death counts."""
 
+LOOK_EVERY = 2.0
+"""Seconds: what is done next depends on who is ready."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -129,10 +132,9 @@ def _build_member(
         "KUBECHAIN_NAMESPACE": namespace,
         "KUBECHAIN_WATCH_NAMESPACE": namespace,
     }
-    child = Child(
-        replace(spec, name=identity, env=env, log_file=logs / f"{identity}.log", backoff=AT_ONCE), lambda _: None
-    )
-    return Member(service, identity, child, links)
+    log_file = logs / f"{identity}.log"
+    spec = replace(spec, name=identity, env=env, log_file=log_file, backoff=AT_ONCE, look_every=LOOK_EVERY)
+    return Member(service, identity, Child(spec, lambda _: None), links)
 
 
 def _choose(taken: set[int]) -> int:

@@ -60,7 +60,7 @@ class ControlPlane:
         os.kill(pid, signal.SIGKILL)
 
     def is_ready(self) -> bool:
-        """Whether every process answers."""
+        """Whether every process has answered since its start, and the last time that its supervisor looked."""
         return _read_state(self.state_dir).ready
 
 

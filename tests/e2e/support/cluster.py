@@ -58,7 +58,7 @@ class Cluster:
         return str(self.status()["pageUrl"])
 
     def status(self) -> dict[str, Any]:
-        """What `kubechain status -o json` prints, without a process for each look."""
+        """What `kubechain status -o json` prints, without a process for each; its supervisor says who is ready."""
         return self._read_state().to_status()
 
     def process(self, name: str) -> dict[str, Any]:

@@ -34,8 +34,9 @@ def build_state(layout: Layout, *, pid: int | None, ready: bool) -> ClusterState
     return ClusterState("/k", "nats://127.0.0.1:1", str(layout.root), 1, None, True, (nats,))
 
 
-def plan_nats(layout: Layout, port: int) -> None:
-    write_plan(layout, Plan(BINARIES, {"nats": CLOSED, "nats-monitor": port}, (), context="x"))
+def plan_nats(layout: Layout, port: int, *services: str) -> None:
+    ports = {"nats": CLOSED, "nats-monitor": port, **dict.fromkeys(services, CLOSED)}
+    write_plan(layout, Plan(BINARIES, ports, services, context="x"))
 
 
 async def test_what_answers_is_ready_whatever_the_supervisor_thought(tmp_path: Path) -> None:
@@ -60,4 +61,11 @@ async def test_without_a_plan_the_supervisor_is_believed(tmp_path: Path) -> None
     state = build_state(layout, pid=1, ready=True)
     assert await ask_processes(layout, state) == state
     layout.plan.write_text("half a pl")
+    assert await ask_processes(layout, state) == state
+
+
+async def test_a_service_that_is_not_installed_here_does_not_matter(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    plan_nats(layout, CLOSED, "from-elsewhere")
+    state = build_state(layout, pid=1, ready=True)
     assert await ask_processes(layout, state) == state

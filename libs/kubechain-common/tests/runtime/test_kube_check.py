@@ -14,10 +14,10 @@ from kubechain_common.runtime.kube_check import EVERY, KubeCheck
 class Kube:
     """A client whose last answer was as long ago as the test says."""
 
-    def __init__(self, *, silent_for: float = float("inf"), reachable: bool = True, hangs: bool = False) -> None:
+    def __init__(self, *, silent_for: float = float("inf"), reachable: bool = True, takes: float = 0.0) -> None:
         self.silent_for = silent_for
         self.reachable = reachable
-        self.hangs = hangs
+        self.takes = takes
         self.asked = 0
 
     def seconds_since_answer(self) -> float:
@@ -26,8 +26,7 @@ class Kube:
     async def request(self, method: str, path: str) -> dict[str, Any]:
         assert (method, path) == ("GET", "/version")
         self.asked += 1
-        if self.hangs:
-            await asyncio.Event().wait()
+        await asyncio.sleep(self.takes)
         if not self.reachable:
             raise UnavailableError("it is away")
         return {}
@@ -64,8 +63,30 @@ async def test_any_answer_ends_the_outage() -> None:
     assert await check()
 
 
+def test_a_failed_look_is_repeated_after_a_while(run_virtual: Callable[..., Any]) -> None:
+    async def ask_again() -> list[bool]:
+        kube = Kube(reachable=False)
+        check = check_of(kube)
+        before = await check()
+        kube.reachable = True
+        await asyncio.sleep(EVERY)
+        return [before, await check(), kube.asked == 2]
+
+    assert run_virtual(ask_again()) == [False, True, True]
+
+
+def test_two_probes_at_once_are_one_question(run_virtual: Callable[..., Any]) -> None:
+    async def ask_twice() -> tuple[tuple[bool, bool], int]:
+        kube = Kube(takes=1.0)
+        check = check_of(kube)
+        first, second = await asyncio.gather(check(), check())
+        return (first, second), kube.asked
+
+    assert run_virtual(ask_twice()) == ((True, True), 1)
+
+
 def test_silence_is_no_answer(run_virtual: Callable[..., Any]) -> None:
     async def ask() -> bool:
-        return await check_of(Kube(hangs=True))()
+        return await check_of(Kube(takes=60.0))()
 
     assert not run_virtual(ask())

@@ -23,6 +23,7 @@ from kubechain_cli.localcluster.errors import LocalClusterError, ProcessFailedEr
 from kubechain_cli.localcluster.files import tail
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.leftovers import end_leftovers
+from kubechain_cli.localcluster.readiness import ask_processes
 from kubechain_cli.localcluster.services import parse_services
 from kubechain_cli.localcluster.sources.wheels import find_kubectl, find_nats_server
 from kubechain_cli.localcluster.state import ClusterState, read_running_state, read_state
@@ -55,11 +56,11 @@ def up(
     def start() -> bool:
         running = read_running_state(layout)
         if running is not None:
-            return tell_running(console, running, output)
+            return tell_running(console, layout, running, output)
         programs = choose_programs(console, services, context)  # may take minutes, for which nobody else has to wait
         with take_turn(layout) as turn:
             if isinstance(turn, ClusterState):
-                return tell_running(console, turn, output)
+                return tell_running(console, layout, turn, output)
             prepare_cluster(console, layout, programs, context)
             if not detach:
                 return run_foreground(console, layout, output)
@@ -84,10 +85,10 @@ def describe_rest(layout: Layout, state_dir: Path | None) -> str:
     return f"\nIt goes on coming up in the background; `kubechain down{place}` stops it."
 
 
-def tell_running(console: Console, running: ClusterState, output: Output) -> bool:
+def tell_running(console: Console, layout: Layout, running: ClusterState, output: Output) -> bool:
     """Say that there is nothing to start; True, because that is fine."""
     console.print(f"Already running (supervisor {running.supervisor_pid}).")
-    print_result(running, output)
+    print_result(asyncio.run(ask_processes(layout, running)), output)
     return True
 
 
@@ -123,6 +124,7 @@ def run_detached(console: Console, layout: Layout, notify: int, output: Output, 
     state = read_running_state(layout)
     if state is None:
         raise ProcessFailedError(f"The supervisor ended. See {layout.supervisor_log}.")
+    state = asyncio.run(ask_processes(layout, state))
     for process in state.processes:
         if not process.ready:
             log = layout.log_file(process.name)

@@ -19,8 +19,6 @@ from kubechain_cli.localcluster.probes import is_ready
 from kubechain_cli.localcluster.processes import ProcessSpec
 
 STARTING_PROBE_INTERVAL = 0.05
-READY_PROBE_INTERVAL = 15.0
-"""Each look wakes a process that sleeps. A death is seen at once, and who wants to know asks (``readiness``)."""
 
 
 class Child:
@@ -109,7 +107,7 @@ class Child:
                 if ready:
                     self.became_ready.set()
                 self._on_change(self)
-            await asyncio.sleep(READY_PROBE_INTERVAL if ready else STARTING_PROBE_INTERVAL)
+            await asyncio.sleep(self.spec.look_every if ready else STARTING_PROBE_INTERVAL)
 
     def _was_stable(self) -> bool:
         since = self._ready_since

@@ -24,7 +24,8 @@ class ProcessSpec:
     """One process: what to run, when, and how to know that it is ready.
 
     ``after`` names processes and steps that have to be ready first. ``essential`` ones fail the whole start when they
-    do not come up; the others are only reported. ``stop_grace`` is the time in seconds between SIGTERM and SIGKILL.
+    do not come up; the others are only reported. ``stop_grace`` is the time in seconds between SIGTERM and SIGKILL,
+    ``look_every`` that between two looks at one that is ready: each wakes it, and its death is seen without.
     """
 
     name: str
@@ -37,4 +38,5 @@ class ProcessSpec:
     after: tuple[str, ...] = ()
     essential: bool = True
     stop_grace: float = 3.0
+    look_every: float = 5.0
     backoff: RestartBackoff = field(default_factory=RestartBackoff)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
+from kubechain_cli.localcluster.errors import LocalClusterError
 from kubechain_cli.localcluster.layout import Layout
 from kubechain_cli.localcluster.plan import build_processes, read_plan
 from kubechain_cli.localcluster.probes import Probe, is_ready
@@ -21,7 +22,7 @@ async def ask_processes(layout: Layout, state: ClusterState) -> ClusterState:
     """
     try:
         probes = {spec.name: spec.probe for spec in build_processes(layout, read_plan(layout))}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, LocalClusterError):  # of a service that is not installed here
         return state
     async with asyncio.TaskGroup() as group:
         asked = [group.create_task(_ask(process, probes)) for process in state.processes]

@@ -23,6 +23,8 @@ _SERVERS_DATA = "KUBECHAIN_MCP_DATA"
 _PUBLIC_URL = "KUBECHAIN_BRIDGE_PUBLIC_URL"
 # A service drains for up to 20 seconds; after that it is stuck.
 SERVICE_STOP_GRACE = 22.0
+LOOK_EVERY = 15.0
+"""Seconds: a service sleeps most of the time, and who wants to know whether it is ready asks it (``readiness``)."""
 
 
 def scripts_dir() -> Path:
@@ -141,6 +143,7 @@ def build_service(
         log_file=layout.log_file(name),
         port=port,
         probe=HttpProbe(port, "/readyz"),
+        look_every=LOOK_EVERY,
         stage=StopStage.SERVICE,
         after=("crds", "rights", "nats"),
         essential=False,

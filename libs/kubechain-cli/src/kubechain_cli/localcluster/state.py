@@ -1,7 +1,8 @@
 """state.json: the supervisor's word on the cluster, and whether that supervisor is still alive.
 
-``status`` shows a subset of it (``to_status``), which is the contract for scripts. Marks of their start stand beside
-the pids so that a number that the system gave to someone else is never mistaken for one of ours.
+``status`` shows a subset of it (``to_status``), the contract for scripts; it asks who is ready (``readiness``).
+Marks of their start stand beside the pids so that a number that the system gave to someone else is never mistaken for
+one of ours.
 """
 
 from __future__ import annotations

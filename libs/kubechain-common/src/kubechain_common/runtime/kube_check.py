@@ -9,7 +9,7 @@ from kubechain_common.kube.client import KubeClient
 from kubechain_common.kube.errors import KubeError
 
 EVERY = 5.0
-"""Seconds that an answer counts for; so a probe is seldom a request, as each renewal of a Lease is answered, too."""
+"""Seconds that an answer counts for; so a leader's probe is no request, as each renewal of its Lease is answered."""
 
 _TIMEOUT = 2.0
 
@@ -20,15 +20,15 @@ class KubeCheck:
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
         self._asked_at = -math.inf
+        self._reachable = True
 
     async def __call__(self) -> bool:
         if self._kube.seconds_since_answer() < EVERY:
-            return True
-        now = asyncio.get_running_loop().time()
-        if now - self._asked_at < EVERY:
-            return False
-        self._asked_at = now
-        return await self._ask()
+            self._reachable = True
+        elif asyncio.get_running_loop().time() - self._asked_at >= EVERY:
+            self._asked_at = asyncio.get_running_loop().time()
+            self._reachable = await self._ask()
+        return self._reachable  # of the last time, for a second probe while the first one asks
 
     async def _ask(self) -> bool:
         try:
