@@ -47,9 +47,10 @@ class Snapshots:
 
         Raises KubeError.
         """
+        source = await self._find_source(task)
+        moment = now()  # before the sums, so that they are never taken for those of the period after it
         budget = self._watched.budget_of(task.namespace) if not task.finished else None
         spent_in_namespace = await self._book.find_spent(budget) if budget else Spent()
-        source = await self._find_source(task)
         # Nothing is waited for from here on: what the Agent has and what its tools are is of one moment.
         agent = self._watched.agents.get(task.namespace, task.spec.agent_ref.name)
         llm = self._watched.llms.get(task.namespace, agent.spec.llm_ref.name) if agent else None
@@ -62,7 +63,7 @@ class Snapshots:
         agent_complete, catalog = self._look_at_needs(agent) if agent else (False, ToolCatalog())
         return TaskSnapshot(
             task=task,
-            now=now(),
+            now=moment,
             agent=agent,
             agent_complete=agent_complete,
             llm=ObjectRef.of(llm) if llm else None,
