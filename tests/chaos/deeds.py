@@ -64,7 +64,8 @@ Deed = Callable[[Stage], Awaitable[bool]]
 async def kill_a_service(stage: Stage) -> bool:
     """Mostly one that has come up since it was last killed; now and then one that is just starting."""
     early = stage.rng.random() < KILLED_AT_START
-    alive = [member for member in stage.fleet.members if member.pid is not None and (early or member.child.ready)]
+    awake = [member for member in stage.fleet.members if member.pid is not None and member.pid not in stage.frozen]
+    alive = [member for member in awake if early or member.child.ready]
     return bool(alive) and _kill(stage, stage.rng.choice(alive))
 
 
@@ -87,7 +88,7 @@ async def kill_all(stage: Stage) -> bool:
 
 async def kill_a_leader(stage: Stage) -> bool:
     leader = await stage.find_leader(stage.rng.choice(stage.fleet.members).service)
-    return leader is not None and _kill(stage, leader)
+    return leader is not None and leader.pid not in stage.frozen and _kill(stage, leader)
 
 
 async def kill_leader_and_standby(stage: Stage) -> bool:
@@ -155,7 +156,7 @@ async def restart_a_service(stage: Stage) -> bool:
     """SIGTERM, as a rolling update sends it; returns when the new process is ready."""
     member = stage.rng.choice(stage.fleet.members)
     pid = member.pid
-    if pid is None or not member.child.ready or not member.send(signal.SIGTERM):
+    if pid is None or pid in stage.frozen or not member.child.ready or not member.send(signal.SIGTERM):
         return False
     disruption = stage.journal.note_outage(member.service, "terminated")
     await member.wait_back(pid)

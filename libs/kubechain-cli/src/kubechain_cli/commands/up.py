@@ -124,7 +124,6 @@ def run_detached(console: Console, layout: Layout, notify: int, output: Output, 
     state = read_running_state(layout)
     if state is None:
         raise ProcessFailedError(f"The supervisor ended. See {layout.supervisor_log}.")
-    state = asyncio.run(ask_processes(layout, state))
     for process in state.processes:
         if not process.ready:
             log = layout.log_file(process.name)
