@@ -50,6 +50,8 @@ class Proxy:
         """RST to both ends of every connection."""
         for writer in list(self._writers):
             sock = writer.get_extra_info("socket")
+            if sock is None or sock.fileno() < 0:  # closed already, while the other end still listens
+                continue
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
             writer.transport.abort()
 
