@@ -20,6 +20,7 @@ from typing import Any
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.deeds import Stage
+from tests.chaos.evidence import keep_evidence
 from tests.chaos.exposure import Exposure, find_exposure
 from tests.chaos.fleet import Fleet, running_fleet
 from tests.chaos.history import History
@@ -78,6 +79,8 @@ async def run_round(
                 watching.cancel()
             tasks = {t["metadata"]["name"]: t for t in await list_objects(kube, Task, namespace)}
             children = await list_objects(kube, TaskRunToolCall, namespace)
+            if history.unfinished:
+                await keep_evidence(cluster, directory, tasks, children, history.unfinished)
     await kube.request("DELETE", f"/api/v1/namespaces/{namespace}")
     await asyncio.to_thread(write_journal, directory / "journal.jsonl", journal)
     witness = read_witness(tool_log, llm_log, people_log)
