@@ -47,12 +47,13 @@ class Stage:
     """Processes that are stopped just now, which may still count as ready."""
 
     async def find_leader(self, service: str) -> Member | None:
+        """Nobody while the leader is frozen: what was done to it has not ended yet."""
         try:
             lease = await self.kube.request("GET", lease_path(self.namespace, f"kubechain-{service}"))
         except KubeError:
             return None
         holder = lease["spec"].get("holderIdentity")
-        return next((m for m in self.fleet.of(service) if m.identity == holder), None)
+        return next((m for m in self.fleet.of(service) if m.identity == holder and m.pid not in self.frozen), None)
 
 
 Deed = Callable[[Stage], Awaitable[bool]]
@@ -88,7 +89,7 @@ async def kill_all(stage: Stage) -> bool:
 
 async def kill_a_leader(stage: Stage) -> bool:
     leader = await stage.find_leader(stage.rng.choice(stage.fleet.members).service)
-    return leader is not None and leader.pid not in stage.frozen and _kill(stage, leader)
+    return leader is not None and _kill(stage, leader)
 
 
 async def kill_leader_and_standby(stage: Stage) -> bool:

@@ -30,6 +30,10 @@ async def keep_evidence(
 
 
 def _ask_broker(port: int) -> dict[str, Any]:
-    with urlopen(_BROKER.format(port=port), timeout=5) as response:
-        answer: dict[str, Any] = json.load(response)
+    """What it says; that it says nothing is evidence as well, and no reason to end the sweep."""
+    try:
+        with urlopen(_BROKER.format(port=port), timeout=5) as response:
+            answer: dict[str, Any] = json.load(response)
+    except OSError as error:
+        return {"silent": str(error)}
     return answer
