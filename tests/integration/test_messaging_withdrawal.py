@@ -100,6 +100,13 @@ async def pending(bus: Bus) -> tuple[int, int]:
     return stream.state.messages, consumer.num_ack_pending
 
 
+def has_consumer(bus: Bus) -> Callable[[], Awaitable[bool]]:
+    async def check() -> bool:
+        return any(c.name == SPEC.durable for c in await bus.connection.js.consumers_info(SPEC.stream))
+
+    return check
+
+
 def nothing_left(bus: Bus) -> Callable[[], Awaitable[bool]]:
     async def check() -> bool:
         return await pending(bus) == (0, 0)
@@ -155,6 +162,41 @@ async def test_a_request_is_found_to_whomever_it_went(bus: Bus, controller: Bus,
     assert handler.ended == ["c2"]
 
 
+async def test_what_waits_to_come_again_does_not_go_with_a_withdrawn_request(
+    bus: Bus, controller: Bus, eventually: Eventually
+) -> None:
+    """nats-server would lose it with a purge of the subject; see decision 0022."""
+    async with consuming(bus, Handler(), concurrency=1):
+        await eventually(has_consumer(bus))
+    for uid in ("c1", "c2", "c3", "c4"):
+        await publish(controller, uid)
+    dead = await bus.connection.js.pull_subscribe_bind(SPEC.durable, SPEC.stream)
+    for raw in await dead.fetch(3):
+        await bus.connection.nc.request(raw.reply, b"-NAK")  # answered once it is done
+    await controller.withdraw(SPEC.stream, subject_of("c3"))
+    handler = Handler()
+    handler.release.set()
+    async with consuming(bus, handler):
+        await eventually(nothing_left(bus))
+    assert sorted(handler.ended) == ["c1", "c2", "c4"]
+
+
+async def test_a_request_that_is_acknowledged_while_it_is_withdrawn_is_no_error(
+    bus: Bus, controller: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(controller, "c1")
+    js = controller.connection.js
+    delete = js.delete_msg
+
+    async def too_late(stream: str, sequence: int) -> None:
+        await delete(stream, sequence)
+        await delete(stream, sequence)
+
+    monkeypatch.setattr(js, "delete_msg", too_late)
+    await controller.withdraw(SPEC.stream, subject_of("c1"))
+    assert await pending(bus) == (0, 0)
+
+
 async def test_withdrawing_what_is_not_there_is_no_error(controller: Bus) -> None:
     await controller.withdraw(SPEC.stream, subject_of("nobody"))
     await controller.withdraw(SPEC.stream, tool_request_subject(ANY, "default", "nobody"))
@@ -182,7 +224,7 @@ async def test_a_word_that_was_missed_is_made_good_after_the_reconnect(
         await publish(controller, "c1")
         await publish(controller, "c2")
         await eventually(lambda: len(handler.started) == 2)
-        await controller.purge(SPEC.stream, subject_of("c1"))
+        await controller.drop(SPEC.stream, subject_of("c1"))
         assert handler.cancelled == []
         await server.kill()
         await server.start()

@@ -3,7 +3,7 @@
 The real Connection, Streams, Bus, StartedCalls and Consumer run on top. Mirrored of nats-server:
 
 * a work queue drops a message when it is acknowledged; a key-value stream keeps the last one of each subject;
-* a Nats-Msg-Id counts as a duplicate for 120 s, even when the first message is consumed or purged by then;
+* a Nats-Msg-Id counts as a duplicate for 120 s, even when the first message is consumed or deleted by then;
 * ``Nats-Expected-Last-Subject-Sequence`` is refused when it is not that of the subject's message, or 0 for none;
 * a delivered message comes again, its count raised, when its ack_wait has passed or it was given back; heartbeats
   renew the wait; an acknowledgement names a place in a stream, whatever lies there now;
@@ -26,7 +26,7 @@ from tests.model.effects import PROCESS, Effects, Process
 
 from kubechain_common.messages.topology import shared_subject, task_ended_subject, withdrawn_subject
 from kubechain_common.messaging.codec import HEADER_EXPECTED_LAST, HEADER_MSG_ID
-from kubechain_common.messaging.errors import WRONG_LAST_SEQUENCE
+from kubechain_common.messaging.errors import NOT_DELETED, WRONG_LAST_SEQUENCE
 
 DUPLICATE_WINDOW = 120.0
 _KEPT_FOR_RESURRECTION = 3
@@ -40,6 +40,11 @@ class Message:
     headers: dict[str, str]
     stored_at: datetime
     sequence: int
+
+    @property
+    def seq(self) -> int:
+        """Its name in nats-py."""
+        return self.sequence
 
 
 @dataclass
@@ -134,10 +139,11 @@ class JetStream:
             observer(message)
         return SimpleNamespace(duplicate=False, seq=message.sequence)
 
-    def purge(self, name: str, pattern: str) -> None:
+    def delete(self, name: str, sequence: int) -> None:
         stream = self.stream(name)
-        for message in stream.on_subject(pattern):
-            stream.drop(message.sequence)
+        if sequence not in stream.messages:
+            raise nats.js.errors.ServerError(code=500, description="no message found", err_code=NOT_DELETED)
+        stream.drop(sequence)
 
     def tell(self, subject: str) -> None:
         for client, pattern, callback in list(self.subscriptions):
@@ -334,8 +340,8 @@ class ModelClient:
     async def get_last_msg(self, name: str, subject: str) -> Any:
         return await self._ask(f"read {subject}", lambda: self.server.last_message(name, subject))
 
-    async def purge_stream(self, name: str, subject: str) -> None:
-        await self._ask(f"purge {subject}", lambda: self.server.purge(name, subject))
+    async def delete_msg(self, name: str, seq: int) -> None:
+        await self._ask(f"drop {name}/{seq}", lambda: self.server.delete(name, seq))
 
     async def add_stream(self, config: Any) -> Any:
         return self.server.add_stream(config)

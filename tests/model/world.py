@@ -363,4 +363,4 @@ class World:
 
 
 _READY = {"ready": True, "status": "Ready", "observedGeneration": 1}
-_NATS_WORDS = frozenset({"publish", "tell", "look", "info", "read", "purge", "ack", "nak", "term"})
+_NATS_WORDS = frozenset({"publish", "tell", "look", "info", "read", "drop", "ack", "nak", "term"})

@@ -116,7 +116,8 @@ def build_publish_rights(user: str) -> tuple[str, ...]:
     for stream in rights.streams:
         subjects += [f"$JS.API.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE", "INFO")]
     for spec in rights.asks:
-        subjects += [f"$JS.API.STREAM.PURGE.{spec.name}", *map(withdrawn_subject, spec.subjects)]
+        subjects += [f"$JS.API.STREAM.MSG.{verb}.{spec.name}" for verb in ("GET", "DELETE")]
+        subjects += map(withdrawn_subject, spec.subjects)
     for spec in rights.takes:
         subjects += [f"$JS.API.STREAM.{verb}.{spec.name}" for verb in ("PURGE", "MSG.GET")]
         subjects += [

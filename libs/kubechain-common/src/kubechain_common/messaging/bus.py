@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import nats.js.errors
 from prometheus_client import Counter
@@ -176,8 +176,9 @@ class Bus:
         )
 
     async def purge(self, stream: str, subject: str) -> None:
-        """Drop the messages of a subject (wildcards allowed), also one that is being worked on. Raises
-        MessagingError.
+        """Drop all that a consumer which is no more would have taken: ``subject`` is its filter. Raises MessagingError.
+
+        Never for some of a living consumer's subjects (decision 0022); ``withdraw`` is for those.
         """
         try:
             await self.connection.ready()
@@ -190,15 +191,29 @@ class Bus:
     async def withdraw(self, stream: str, subject: str) -> None:
         """Take a request back: drop it if it waits, and tell whoever is at it to stop. Raises MessagingError.
 
-        With wildcards: every such request in the stream. Purged first and told second: a consumer that hears of it, or
+        With wildcards: every such request in the stream. Dropped first and told second: a consumer that hears of it, or
         looks after an outage, finds the message gone.
         """
         for exact in await self.find_subjects(stream, subject) if "*" in subject else [subject]:
-            await self.purge(stream, exact)
+            await self.drop(stream, exact)
             try:
                 await self.connection.nc.publish(withdrawn_subject(exact), b"")
             except errors.ANY as error:
                 raise errors.translate(error, f"withdrawing {exact}") from error
+
+    async def drop(self, stream: str, subject: str) -> None:
+        """Drop what this very subject holds, also when it is being worked on, without a word. Raises MessagingError.
+
+        One message after the other, by its place in the stream: where a subject is purged, nats-server forgets others
+        that are due to be delivered again (decision 0022).
+        """
+        try:
+            await self.connection.ready()
+            await _delete_all(self.connection.js, stream, subject)
+        except nats.js.errors.NotFoundError:
+            return
+        except errors.ANY as error:
+            raise errors.translate(error, f"dropping {subject}") from error
 
     async def find_subjects(self, stream: str, pattern: str) -> list[str]:
         """The subjects of this pattern that hold a message, worked on or not. Raises MessagingError."""
@@ -277,3 +292,16 @@ class Bus:
             raise errors.BusUnavailableError(f"The stream is missing for {doing}, though just created.") from error
         except errors.ANY as error:
             raise errors.translate(error, doing) from error
+
+
+async def _delete_all(js: Any, stream: str, subject: str) -> NoReturn:
+    """Raises NotFoundError when the subject holds nothing any more, and the client's other errors."""
+    missed: int | None = None
+    while True:
+        last = await js.get_last_msg(stream, subject)
+        try:
+            await js.delete_msg(stream, last.seq)
+        except nats.js.errors.ServerError as error:
+            if errors.err_code(error) != errors.NOT_DELETED or last.seq == missed:
+                raise
+            missed = last.seq  # acknowledged in between, it seems
