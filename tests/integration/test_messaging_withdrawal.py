@@ -172,7 +172,7 @@ async def test_what_waits_to_come_again_does_not_go_with_a_withdrawn_request(
         await publish(controller, uid)
     dead = await bus.connection.js.pull_subscribe_bind(SPEC.durable, SPEC.stream)
     for raw in await dead.fetch(3):
-        await bus.connection.nc.request(raw.reply, b"-NAK")  # answered once it is done
+        await bus.connection.nc.request(raw.reply, b"-NAK", timeout=5)  # answered once it is done
     await controller.withdraw(SPEC.stream, subject_of("c3"))
     handler = Handler()
     handler.release.set()
@@ -181,20 +181,37 @@ async def test_what_waits_to_come_again_does_not_go_with_a_withdrawn_request(
     assert sorted(handler.ended) == ["c1", "c2", "c4"]
 
 
+@pytest.mark.parametrize("others", [(), ("c0",)], ids=["alone", "behind another"])
 async def test_a_request_that_is_acknowledged_while_it_is_withdrawn_is_no_error(
-    bus: Bus, controller: Bus, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, controller: Bus, monkeypatch: pytest.MonkeyPatch, others: tuple[str, ...]
 ) -> None:
-    await publish(controller, "c1")
-    js = controller.connection.js
-    delete = js.delete_msg
+    """The server says so in another way where an older message lies in the stream."""
+    for uid in (*others, "c1"):
+        await publish(controller, uid)
+    delete = controller.connection.delete
 
     async def too_late(stream: str, sequence: int) -> None:
         await delete(stream, sequence)
         await delete(stream, sequence)
 
-    monkeypatch.setattr(js, "delete_msg", too_late)
+    monkeypatch.setattr(controller.connection, "delete", too_late)
     await controller.withdraw(SPEC.stream, subject_of("c1"))
-    assert await pending(bus) == (0, 0)
+    assert await pending(bus) == (len(others), 0)
+
+
+async def test_what_is_published_again_while_it_is_withdrawn_stays(
+    bus: Bus, controller: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(controller, "c1")
+    delete = controller.connection.delete
+
+    async def publish_behind(stream: str, sequence: int) -> None:
+        await delete(stream, sequence)
+        await publish(bus, "c1")
+
+    monkeypatch.setattr(controller.connection, "delete", publish_behind)
+    await controller.withdraw(SPEC.stream, subject_of("c1"))
+    assert await pending(bus) == (1, 0)
 
 
 async def test_withdrawing_what_is_not_there_is_no_error(controller: Bus) -> None:

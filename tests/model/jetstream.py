@@ -13,6 +13,7 @@ The real Connection, Streams, Bus, StartedCalls and Consumer run on top. Mirrore
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +27,7 @@ from tests.model.effects import PROCESS, Effects, Process
 
 from kubechain_common.messages.topology import shared_subject, task_ended_subject, withdrawn_subject
 from kubechain_common.messaging.codec import HEADER_EXPECTED_LAST, HEADER_MSG_ID
-from kubechain_common.messaging.errors import NOT_DELETED, WRONG_LAST_SEQUENCE
+from kubechain_common.messaging.errors import WRONG_LAST_SEQUENCE
 
 DUPLICATE_WINDOW = 120.0
 _KEPT_FOR_RESURRECTION = 3
@@ -139,11 +140,11 @@ class JetStream:
             observer(message)
         return SimpleNamespace(duplicate=False, seq=message.sequence)
 
-    def delete(self, name: str, sequence: int) -> None:
-        stream = self.stream(name)
-        if sequence not in stream.messages:
-            raise nats.js.errors.ServerError(code=500, description="no message found", err_code=NOT_DELETED)
-        stream.drop(sequence)
+    def delete(self, name: str, sequence: int) -> dict[str, Any]:
+        """What the server answers."""
+        if self.stream(name).drop(sequence) is None:
+            return {"error": {"code": 400, "err_code": 10043, "description": f"sequence {sequence} not found"}}
+        return {"success": True}
 
     def tell(self, subject: str) -> None:
         for client, pattern, callback in list(self.subscriptions):
@@ -340,8 +341,10 @@ class ModelClient:
     async def get_last_msg(self, name: str, subject: str) -> Any:
         return await self._ask(f"read {subject}", lambda: self.server.last_message(name, subject))
 
-    async def delete_msg(self, name: str, seq: int) -> None:
-        await self._ask(f"drop {name}/{seq}", lambda: self.server.delete(name, seq))
+    async def request(self, subject: str, payload: bytes, timeout: float) -> Any:
+        name, sequence = subject.removeprefix("$JS.API.STREAM.MSG.DELETE."), json.loads(payload)["seq"]
+        answer = await self._ask(f"drop {name}/{sequence}", lambda: self.server.delete(name, sequence))
+        return SimpleNamespace(data=json.dumps(answer).encode())
 
     async def add_stream(self, config: Any) -> Any:
         return self.server.add_stream(config)

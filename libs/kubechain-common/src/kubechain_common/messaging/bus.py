@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Self, TypeVar
 
 import nats.js.errors
 from prometheus_client import Counter
@@ -202,14 +202,23 @@ class Bus:
                 raise errors.translate(error, f"withdrawing {exact}") from error
 
     async def drop(self, stream: str, subject: str) -> None:
-        """Drop what this very subject holds, also when it is being worked on, without a word. Raises MessagingError.
+        """Drop what this very subject holds now, also when it is being worked on, without a word. Raises
+        MessagingError.
 
         One message after the other, by its place in the stream: where a subject is purged, nats-server forgets others
         that are due to be delivered again (decision 0022).
         """
         try:
             await self.connection.ready()
-            await _delete_all(self.connection.js, stream, subject)
+            last = await self.connection.js.get_last_msg(stream, subject)
+            while True:
+                await self.connection.delete(stream, last.seq)
+                following = await self.connection.js.get_last_msg(stream, subject)
+                if following.seq > last.seq:
+                    return  # it was published since
+                if following.seq == last.seq:
+                    raise errors.BusUnavailableError(f"NATS did not delete message {last.seq} of {stream}.")
+                last = following
         except nats.js.errors.NotFoundError:
             return
         except errors.ANY as error:
@@ -292,16 +301,3 @@ class Bus:
             raise errors.BusUnavailableError(f"The stream is missing for {doing}, though just created.") from error
         except errors.ANY as error:
             raise errors.translate(error, doing) from error
-
-
-async def _delete_all(js: Any, stream: str, subject: str) -> NoReturn:
-    """Raises NotFoundError when the subject holds nothing any more, and the client's other errors."""
-    missed: int | None = None
-    while True:
-        last = await js.get_last_msg(stream, subject)
-        try:
-            await js.delete_msg(stream, last.seq)
-        except nats.js.errors.ServerError as error:
-            if errors.err_code(error) != errors.NOT_DELETED or last.seq == missed:
-                raise
-            missed = last.seq  # acknowledged in between, it seems

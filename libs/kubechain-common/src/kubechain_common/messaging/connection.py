@@ -10,12 +10,15 @@ somebody else's message.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
+
+import nats.js.errors
 
 from kubechain_common.messages.permissions import streams_of
 from kubechain_common.messaging import errors
@@ -92,11 +95,11 @@ class Connection:
         Raises BusUnavailableError when that takes longer than ``timeout`` seconds, BusClosedError when it never will
         be.
         """
-        if self._trusted.is_set() and self.nc.is_connected:
+        if self._is_ready():
             return
         try:
             async with asyncio.timeout(timeout):
-                while not (self._trusted.is_set() and self.nc.is_connected):
+                while not self._is_ready():
                     if self.nc.is_closed:
                         raise errors.BusClosedError("The connection to NATS is closed.")
                     self._trusted.clear()
@@ -149,6 +152,23 @@ class Connection:
                 return await self._streams.has_dropped(self.js, stream, sequence)
             except errors.ANY as error:
                 raise errors.translate(error, f"looking for message {sequence}") from error
+
+    async def delete(self, stream: str, sequence: int) -> None:
+        """Delete the message, whose place was looked up a moment ago; no error when it is gone. Raises the client's
+        errors, and BusUnavailableError.
+
+        Not by the client's ``delete_msg``, which has the message overwritten, and its whole block written anew.
+        """
+        if not self._is_ready():  # the place may be another message's by now
+            raise errors.BusUnavailableError("NATS was away meanwhile; trying again.")
+        body = json.dumps({"seq": sequence, "no_erase": True}).encode()
+        answer = await self.nc.request(f"$JS.API.STREAM.MSG.DELETE.{stream}", body, timeout=REQUEST_TIMEOUT)
+        error = json.loads(answer.data).get("error")
+        if error is not None and error.get("err_code") not in errors.NOT_DELETED:
+            raise nats.js.errors.APIError.from_error(error)
+
+    def _is_ready(self) -> bool:
+        return bool(self._trusted.is_set() and self.nc.is_connected)
 
     async def _connect(self, url: str, name: str) -> None:
         parts = urlsplit(url)

@@ -29,8 +29,8 @@ IN_PROCESS_SUBJECT = 10164
 IN_PROCESS = frozenset({10158, IN_PROCESS_SUBJECT, 10167})
 """A message of this id, or of this subject, is on its way into the stream, or too many are: whether it will get there,
 and be refused or not, shows once the servers that keep the stream agree. Only those with replicas say so."""
-NOT_DELETED = 10057
-"""A message could not be deleted; above all, because it is not there any more."""
+NOT_DELETED = frozenset({10043, 10057})
+"""There is no such message (any more) to be deleted; the second one also says that it could not be."""
 STREAM_CONFIG_DIFFERS = 10058
 FULL = frozenset({10002, 10023, 10028, 10047, 10077})
 """Account or server without storage or memory, and a stream at its limit of bytes or messages."""
