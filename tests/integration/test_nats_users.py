@@ -195,7 +195,7 @@ async def test_gateways_share_entries_and_tell_what_is_written(broker: Broker, e
         told.clear()
         async with one.live.hear(listening, lambda *_: told.append("listening")):
             await one.live.tell(llm_delta_subject("default", "t"), LLMListening())
-            await one.connection.nc.flush()
+            await one.shared.read("health.1")  # a round trip behind both; the client's flush overtakes them
 
 
 @pytest.mark.parametrize("user", USERS)
